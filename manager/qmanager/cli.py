@@ -1,0 +1,34 @@
+"""The ``qmanager`` command. Errors are one line; exit 0 ok, 1 error, 2 usage."""
+
+import logging
+import os
+import sys
+
+import click
+from qslots import __version__
+from qslots.errors import Error
+from qslots.settings import read
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="qmanager")
+def main() -> None:
+    """The cluster's one manager: from queue depths and reports it makes the slot map."""
+
+
+@main.command()
+@click.option("-c", "file", metavar="FILE", help="Settings file; QSLOTS_CONFIG by default.")
+@click.option("--redis", metavar="URL", help="The queue server: redis://, rediss:// or unix://.")
+@click.option("--take-over", is_flag=True, help="Reign even if another manager published a moment ago.")
+def run(file: str | None, redis: str | None, take_over: bool) -> None:
+    """Run the manager in the foreground; TERM stops it."""
+    from .loop import Manager
+
+    try:
+        settings = read(file, os.environ, redis=redis)
+        _ = settings.url
+        logging.basicConfig(format="%(asctime)s %(levelname)s qmanager: %(message)s", level=logging.INFO)
+        Manager(settings, take_over=take_over).run()
+    except Error as error:
+        click.echo(f"qmanager: {error}", err=True)
+        sys.exit(1)

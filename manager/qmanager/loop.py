@@ -1,0 +1,157 @@
+"""The manager's loop: collect, plan, publish, once an interval. All between the first and the last is pure.
+
+It holds nothing that its successor needs: the map in force and the masters' reports are on the queue server. A manager
+that lost its epoch ends; one that cannot reach the queue server goes on trying, and the fleet goes on with the last map.
+"""
+
+import logging
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Mapping
+
+from qslots.control import Control
+from qslots.errors import Error, QueueServerDown, QueueServerError
+from qslots.handlers import overridden
+from qslots.queueserver import QueueServer
+from qslots.reports import Declared, MapRow, Plan, QueueStats, Report
+from qslots.settings import Settings
+from qslots.units import duration
+from setproctitle import setproctitle
+
+from .planner import Memory, PlanResult, plan
+
+log = logging.getLogger("qmanager")
+REIGN = 3  # intervals: a foreign map younger than this is respected
+
+
+class Manager:
+    """One reign."""
+
+    def __init__(self, settings: Settings, *, take_over: bool) -> None:
+        self._interval = duration(settings.manager.interval)
+        self._lost_after = duration(settings.manager.lost_after)
+        self._overrides = settings.queues
+        self._take_over = take_over
+        self._id = f"{socket.gethostname()}/{os.getpid()}"
+        self._server = QueueServer(settings.url, name="qmanager")
+        self._control = Control(self._server)
+        self._memory = Memory()
+        self._declared: dict[str, Declared] = {}
+        self._rows: dict[str, MapRow] = {}
+        self._epoch = 0
+        self._seq = 0
+        self._down = False
+        self._ended, self._waker = socket.socketpair()
+        self._stopping = False
+
+    def run(self) -> None:
+        """Until told to stop. Error: another manager reigns, or the first contact failed."""
+        self._listen_to_signals()
+        self._ascend()
+        setproctitle(f"qmanager: epoch {self._epoch}")
+        log.info("%s reigns with epoch %d", self._id, self._epoch)
+        due = time.monotonic()
+        while not self._stopping:
+            try:
+                self._cycle()
+                self._noticed(None)
+            except QueueServerDown as error:
+                self._server.close()
+                self._noticed(error)
+            due = max(due + self._interval, time.monotonic())
+            self._wait(due)
+
+    def _listen_to_signals(self) -> None:
+        self._waker.setblocking(False)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._told_to_stop)
+
+    def _told_to_stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _wait(self, until: float) -> None:
+        ready, _, _ = select.select([self._ended], [], [], max(0.0, until - time.monotonic()))
+        if ready:
+            self._ended.recv(4096)
+
+    def _noticed(self, error: Exception | None) -> None:
+        if error is not None and not self._down:
+            log.warning("%s; the last map stays in force", error)
+        elif error is None and self._down:
+            log.info("the queue server answers again")
+        self._down = error is not None
+
+    def _ascend(self) -> None:
+        """Takes the next epoch: above every one that was ever published or is still obeyed."""
+        reports, _, _ = self._control.reports()
+        highest = max((report.epoch for report in reports.values()), default=0)
+        try:
+            self._epoch = self._control.take_epoch(
+                self._id, highest, respect=REIGN * self._interval, take_over=self._take_over
+            )
+        except QueueServerError as error:
+            if ": REIGNING " not in str(error):
+                raise
+            other = str(error).rpartition(" ")[2]
+            raise Error(f"manager {other} published a moment ago: stop it, or use --take-over") from None
+        self._rows = self._control.rows()
+
+    def _cycle(self) -> None:
+        """One turn: collect, plan, publish."""
+        reports, ages, _ = self._control.reports()
+        alive = [reports[name] for name in sorted(reports) if ages[name] <= self._lost_after]
+        self._learn(alive)
+        queues = sorted({queue.name for declared in self._declared.values() for queue in declared.queues})
+        stats = {each.name: each for each in self._server.stats(queues)} if queues else {}
+        result = self._planned(alive, stats)
+        self._memory = result.memory
+        self._publish(result, self._now(stats))
+
+    @staticmethod
+    def _now(stats: Mapping[str, QueueStats]) -> float:
+        return max((each.now for each in stats.values()), default=0.0) or time.time()
+
+    def _learn(self, alive: list[Report]) -> None:
+        """Declarations of generations not seen before; those that nobody reports any more are forgotten."""
+        digests = {report.declared for report in alive} - {""}
+        found = self._control.declared(digests - self._declared.keys())
+        settled = {
+            digest: Declared(tuple(overridden(queue, self._overrides.get(queue.name)) for queue in each.queues))
+            for digest, each in found.items()
+        }
+        kept = {digest: each for digest, each in self._declared.items() if digest in digests}
+        self._declared = kept | settled
+
+    def _planned(self, alive: list[Report], stats: dict[str, QueueStats]) -> PlanResult:
+        current = {name: row.slots for name, row in self._rows.items()}
+        return plan(
+            declared=self._declared, stats=stats, reports=alive, current=current, now=self._now(stats),
+            memory=self._memory, interval=self._interval,
+        )  # fmt: skip
+
+    def _publish(self, result: PlanResult, now: float) -> None:
+        """Only rows that changed are sent; a lost server's row goes, so that it starts with an empty one."""
+        self._seq += 1
+        changed = {
+            name: MapRow(self._epoch, self._seq, self._id, slots)
+            for name, slots in result.rows.items()
+            if name not in self._rows or self._rows[name].slots != slots or self._rows[name].epoch != self._epoch
+        }
+        gone = [name for name in self._rows if name not in result.rows]
+        for change in result.changes:
+            log.info(
+                "%s slot %d: %s -> %s: %s", change.server, change.index,
+                ",".join(change.before) or "-", ",".join(change.after) or "-", change.reason,
+            )  # fmt: skip
+        told = Plan(self._epoch, self._seq, self._id, now, result.queues)
+        try:
+            self._control.publish(told, changed, gone)
+        except QueueServerError as error:
+            if ": DEPOSED " in str(error):
+                raise Error(f"{self._id} ends: {str(error).partition('DEPOSED ')[2]}") from None
+            raise
+        self._rows = {name: row for name, row in self._rows.items() if name not in gone} | changed

@@ -1,0 +1,202 @@
+"""One decision of the manager: declarations, statistics, reports and the current map in, the next map out. Pure.
+
+It waits for nothing, reads no clock and writes nowhere; what it must know again in the next cycle it returns as
+Memory, which the caller hands back untouched. A manager that has just begun passes Memory().
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from qslots.reports import Declared, QueueDeclared, QueuePlan, QueueStats, Report, SlotReport
+
+from .demand import Demand, Samples, measure, observe, unknown
+from .grant import Grant, Holding, Names, grant, remembered
+from .placement import Change, Rows, Server, place
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the next cycle needs of this one. Plain data."""
+
+    samples: Mapping[str, Samples] = field(default_factory=dict)
+    demands: Mapping[str, Demand] = field(default_factory=dict)
+    holding: Holding | None = None  # None: the first cycle, which takes the map for what is wanted
+
+
+@dataclass(frozen=True, slots=True)
+class PlanResult:
+    """The decision. ``rows`` has every server that reported, draining ones too."""
+
+    rows: Rows
+    queues: tuple[QueuePlan, ...]  # by name
+    changes: tuple[Change, ...]  # how ``rows`` differ from the current map, and why
+    memory: Memory
+
+
+def plan(
+    *,
+    declared: Mapping[str, Declared],
+    stats: Mapping[str, QueueStats],
+    reports: Sequence[Report],
+    current: Mapping[str, Sequence[Names]],
+    now: float,
+    memory: Memory,
+    interval: float = 1.0,
+) -> PlanResult:
+    """The next map.
+
+    declared  digest -> declaration, settings applied; a server whose digest is missing here keeps its row as it is
+    stats     queue -> newest statistics; a queue that lacks them keeps its last demand
+    reports   one a server, only of servers that count as alive; a server without a report gets no row
+    current   server -> the queues of slot 0, 1, 2, … in the map in force; also of servers that are lost
+    now       seconds on the queue server's clock
+    memory    what the last call returned; Memory() on the first
+    interval  seconds between two calls
+    """
+    queues = _queues(declared, reports)
+    knows = {
+        digest: frozenset(queue.name for queue in each.queues if queue.handlers) for digest, each in declared.items()
+    }
+    servers = [_server(report, knows.get(report.declared)) for report in sorted(reports, key=lambda each: each.server)]
+    samples, demands = _demands(queues, stats, reports, memory, interval)
+    rows = {server.name: current.get(server.name, ()) for server in servers}
+    before = memory.holding or remembered(Counter(names for row in rows.values() for names in row if names), now)
+    capacity = _capacity(servers, before, demands)
+    grants, holding = grant(demands.values(), capacity, before, now, _where(declared, reports))
+    most = {name: demand.queue.max_slots for name, demand in demands.items() if demand.served}
+    placed, changes = place(rows, grants, servers, most)
+    plans = tuple(_plans(demands, grants, holding))
+    # Without any declaration nothing was learnt; what is known of the queues must outlive that.
+    return PlanResult(placed, plans, changes, Memory(samples, demands, holding) if queues else memory)
+
+
+def _queues(declared: Mapping[str, Declared], reports: Sequence[Report]) -> dict[str, QueueDeclared]:
+    """Every queue that a living server knows; of several declarations that of the newest generation."""
+    newest: dict[str, int] = {}
+    for report in reports:
+        newest[report.declared] = max(report.generation, newest.get(report.declared, 0))
+    ordered = sorted((generation, digest) for digest, generation in newest.items() if digest in declared)
+    found = {queue.name: queue for _, digest in ordered for queue in declared[digest].queues}
+    return dict(sorted(found.items()))
+
+
+def _server(report: Report, knows: frozenset[str] | None) -> Server:
+    return Server(
+        name=report.server,
+        max_slots=report.max_slots,
+        budget=report.budget,
+        slot_size=report.slot_size,
+        slot_sizes=report.slot_sizes,
+        draining=report.draining,
+        knows=knows,
+        idle=frozenset(slot.index for slot in report.slots if slot.state == "idle"),
+    )
+
+
+def _demands(
+    queues: Mapping[str, QueueDeclared], stats: Mapping[str, QueueStats], reports: Sequence[Report], memory: Memory,
+    interval: float,
+) -> tuple[dict[str, Samples], dict[str, Demand]]:  # fmt: skip
+    """Per queue its history with the newest reading, and its demand; without a reading both stay as they were."""
+    listening, running = _observed(queues, reports)
+    samples: dict[str, Samples] = {}
+    demands: dict[str, Demand] = {}
+    for name, queue in queues.items():
+        history, reading = memory.samples.get(name, ()), stats.get(name)
+        ages, slots = running.get(name, ()), listening[name]
+        if reading is not None:
+            history = observe(history, reading, running=ages, slots=slots)
+            demands[name] = measure(queue, history, reading, running=ages, slots=slots, interval=interval)
+        elif name in memory.demands:
+            demands[name] = replace(memory.demands[name], queue=queue)
+        else:
+            demands[name] = unknown(queue)
+        samples[name] = history
+    return samples, demands
+
+
+def _observed(
+    queues: Mapping[str, QueueDeclared], reports: Sequence[Report]
+) -> tuple[Counter[str], dict[str, list[float]]]:
+    """Per queue: how many living slots listen to it, and the ages of its running tasks."""
+    listening: Counter[str] = Counter()
+    running: dict[str, list[float]] = {}
+    for slot in (slot for report in reports for slot in report.slots):
+        if slot.state != "leaving":
+            listening.update(slot.queues)
+        if slot.task_age is not None and slot.queues:
+            running.setdefault(_queue_of(slot, queues), []).append(slot.task_age)
+    return listening, running
+
+
+def _queue_of(slot: SlotReport, queues: Mapping[str, QueueDeclared]) -> str:
+    """Which of its queues a slot works for: the one that has the handler."""
+    if len(slot.queues) > 1:
+        for name in slot.queues:
+            if name in queues and any(handler.name == slot.handler for handler in queues[name].handlers):
+                return name
+    return slot.queues[0]
+
+
+def _where(declared: Mapping[str, Declared], reports: Sequence[Report]) -> dict[str, frozenset[str]]:
+    """Per queue the digests that know it: queues with the same ones can live on the same servers."""
+    where: dict[str, frozenset[str]] = {}
+    for digest in sorted(
+        {report.declared for report in reports if not report.draining and report.declared in declared}
+    ):
+        for queue in declared[digest].queues:
+            where[queue.name] = where.get(queue.name, frozenset()) | {digest}
+    return where
+
+
+def _capacity(servers: Sequence[Server], before: Holding, demands: Mapping[str, Demand]) -> int:
+    """Slots that the servers can carry if those of all queues are as large as the mean of what they hold."""
+    weights = {name: max(1, before.queues[name].own if name in before.queues else 1) for name in demands}
+    sums = {
+        knows: sum(weights.get(name, 0) for name in knows) for knows in {server.knows for server in servers} if knows
+    }
+    total = 0
+    for server in servers:
+        if server.draining or not server.knows:
+            continue
+        own = ((name, size) for name, size in server.slot_sizes.items() if name in server.knows)
+        more = sum(weights.get(name, 0) * (size - server.slot_size) for name, size in own)
+        mean = max(1.0, server.slot_size + more / max(1, sums[server.knows]))
+        least = min([server.slot_size, *server.slot_sizes.values()]) <= server.budget
+        total += min(server.max_slots, max(int(least), int(server.budget / mean)))
+    return total
+
+
+def _plans(demands: Mapping[str, Demand], grants: Iterable[Grant], holding: Holding) -> Iterator[QueuePlan]:
+    granted = {name: each for each in grants for name in each.queues}
+    for name, demand in demands.items():
+        held = holding.queues.get(name)
+        slots, note = _granted(demand, granted.get(name), held.own if held else 0)
+        yield QueuePlan(
+            name=name,
+            priority=demand.queue.priority,
+            min=demand.queue.min_slots,
+            max=demand.queue.max_slots,
+            wanted=demand.wanted,
+            granted=slots,
+            load=demand.load,
+            rate=demand.rate,
+            arrivals=demand.arrivals,
+            mean_time=demand.mean_time,
+            reason=demand.reason + note,
+        )
+
+
+def _granted(demand: Demand, mine: Grant | None, held: int) -> tuple[float, str]:
+    """Slots, as a fair part of those shared, and what to add to the demand's reason. ``held``: before any shortage."""
+    if mine is None or not mine.slots:
+        return 0.0, "; no slot is left" if demand.served else ""
+    if len(mine.queues) > 1:
+        return mine.slots / len(mine.queues), f"; shares {mine.slots} with {len(mine.queues) - 1} others"
+    if mine.slots < held:
+        return float(mine.slots), f"; short of slots: {mine.slots} of {held}"
+    if mine.slots > math.ceil(demand.wanted) and held:
+        return float(mine.slots), f"; {mine.slots} kept from a recent peak"
+    return float(mine.slots), ""

@@ -1,0 +1,194 @@
+"""What the admin command shows, as plain dicts and lists with the keys that are documented for ``--json``.
+
+Reads only, in chunks, and never fails on a record that it cannot read: such a record is left out and named in
+``View.notes``. Ages are by the queue server's clock. Times are seconds, memory is bytes, ``load`` is a share (1.0 is
+100 %), and what is not known is null. Errors of the connection pass through as they are.
+"""
+
+import dataclasses
+import math
+import typing
+from collections.abc import Callable, Mapping
+
+import msgspec
+import redis
+
+from qslots import keys
+from qslots.queueserver import QueueServer
+from qslots.reports import MapRow, Plan, QueuePlan, QueueStats, Report
+
+CHUNK = 200  # records a round trip: all of 10,000 reports at once would block the server for 50 ms and more
+NO_PLAN = "not in the plan: no manager has looked at this queue yet"
+
+Document = dict[str, typing.Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class View:
+    """A document for ``--json`` and what people should be told about it."""
+
+    document: typing.Any
+    notes: tuple[str, ...] = ()
+
+
+def map_view(client: QueueServer) -> View:
+    """{epoch, published, servers: {name: [{index, queues}]}}; epoch and published are null before the first map."""
+    rows, notes = _records(client.redis, keys.MAP, MapRow, "map row")
+    epoch, published = client.redis.hmget(keys.EPOCH, ["epoch", "published"])
+    servers = {
+        name: [{"index": index, "queues": list(queues)} for index, queues in enumerate(row.slots) if queues]
+        for name, row in rows.items()
+    }
+    document = {
+        "epoch": None if epoch is None else int(_number(epoch)),
+        "published": None if published is None else _number(published) / 1e6,
+        "servers": servers,
+    }
+    return View(document, notes)
+
+
+def slots_view(client: QueueServer) -> View:
+    """[{server, index, pid, generation, state, queues, task, task_age, done, pss, private}], by server and index."""
+    reports, notes = _records(client.redis, keys.REPORTS, Report, "report")
+    document = [
+        {"server": name, **{field: getattr(slot, field) for field in SLOT_FIELDS}, "queues": list(slot.queues)}
+        for name, report in reports.items()
+        for slot in sorted(report.slots, key=lambda slot: slot.index)
+    ]
+    return View(document, notes)
+
+
+SLOT_FIELDS = ("index", "pid", "generation", "state", "queues", "task", "task_age", "done", "pss", "private")
+
+
+def servers_view(client: QueueServer) -> View:
+    """[{name, budget, slots, max_slots, pss, free_memory, generation, age}]; age is that of the newest report."""
+    reports, notes = _records(client.redis, keys.REPORTS, Report, "report")
+    seen = _seen(client.redis, list(reports))
+    now = clock(client)
+    document = [
+        {
+            "name": name,
+            "budget": report.budget,
+            "slots": len(report.slots),
+            "max_slots": report.max_slots,
+            "pss": report.pss,
+            "free_memory": report.free_memory,
+            "generation": report.generation,
+            "age": None if (at := seen.get(name)) is None else max(0.0, now - at / 1e6),
+        }
+        for name, report in reports.items()
+    ]
+    return View(document, notes)
+
+
+def queues_view(client: QueueServer) -> View:
+    """[{name, priority, min, wanted, granted, max, load, active, inactive, locked, buried, oldest, rate, mean_time,
+    reason}], by name: the queues of the plan and those that ever had a task."""
+    plan, notes = _plan(client.redis)
+    planned = {queue.name: queue for queue in plan.queues} if plan else {}
+    lived = client.queue_names()
+    live = {stats.name: stats for stats in client.stats(lived)} if lived else {}
+    names = sorted(planned.keys() | live.keys())
+    return View([queue_document(name, planned.get(name), live.get(name)) for name in names], notes)
+
+
+def clock(client: QueueServer) -> float:
+    """The queue server's time, seconds."""
+    seconds, micros = client.redis.time()
+    return float(seconds) + float(micros) / 1e6
+
+
+def is_loaded(client: QueueServer, pid: int, since: float) -> bool:
+    """Whether the qmaster of this pid has reported a loaded application after ``since``, and a map was ever published.
+
+    Without ``since`` the report of a former life would do: in a container pids come again.
+    """
+    fresh = typing.cast(list[bytes], client.redis.zrangebyscore(keys.SEEN, since * 1e6, "+inf"))
+    if not fresh or not client.redis.exists(keys.EPOCH):
+        return False
+    raw = typing.cast(list[bytes | None], client.redis.hmget(keys.REPORTS, fresh))
+    known = {name: record for name, record in zip(fresh, raw, strict=True) if record is not None}
+    reports, _ = decode_all(known, msgspec.msgpack.Decoder(Report).decode)
+    return any(report.pid == pid and report.generation >= 1 for report in reports.values())
+
+
+def queue_document(name: str, plan: QueuePlan | None, stats: QueueStats | None) -> Document:
+    """One queue from what is known of it. Pure."""
+    stats = stats or QueueStats(name=name, now=0.0)
+    return {
+        "name": name,
+        "priority": plan.priority if plan else None,
+        "min": plan.min if plan else None,
+        "wanted": plan.wanted if plan else None,
+        "granted": plan.granted if plan else None,
+        "max": plan.max if plan else None,
+        "load": plan.load if plan else None,
+        "active": stats.active,
+        "inactive": stats.inactive,
+        "locked": stats.locked,
+        "buried": stats.buried,
+        "oldest": stats.oldest,
+        "rate": plan.rate if plan else None,
+        "mean_time": plan.mean_time if plan else None,
+        "reason": plan.reason if plan else NO_PLAN,
+    }
+
+
+_R = typing.TypeVar("_R", bound=msgspec.Struct)
+
+
+def _records(client: redis.Redis, key: str, kind: type[_R], what: str) -> tuple[dict[str, _R], tuple[str, ...]]:
+    """server -> record, by name, and one note about those that cannot be read."""
+    raw = dict(client.hscan_iter(key, count=CHUNK))  # a scan may give a field twice
+    records, unreadable = decode_all(raw, msgspec.msgpack.Decoder(kind).decode)
+    return records, _note(unreadable, what)
+
+
+def decode_all(raw: Mapping[bytes, bytes], decode: Callable[[bytes], _R]) -> tuple[dict[str, _R], list[str]]:
+    """The readable records by name, and the names of the others. Pure."""
+    records: dict[str, _R] = {}
+    unreadable = []
+    for field in sorted(raw):
+        name = field.decode(errors="replace")
+        try:
+            records[name] = decode(raw[field])
+        except msgspec.DecodeError:  # its subclass ValidationError included
+            unreadable.append(name)
+    return records, unreadable
+
+
+def _note(unreadable: list[str], what: str) -> tuple[str, ...]:
+    if not unreadable:
+        return ()
+    some = ", ".join(unreadable[:3]) + (", …" if len(unreadable) > 3 else "")
+    return (f"left out {len(unreadable)} {what}{'s' if len(unreadable) > 1 else ''} that cannot be read: {some}",)
+
+
+def _plan(client: redis.Redis) -> tuple[Plan | None, tuple[str, ...]]:
+    raw = client.get(keys.PLAN)
+    if raw is None:
+        return None, ()
+    plans, unreadable = decode_all({b"plan": typing.cast(bytes, raw)}, msgspec.msgpack.Decoder(Plan).decode)
+    return plans.get("plan"), ("the published plan cannot be read",) if unreadable else ()
+
+
+def _seen(client: redis.Redis, servers: list[str]) -> dict[str, float]:
+    """When the newest report of each of these servers came, µs of the queue server's clock."""
+    seen: dict[str, float] = {}
+    for begin in range(0, len(servers), CHUNK):
+        chunk = servers[begin : begin + CHUNK]
+        pipe = client.pipeline(transaction=False)
+        for server in chunk:
+            pipe.zscore(keys.SEEN, server)
+        seen.update((server, at) for server, at in zip(chunk, pipe.execute(), strict=True) if at is not None)
+    return seen
+
+
+def _number(text: bytes | str) -> float:
+    """0 for what is no number: a damaged field must not hide the rest of the map."""
+    try:
+        number = float(text)
+    except ValueError:
+        return 0.0
+    return number if math.isfinite(number) else 0.0

@@ -1,0 +1,105 @@
+"""What masters and the manager say to each other through the queue server: registration, reports, the slot map.
+
+Every operation is one script; errors are those of ``qslots.errors``.
+"""
+
+from typing import Any
+
+import msgspec
+
+from . import keys
+from .connection import translated
+from .errors import QueueServerError
+from .queueserver import QueueServer
+from .reports import Declared, MapRow, Plan, Report, pack
+
+_row = msgspec.msgpack.Decoder(MapRow).decode
+_report = msgspec.msgpack.Decoder(Report).decode
+_declared = msgspec.msgpack.Decoder(Declared).decode
+_CHUNK = 200  # reports read at once: a whole hash of 10,000 blocks the server for 50 to 150 ms
+
+
+class Control:
+    """The control keys of the first queue server."""
+
+    def __init__(self, server: QueueServer) -> None:
+        self.server = server
+
+    def take_over(self, name: str, dead: str, incarnation: str, *, gone_after: float) -> None:
+        """Claims a server's name; QueueServerError naming the incarnation that has it and lives."""
+        self.server.run(
+            "control", "takeover", [keys.MASTERS, keys.SEEN], [name, dead, incarnation, round(gone_after * 1e6)]
+        )
+
+    def report(self, report: Report, declared: Declared | None) -> tuple[MapRow | None, bool]:
+        """Publishes a report; returns this server's row of the map, and whether its declaration is wanted."""
+        names = [keys.MASTERS, keys.SEEN, keys.REPORTS, keys.MAP, keys.DECLARED, keys.PULSE]
+        told = pack(declared) if declared is not None else b""
+        args = [report.server, report.incarnation, pack(report), report.declared, told]
+        row, wanted = self.server.run("control", "report", names, args)
+        return (_row(row) if row else None), bool(wanted)
+
+    def leave(self, name: str, incarnation: str) -> None:
+        """Takes a master that ends off the books."""
+        self.server.run("control", "leave", [keys.MASTERS, keys.SEEN, keys.REPORTS], [name, incarnation])
+
+    def reports(self) -> tuple[dict[str, Report], dict[str, float], list[str]]:
+        """All reports, the age of each in seconds by the server's clock, and the servers whose report is unreadable."""
+        with translated(self.server.url):
+            seconds, micros = self.server.redis.time()
+            seen: Any = self.server.redis.zrange(keys.SEEN, 0, -1, withscores=True)
+            found: dict[str, Report] = {}
+            unreadable = []
+            for raw_name, raw in self.server.redis.hscan_iter(keys.REPORTS, count=_CHUNK):
+                try:
+                    found[raw_name.decode()] = _report(raw)
+                except (msgspec.MsgspecError, UnicodeDecodeError):
+                    unreadable.append(raw_name.decode(errors="replace"))
+        now = seconds + micros / 1e6
+        ages = {name.decode(): max(0.0, now - at / 1e6) for name, at in seen}
+        return found, {name: ages.get(name, float("inf")) for name in found}, unreadable
+
+    def declared(self, digests: set[str]) -> dict[str, Declared]:
+        """The declarations stored under these digests; what cannot be read is left out."""
+        wanted = sorted(digests - {""})
+        if not wanted:
+            return {}
+        with translated(self.server.url):
+            stored: Any = self.server.redis.hmget(keys.DECLARED, wanted)
+        found = {}
+        for digest, raw in zip(wanted, stored, strict=True):
+            try:
+                found[digest] = _declared(raw or b"")
+            except msgspec.MsgspecError:
+                continue
+        return found
+
+    def rows(self) -> dict[str, MapRow]:
+        """The published slot map, server by server."""
+        found = {}
+        with translated(self.server.url):
+            for raw_name, raw in self.server.redis.hscan_iter(keys.MAP, count=_CHUNK):
+                try:
+                    found[raw_name.decode()] = _row(raw)
+                except msgspec.MsgspecError:
+                    continue
+        return found
+
+    def take_epoch(self, manager: str, highest: int, *, respect: float, take_over: bool) -> int:
+        """Begins a reign; QueueServerError naming the manager that published within ``respect`` seconds."""
+        args = [manager, highest, round(respect * 1e6), int(take_over)]
+        return int(self.server.run("control", "epoch", [keys.EPOCH], args))
+
+    def publish(self, plan: Plan, rows: dict[str, MapRow], gone: list[str]) -> None:
+        """Publishes changed rows and the plan; QueueServerError beginning with DEPOSED if another manager reigns."""
+        flat = [part for name, row in rows.items() for part in (name, pack(row))]
+        args = [plan.manager, plan.epoch, plan.seq, pack(plan), msgspec.msgpack.encode(gone), *flat]
+        self.server.run("control", "publish", [keys.EPOCH, keys.MAP, keys.PLAN], args)
+
+
+def refused_with(error: QueueServerError, code: str) -> bool:
+    """Whether a script refused with this code (TAKEN, REPLACED, REIGNING, DEPOSED)."""
+    return f": {code} " in f": {str(error).partition(': ')[2]} "
+
+
+__all__ = ["Control", "refused_with"]

@@ -1,0 +1,33 @@
+"""Every error that qslots raises on purpose. Each message names the place and the remedy, on one line."""
+
+
+class Error(Exception):
+    """Root of all errors of qslots; str() of it is one line, fit to be printed as it is."""
+
+
+class SettingsError(Error):
+    """A setting is unknown or has a bad value; the message begins with its path."""
+
+
+class HandlerError(Error):
+    """A handler is declared wrongly: a name used twice, an option or a signature that cannot be served."""
+
+
+class ArgumentsError(Error):
+    """The arguments of a task do not fit its handler; names queue, handler and the path of the bad field."""
+
+
+class DuplicateTask(Error):
+    """A task of this id is in the queue already (``on_duplicate="refuse"``); nothing of the call was stored."""
+
+
+class QueueServerError(Error):
+    """The queue server refused or could not be used; the message says which one and why."""
+
+
+class QueueServerDown(QueueServerError):
+    """No answer from the queue server within the time-out. Repeating the same call is safe."""
+
+
+class HolderDead(QueueServerError):
+    """This slot was declared dead and its packs settled; it must end and touch nothing more."""

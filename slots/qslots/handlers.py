@@ -1,0 +1,273 @@
+"""What an application declares: handlers, the queues they serve, the arguments they take. Pure data and its checks.
+
+Priority, slots, lock, target_delay and memory belong to the queue and must agree among its handlers; batch, limits,
+backoff and never_retry belong to the handler. A declaration that cannot be served is refused at import, naming both
+places.
+"""
+
+import copy
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from .errors import ArgumentsError, HandlerError, SettingsError
+from .keys import check_name
+from .outcomes import Backoff
+from .records import signature
+from .reports import Declared, HandlerDeclared, QueueDeclared
+from .settings import QueueSettings
+from .units import duration, size, span
+
+LARGEST_BATCH = 1000
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class PackBody(msgspec.Struct, array_like=True):
+    """The arguments of a task whose handler takes whole packs: free in form."""
+
+    args: tuple[typing.Any, ...] = ()
+    kwargs: dict[str, typing.Any] = {}
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What belongs to one handler; times in seconds."""
+
+    batch: int = 100
+    time_limit: float | None = None
+    max_failures: int = 5
+    max_crashes: int = 3
+    backoff: Backoff = Backoff()
+    never_retry: tuple[type[BaseException], ...] = ()
+
+
+class Arguments:
+    """The parameters of one handler: turns a call into bytes that fit, and bytes into a call."""
+
+    __slots__ = ("_decode", "_names", "_positional", "kind", "signature", "takes_pack")
+
+    def __init__(self, function: Callable[..., object], takes_pack: bool) -> None:
+        self.takes_pack = takes_pack
+        parameters = [] if takes_pack else list(inspect.signature(function).parameters.values())
+        self._names = tuple(each.name for each in parameters)
+        self._positional = tuple(each.name for each in parameters if each.kind is not each.KEYWORD_ONLY)
+        self.kind: type[msgspec.Struct] = PackBody if takes_pack else _struct_of(function, parameters)
+        self._decode = msgspec.msgpack.Decoder(self.kind).decode
+        self.signature = signature(", ".join(str(each) for each in parameters) if not takes_pack else "*pack")
+
+    def body(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
+        """The call as msgpack; ArgumentsError with the path of the field that does not fit."""
+        if self.takes_pack:
+            return self._encoded([args, kwargs])
+        if len(args) > len(self._positional):
+            raise ArgumentsError(f"takes {len(self._positional)} positional arguments, {len(args)} were given")
+        call = dict(zip(self._positional, args, strict=False))
+        if kwargs:
+            twice = call.keys() & kwargs.keys()
+            if twice:
+                raise ArgumentsError(f"argument {min(twice)} is given twice")
+            call.update(kwargs)
+        encoded = self._encoded(call)
+        self.decode(encoded)
+        return encoded
+
+    def decode(self, body: bytes | memoryview) -> msgspec.Struct:
+        """The arguments of a stored task, checked again."""
+        try:
+            return self._decode(body)
+        except msgspec.ValidationError as error:
+            raise ArgumentsError(_with_path(str(error))) from None
+        except msgspec.DecodeError as error:
+            raise ArgumentsError(f"the stored arguments cannot be read: {error}") from None
+
+    def split(self, values: msgspec.Struct) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Decoded arguments as positional and keyword arguments of the function."""
+        count = len(self._positional)
+        fields = msgspec.structs.astuple(values)
+        return fields[:count], dict(zip(self._names[count:], fields[count:], strict=True))
+
+    @staticmethod
+    def _encoded(call: object) -> bytes:
+        try:
+            return _encode(call)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ArgumentsError(f"cannot be stored: {error}") from None
+
+
+class Handler(msgspec.Struct, frozen=True):
+    """One handler of the application."""
+
+    name: str
+    queue: str
+    function: Callable[..., object]
+    options: Options
+    arguments: Arguments
+    where: str  # file:line, for messages
+
+    def misfit(self, error: ArgumentsError) -> ArgumentsError:
+        """The error with the handler's name and place before it."""
+        return ArgumentsError(f"task {self.name} (queue {self.queue}, {self.where}): {error}")
+
+
+class Registry:
+    """All handlers of this process, and what they say of their queues."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Handler] = {}
+        self._said: dict[str, dict[str, tuple[object, str]]] = {}  # queue -> option -> value, where
+
+    def add(self, handler: Handler, queue_options: Mapping[str, object]) -> None:
+        """Adds a handler; HandlerError if its name is used, or its queue was declared otherwise."""
+        known = self.handlers.get(handler.name)
+        if known is not None and known.where != handler.where:
+            raise HandlerError(
+                f"handler {handler.name} is declared at {known.where} and again at {handler.where}: "
+                "give one of them another name, @task(name=…)"
+            )
+        said = self._said.setdefault(handler.queue, {})
+        for option, value in queue_options.items():
+            before, where = said.get(option, (value, ""))
+            if before != value:
+                raise HandlerError(
+                    f"queue {handler.queue}: {option} is {before!r} at {where} and {value!r} at {handler.where}: "
+                    "options of a queue must agree among its handlers"
+                )
+        said.update({option: (value, handler.where) for option, value in queue_options.items()})
+        self.handlers[handler.name] = handler
+
+    def of_queue(self, queue: str) -> list[Handler]:
+        """The handlers that serve a queue."""
+        return [handler for handler in self.handlers.values() if handler.queue == queue]
+
+    def declared(self, overrides: Mapping[str, QueueSettings]) -> Declared:
+        """What the manager must know, the settings file applied."""
+        names = sorted({handler.queue for handler in self.handlers.values()})
+        return Declared(tuple(self._queue(name, overrides.get(name)) for name in names))
+
+    def _queue(self, name: str, override: QueueSettings | None) -> QueueDeclared:
+        values = {option: value for option, (value, _) in self._said.get(name, {}).items()}
+        handlers = tuple(HandlerDeclared(h.name, h.options.batch, h.options.time_limit) for h in self.of_queue(name))
+        return overridden(msgspec.convert({"name": name, **values, "handlers": handlers}, QueueDeclared), override)
+
+
+def overridden(queue: QueueDeclared, override: QueueSettings | None) -> QueueDeclared:
+    """A declared queue with what a settings file says of it on top."""
+    if override is None:
+        return queue
+    chosen = {key: value for key, value in msgspec.structs.asdict(override).items() if value is not None}
+    chosen.pop("queue_server", None)
+    return msgspec.structs.replace(queue, **queue_options(chosen, f"queues.{queue.name}"))
+
+
+REGISTRY = Registry()
+
+
+def _number(value: object, what: str, least: int, most: int | None = None) -> int:
+    top = f" to {most}" if most is not None else " or more"
+    if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
+        raise ValueError(f"{what} is {value!r}: write a whole number, {least}{top}")
+    return value
+
+
+def queue_options(options: Mapping[str, typing.Any], where: str) -> dict[str, object]:
+    """Checks and turns into numbers what belongs to a queue. HandlerError names the place."""
+    checks: dict[str, Callable[[typing.Any, str], object]] = {
+        "priority": lambda value, what: _number(value, what, 1, 100),
+        "min_slots": lambda value, what: _number(value, what, 0),
+        "max_slots": lambda value, what: None if value is None else _number(value, what, 0),
+        "target_delay": duration,
+        "lock": duration,
+        "memory": lambda value, what: None if value is None else size(value, what),
+    }
+    try:
+        return {name: checks[name](value, name) for name, value in options.items()}
+    except ValueError as error:
+        raise HandlerError(f"{where}: {error}") from None
+
+
+def handler_options(options: Mapping[str, typing.Any], where: str) -> Options:
+    """Checks what belongs to a handler. HandlerError names the place."""
+    checks: dict[str, Callable[[typing.Any, str], object]] = {
+        "batch": lambda value, what: _number(value, what, 1, LARGEST_BATCH),
+        "time_limit": lambda value, what: None if value is None else duration(value, what),
+        "max_failures": lambda value, what: _number(value, what, 1),
+        "max_crashes": lambda value, what: _number(value, what, 1),
+        "backoff": lambda value, what: Backoff(*span(value, what)),
+        "never_retry": _exceptions,
+    }
+    try:
+        return Options(**{name: checks[name](value, name) for name, value in options.items()})  # type: ignore[arg-type]
+    except ValueError as error:
+        raise HandlerError(f"{where}: {error}") from None
+
+
+QUEUE_OPTIONS = frozenset(QueueDeclared.__struct_fields__) - {"name", "handlers"}
+HANDLER_OPTIONS = frozenset(Options.__struct_fields__)
+
+
+def _exceptions(value: typing.Any, what: str) -> tuple[type[BaseException], ...]:
+    kinds = value if isinstance(value, tuple) else (value,)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise ValueError(f"{what} is {value!r}: write exception classes, such as (KeyError,)")
+    return kinds
+
+
+def declare(function: Callable[..., object], name: str | None, queue: str | None, options: Mapping[str, object],
+            pack_of: type) -> tuple[Handler, dict[str, object]]:  # fmt: skip
+    """A handler made of a function and the options of its decorator, with what it says of its queue."""
+    code = inspect.unwrap(function).__code__ if hasattr(inspect.unwrap(function), "__code__") else None
+    where = f"{code.co_filename}:{code.co_firstlineno}" if code else repr(function)
+    for option in options:
+        if option not in QUEUE_OPTIONS | HANDLER_OPTIONS:
+            known = ", ".join(sorted({"name", "queue"} | QUEUE_OPTIONS | HANDLER_OPTIONS))
+            raise HandlerError(f"{where}: @task does not know the option {option!r}; it knows {known}")
+    if inspect.iscoroutinefunction(function):
+        raise HandlerError(f"{where}: async handlers are not served by this version; write a plain function")
+    try:
+        handler_name = check_name(name or function.__name__, f"{where}: the handler name")
+        queue_name = check_name(queue or handler_name, f"{where}: the queue name")
+    except SettingsError as error:
+        raise HandlerError(str(error)) from None
+    own = handler_options({key: options[key] for key in options if key in HANDLER_OPTIONS}, where)
+    of_queue = queue_options({key: options[key] for key in options if key in QUEUE_OPTIONS}, where)
+    try:
+        arguments = Arguments(function, _takes_pack(function, pack_of))
+    except (TypeError, NameError) as error:
+        raise HandlerError(f"{where}: the parameters of {handler_name} cannot be checked: {error}") from None
+    return Handler(handler_name, queue_name, function, own, arguments, where), of_queue
+
+
+def _takes_pack(function: Callable[..., object], pack_of: type) -> bool:
+    hints = _hints(function)
+    return list(hints.values()) == [list[pack_of]] and len(inspect.signature(function).parameters) == 1  # type: ignore[valid-type]
+
+
+def _hints(function: Callable[..., object]) -> dict[str, typing.Any]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    hints.pop("return", None)
+    return hints
+
+
+def _struct_of(function: Callable[..., object], parameters: list[inspect.Parameter]) -> type[msgspec.Struct]:
+    hints = _hints(function)
+    fields: list[typing.Any] = []
+    for each in parameters:
+        if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD, each.POSITIONAL_ONLY):
+            raise TypeError(f"{each} is not served: name each parameter, or take list[Task]")
+        field: tuple[object, ...] = (each.name, hints.get(each.name, typing.Any))
+        if each.default is not each.empty:
+            field += (_default(each.default),)
+        fields.append(field)
+    return msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
+
+
+def _default(value: object) -> object:
+    immutable = value is None or isinstance(value, (bool, int, float, str, bytes))
+    return value if immutable else msgspec.field(default_factory=lambda: copy.deepcopy(value))
+
+
+def _with_path(text: str) -> str:
+    """msgspec's "Expected `int`, got `str` - at `$.size`" with the path first."""
+    what, _, path = text.partition(" - at ")
+    return f"argument {path.strip('`').removeprefix('$.')}: {what}" if path else what

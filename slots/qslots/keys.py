@@ -1,0 +1,70 @@
+"""Every key of the queue server, each made by one function. Pure.
+
+All scripts of a queue get the same vector of keys in the same order (``QueueKeys.vector``), then the schedules of the
+handlers they are to look at; so no script builds a key.
+"""
+
+import re
+
+from .errors import SettingsError
+
+PREFIX = "qs:"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,63}")
+
+PULSE = PREFIX + "pulse"  # HASH last, resumed (µs): when the server last served, and since when without a gap
+QUEUES = PREFIX + "queues"  # SET of the names of all queues that ever had a task
+DECLARED = PREFIX + "declared"  # HASH digest -> what a generation of an application declares (queues and handlers)
+MASTERS = PREFIX + "masters"  # HASH server -> incarnation of its qmaster
+REPORTS = PREFIX + "reports"  # HASH server -> its newest report
+SEEN = PREFIX + "seen"  # ZSET server -> when its newest report came (µs)
+EPOCH = PREFIX + "epoch"  # HASH epoch, seq, manager, published (µs)
+MAP = PREFIX + "map"  # HASH server -> its row of the slot map
+PLAN = PREFIX + "plan"  # STRING: the newest plan, for people and for the admin command
+
+
+def check_name(name: str, what: str) -> str:
+    """The name itself if it may stand in a key: letters, digits, ``_ . -``, 64 at most; else SettingsError."""
+    if not NAME.fullmatch(name):
+        raise SettingsError(f"{what} {name!r}: use 1 to 64 letters, digits and _ . - , not beginning with . or -")
+    return name
+
+
+class QueueKeys:
+    """The keys of one queue."""
+
+    __slots__ = ("base", "vector")
+
+    PARTS = (
+        "tasks",  # HASH id -> record
+        "packs",  # HASH lock -> [handler, id, score, id, score, …]
+        "locks",  # ZSET lock -> expiry (µs)
+        "holders",  # HASH slot incarnation -> last seq, or "dead"
+        "buried",  # ZSET id -> when (µs)
+        "fate",  # HASH id -> [retries, failures, crashes, losses, last error]
+        "counters",  # HASH: cumulative counts and busy time (µs)
+        "waiters",  # ZSET slot incarnation -> when it wakes by itself (µs)
+        "wake",  # LIST of tokens
+        "handlers",  # SET of the names of handlers that ever had a task here
+    )
+
+    def __init__(self, queue: str) -> None:
+        self.base = f"{PREFIX}{{{queue}}}:"
+        self.vector = [PULSE, *(self.base + part for part in self.PARTS)]
+
+    def schedule(self, handler: str) -> str:
+        """ZSET id -> activation time (µs) of one handler: inactive (> now) and active (<= now) in one."""
+        return f"{self.base}schedule:{handler}"
+
+    def producer(self, producer: str) -> str:
+        """STRING with a time to live: the number and the answer of this producer's last request."""
+        return f"{self.base}producer:{producer}"
+
+    @property
+    def wake(self) -> str:
+        """The list that idle slots block on."""
+        return self.base + "wake"
+
+    @property
+    def handlers(self) -> str:
+        """The set of handler names."""
+        return self.base + "handlers"

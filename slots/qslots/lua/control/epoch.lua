@@ -1,0 +1,20 @@
+-- epoch: a manager begins its reign.
+--
+-- KEYS    epoch
+-- ARGV    [1] manager id  [2] highest epoch that any master reports  [3] µs: a foreign map younger than this is respected
+--         [4] 1 to take over all the same
+-- Returns the new epoch, as text; REIGNING manager: another one published a moment ago
+-- Race    two managers start at once: each gets a number of its own, and only the higher one's maps are published.
+-- flags: allow-oom
+
+redis.replicate_commands()
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local stored = redis.call('HMGET', KEYS[1], 'epoch', 'manager', 'published')
+local published = tonumber(stored[3]) or 0
+if ARGV[4] ~= '1' and stored[2] and stored[2] ~= ARGV[1] and now - published < tonumber(ARGV[3]) then
+  return redis.error_reply('REIGNING ' .. stored[2])
+end
+local epoch = math.max((tonumber(stored[1]) or 0) + 1, tonumber(ARGV[2]) + 1, math.floor(now / 1000))
+redis.call('HSET', KEYS[1], 'epoch', epoch, 'manager', ARGV[1], 'seq', 0, 'published', 0)
+return string.format('%.0f', epoch)

@@ -1,0 +1,24 @@
+-- settle: says of single tasks of a lock how they ended; or, for a slot that died, ends all that it left.
+--
+-- KEYS    the vector; [12…] schedules of the queue's handlers
+-- ARGV    [1] holder  [2] seq of the pack, "" for none  [3] outcomes: msgpack map position -> {kind, …} (see prelude)
+--         [4] marks, one byte a position, 1 = done  [5] what befalls the rest: keep | back | loss  [6] why
+--         [7] seq that a dead slot had asked for, "" while the slot lives
+-- Returns 1, or 0 if the lock was gone before
+-- Race    the slot's last exchange may come after it was reaped: the holder is dead from here on and is refused; if it
+--         came before, the pack that nobody ever saw goes back untouched.
+-- flags: allow-oom
+
+local holder, seq, asked = ARGV[1], ARGV[2], ARGV[7]
+local lock, unseen = string.format('%s:%s', holder, seq), string.format('%s:%s', holder, asked)
+if not (can_settle(lock) and can_settle(unseen)) then
+  return redis.error_reply('NOSCHEDULE the handler of this pack was not named')
+end
+local found = settle_lock(lock, cmsgpack.unpack(ARGV[3]), ARGV[4], ARGV[5], ARGV[6])
+if asked ~= '' then
+  declare_dead(holder)
+  call('ZREM', WAITERS, holder)
+  settle_lock(unseen, {}, '', 'back')
+end
+wake()
+return found and 1 or 0

@@ -1,0 +1,42 @@
+"""What a master and a slot say to each other over the slot's channel: one msgpack message a packet."""
+
+import socket
+
+import msgspec
+
+
+class Born(msgspec.Struct, tag="born"):
+    """Slot to master: I am, under this pid, connected and waiting for ``Serve``."""
+
+    pid: int
+
+
+class Stillborn(msgspec.Struct, tag="stillborn"):
+    """Slot to master: I could not begin, and why."""
+
+    why: str
+
+
+class Serve(msgspec.Struct, tag="serve"):
+    """Master to slot: serve these queues from the next pack on."""
+
+    queues: tuple[str, ...]
+
+
+_decoder = msgspec.msgpack.Decoder(Born | Stillborn | Serve)
+_LARGEST = 1 << 16
+
+
+def send(channel: socket.socket, message: Born | Stillborn | Serve) -> bool:
+    """Sends one message without waiting; False if the other side does not read or is gone."""
+    try:
+        channel.send(msgspec.msgpack.encode(message), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    except (BlockingIOError, ConnectionError):
+        return False
+    return True
+
+
+def receive(channel: socket.socket) -> Born | Stillborn | Serve | None:
+    """The next message, or None at the end of the channel. BlockingIOError if a non-blocking channel has none."""
+    raw = channel.recv(_LARGEST)
+    return _decoder.decode(raw) if raw else None

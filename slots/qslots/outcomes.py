@@ -1,0 +1,110 @@
+"""How a task can end other than well: what a handler may raise, and what the queue server is told. Pure."""
+
+import traceback
+from typing import Protocol
+
+import msgspec
+
+from .errors import Error
+from .units import duration
+
+LONGEST_TEXT = 4000  # characters of a traceback that are kept with a task
+
+
+class Retry(Error):
+    """Raise it in a handler: run this task again, after ``delay`` or the handler's backoff; no failure is counted."""
+
+    def __init__(self, delay: str | float | None = None, why: str = "") -> None:
+        super().__init__(why or "the handler asked for a retry")
+        self.delay = None if delay is None else duration(delay, "delay")
+
+
+class Postpone(Error):
+    """Raise it in a handler: not now; ``at`` seconds of Unix time, or after ``delay``. Nothing is counted."""
+
+    def __init__(self, at: float | None = None, *, delay: str | float | None = None) -> None:
+        super().__init__("the handler postponed the task")
+        self.at = at
+        self.delay = duration(0 if delay is None else delay, "delay")
+
+
+class Bury(Error):
+    """Raise it in a handler: this task can never succeed; bury it with the reason."""
+
+    def __init__(self, why: str = "") -> None:
+        super().__init__(why or "the handler buried the task")
+
+
+class SoftTimeLimit(Error):
+    """Raised inside a handler whose soft time limit has passed, so that it can tidy up."""
+
+
+class Backoff(msgspec.Struct, frozen=True):
+    """The first and the longest delay between two attempts, in seconds: min(longest, first * 2^(retries - 1))."""
+
+    first: float = 5.0
+    longest: float = 900.0
+
+
+class Judged(Protocol):
+    """What of a handler's options says how its failures end."""
+
+    @property
+    def backoff(self) -> Backoff: ...
+    @property
+    def max_failures(self) -> int: ...
+    @property
+    def never_retry(self) -> tuple[type[BaseException], ...]: ...
+
+
+class Outcome(msgspec.Struct):
+    """One task's end, as the ``settle`` script reads it; times in µs. ``kind`` is a name in its table of ends."""
+
+    kind: str
+    why: str = ""
+    limit: int = 0
+    delay: float | None = None
+    at: float | None = None
+    base: float = 0.0
+    cap: float = 0.0
+    jitter: float = 1.0
+
+
+def micros(seconds: float) -> float:
+    """Whole µs, as the scripts want them."""
+    return float(round(seconds * 1e6))
+
+
+def charged(kind: str, why: str, limit: int, backoff: Backoff, jitter: float) -> Outcome:
+    """An end that counts against the task and backs off: ``fail`` or ``crash``, buried when ``limit`` is reached."""
+    return Outcome(kind, cut(why), limit, base=micros(backoff.first), cap=micros(backoff.longest), jitter=jitter)
+
+
+def decided(error: BaseException, options: "Judged", jitter: float) -> Outcome:
+    """What becomes of a task whose handler raised."""
+    backoff = options.backoff
+    base, cap = micros(backoff.first), micros(backoff.longest)
+    match error:
+        case Retry():
+            delay = None if error.delay is None else micros(error.delay)
+            return Outcome("retry", str(error), delay=delay, base=base, cap=cap, jitter=jitter)
+        case Postpone():
+            at = None if error.at is None else micros(error.at)
+            return Outcome("postpone", at=at, delay=micros(error.delay))
+        case Bury():
+            return Outcome("bury", str(error))
+    if isinstance(error, options.never_retry):
+        return Outcome("bury", told(error))
+    return charged("fail", told(error), options.max_failures, backoff, jitter)
+
+
+def cut(text: str) -> str:
+    """The last part of a text that is too long: of a traceback, the part that says what happened."""
+    return text if len(text) <= LONGEST_TEXT else "… " + text[-LONGEST_TEXT:]
+
+
+def told(error: BaseException) -> str:
+    """The traceback of an error, without the frames of qslots above the handler's own."""
+    frames = error.__traceback__
+    inner = frames.tb_next if frames is not None else None
+    return cut("".join(traceback.format_exception(type(error), error, inner or frames)).rstrip())

@@ -1,0 +1,137 @@
+"""The records that masters and the manager exchange through the queue server. Plain data, msgpack on the wire.
+
+Times are seconds, memory is bytes. Unknown fields are ignored on reading, so that versions may meet while a new one
+is rolled out.
+"""
+
+import hashlib
+
+import msgspec
+
+
+class HandlerDeclared(msgspec.Struct, frozen=True):
+    """What the manager must know of a handler."""
+
+    name: str
+    batch: int = 1
+    time_limit: float | None = None
+
+
+class QueueDeclared(msgspec.Struct, frozen=True):
+    """What an application declares of a queue, its settings file already applied."""
+
+    name: str
+    priority: int = 50
+    min_slots: int = 0
+    max_slots: int | None = None
+    target_delay: float = 5.0
+    lock: float = 60.0
+    memory: int | None = None  # bytes of one slot, if the application says so
+    handlers: tuple[HandlerDeclared, ...] = ()
+
+
+class Declared(msgspec.Struct, frozen=True):
+    """All queues of one generation of an application; stored once under its digest."""
+
+    queues: tuple[QueueDeclared, ...]
+
+    def digest(self) -> str:
+        """The name under which this declaration is stored: equal declarations share one."""
+        return hashlib.blake2b(msgspec.msgpack.encode(self), digest_size=12).hexdigest()
+
+
+class SlotReport(msgspec.Struct, frozen=True):
+    """One slot as its master sees it."""
+
+    index: int
+    pid: int
+    generation: int
+    state: str  # starting, idle, taking, busy, leaving
+    queues: tuple[str, ...]
+    task: str | None = None
+    handler: str | None = None
+    task_age: float | None = None
+    done: int = 0
+    pss: int | None = None
+    private: int | None = None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a master publishes about itself once a second."""
+
+    server: str
+    incarnation: str
+    host: str
+    pid: int
+    generation: int
+    declared: str  # digest of what its application declares; "" while no mold is ready
+    budget: int  # bytes that slots may use in all, those alive included
+    max_slots: int
+    pss: int  # of mold and slots together
+    free_memory: int
+    slot_size: int  # bytes to count for a slot of a queue that has no size of its own
+    slot_sizes: dict[str, int]  # queue -> bytes of one grown slot
+    epoch: int  # of the map row in force
+    seq: int
+    draining: bool = False
+    slots: tuple[SlotReport, ...] = ()
+
+
+class MapRow(msgspec.Struct, frozen=True):
+    """What one server is to do: the queues of slot 0, 1, 2, …; an empty tuple is a slot that need not exist."""
+
+    epoch: int
+    seq: int
+    manager: str
+    slots: tuple[tuple[str, ...], ...]
+
+
+class QueueStats(msgspec.Struct, frozen=True):
+    """One queue as the ``stats`` script sees it; counters are cumulative since the queue's first task."""
+
+    name: str
+    now: float  # the queue server's clock
+    active: int = 0
+    inactive: int = 0
+    locked: int = 0
+    buried: int = 0
+    oldest: float = 0.0  # age of the oldest active task
+    put: int = 0
+    taken: int = 0
+    done: int = 0
+    failed: int = 0
+    crashed: int = 0
+    busy: float = 0.0  # seconds that handlers ran, all in all
+    packs: int = 0
+    empty: int = 0  # takes that found nothing
+
+
+class QueuePlan(msgspec.Struct, frozen=True):
+    """The numbers behind one queue's slots in the published plan."""
+
+    name: str
+    priority: int
+    min: int
+    max: int | None
+    wanted: float
+    granted: float
+    load: float | None  # (busy + backlog) / slot time; above 1 when a backlog waits; None without a slot
+    rate: float  # tasks finished a second
+    arrivals: float  # tasks put a second
+    mean_time: float | None  # seconds a task
+    reason: str  # one sentence: why this many
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The newest decision of the manager, for people."""
+
+    epoch: int
+    seq: int
+    manager: str
+    published: float
+    queues: tuple[QueuePlan, ...]
+
+
+def pack(record: msgspec.Struct) -> bytes:
+    """A record as msgpack."""
+    return msgspec.msgpack.encode(record)

@@ -1,0 +1,164 @@
+"""What every slot is doing, in one shared file, readable by the master even when a slot hangs or is dead.
+
+The file lies on tmpfs, is sized once for all slots that may ever be (sparse, so unused records cost nothing) and is
+never resized: a mapping that outgrows its file is SIGBUS. One record a slot: numbers, each stored by one aligned
+8-byte write; texts, written before the number that makes them matter; and a done mark for each position of the pack.
+
+A mark says that nothing of that task lives in the slot's memory alone any more. So after a death the master knows
+exactly what was finished, what ran and what was not begun. Pids never come from here: a slot could have lied.
+"""
+
+import mmap
+import os
+import time
+from enum import IntEnum
+
+from .errors import Error
+from .states import SlotState
+
+SLOTS = 4096
+MARKS = 1000
+WHOLE_PACK = -1  # in TASK: the handler has all tasks of the pack at once
+_MAGIC = 0x71736C6F74730001
+_RECORD = 2048
+_HEADER = 4096
+
+
+class Field(IntEnum):
+    """The numbers of a record, by place. Times are ns of CLOCK_BOOTTIME, which goes on while a machine sleeps."""
+
+    GENERATION = 0
+    STATE = 1
+    ASKED = 2  # seq of the last request, written before it is sent
+    HELD = 3  # seq of the pack being worked on, 0 for none
+    SIZE = 4  # tasks in that pack
+    TASK = 5  # position of the task that runs, from 1; 0 for none
+    START = 6
+    DEADLINE = 7  # 0 for none
+    LOCK_UNTIL = 8  # as far as the slot knows from taking the pack
+    EXTENDED_UNTIL = 9  # as far as the master knows from extending the lock
+    TTL = 10  # ns a lock lives without extension
+    DONE = 11  # tasks that ended well or badly, since birth
+    TAKES = 12  # requests for a pack, since birth
+    MAX_CRASHES = 13  # how a crash of the running task is to be charged
+    BACKOFF_FIRST = 14  # µs
+    BACKOFF_LONGEST = 15  # µs
+
+
+_TEXT_START = 16 * 8
+_TEXTS = {"holder": 128, "asked_queue": 65, "held_queue": 65, "handler": 65, "task": 129}
+_MARKS_START = _TEXT_START + 512
+assert sum(_TEXTS.values()) <= 512
+assert _MARKS_START + MARKS <= _RECORD
+
+
+def boot_ns() -> int:
+    """Now, as deadlines and trust are counted: ns since boot, suspended time included."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+class Record:
+    """One slot's record."""
+
+    __slots__ = ("_raw", "index", "marks", "words")
+
+    def __init__(self, room: memoryview, index: int) -> None:
+        self.index = index
+        self._raw = room
+        self.words = room[:_TEXT_START].cast("q")
+        self.marks = room[_MARKS_START : _MARKS_START + MARKS]
+
+    def text(self, name: str) -> str:
+        """A text of the record; may be torn while its slot lives, is exact once the slot is dead."""
+        start, room = _PLACES[name]
+        length = min(self._raw[start], room - 1)
+        return bytes(self._raw[start + 1 : start + 1 + length]).decode(errors="replace")
+
+    def put_text(self, name: str, value: bytes) -> None:
+        """Writes a text, cut to its room."""
+        start, room = _PLACES[name]
+        value = value[: room - 1]
+        self._raw[start + 1 : start + 1 + len(value)] = value
+        self._raw[start] = len(value)
+
+    def clear(self, *, holder: str = "", generation: int = 0) -> None:
+        """Makes the record ready for a new tenant, or for none."""
+        self._raw[:] = bytes(len(self._raw))
+        self.put_text("holder", holder.encode())
+        self.words[Field.GENERATION] = generation
+        self.words[Field.STATE] = SlotState.STARTING if holder else SlotState.ABSENT
+
+    def begin(self, position: int, start: int, deadline: int) -> None:
+        """A task begins. The deadline stands at 0 while the rest changes, so that no old one meets a new task."""
+        words = self.words
+        words[7] = 0
+        words[5] = position
+        words[6] = start
+        words[7] = deadline
+
+    def end(self) -> None:
+        """No task runs."""
+        self.words[7] = 0
+        self.words[5] = 0
+
+    def hold(self, seq: int, queue: bytes, handler: bytes, size: int) -> None:
+        """A pack is here: its marks are wiped before it counts as held."""
+        self.marks[:size] = bytes(size)
+        self.put_text("held_queue", queue)
+        self.put_text("handler", handler)
+        self.words[Field.SIZE] = size
+        self.words[Field.HELD] = seq
+
+    def drop(self) -> None:
+        """The pack is settled."""
+        self.words[Field.HELD] = 0
+
+    def trusted_until(self) -> int:
+        """Until when nobody else can have this slot's pack (ns since boot)."""
+        return max(self.words[Field.LOCK_UNTIL], self.words[Field.EXTENDED_UNTIL])
+
+
+_PLACES: dict[str, tuple[int, int]] = {}
+_next = _TEXT_START
+for _name, _room in _TEXTS.items():
+    _PLACES[_name] = (_next, _room)
+    _next += _room
+
+
+class Scoreboard:
+    """The mapped file. Its descriptor is inherited by mold and slots."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        size = _HEADER + SLOTS * _RECORD
+        if os.fstat(descriptor).st_size != size:
+            raise Error("the scoreboard file has another size than this version writes; remove it")
+        self._room = memoryview(mmap.mmap(descriptor, size))
+        if self._room[:8].cast("Q")[0] != _MAGIC:
+            raise Error("the scoreboard file is of another version; remove it")
+
+    @classmethod
+    def create(cls, path: str) -> "Scoreboard":
+        """A new file, for this user alone; refuses to follow or reuse anything that is there."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        os.ftruncate(descriptor, _HEADER + SLOTS * _RECORD)
+        os.pwrite(descriptor, _MAGIC.to_bytes(8, "little"), 0)
+        return cls(descriptor)
+
+    @classmethod
+    def open(cls, path: str) -> "Scoreboard":
+        """The file that another master has left."""
+        return cls(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC))
+
+    def record(self, index: int) -> Record:
+        """The record of slot ``index``, 0 to 4,095."""
+        if not 0 <= index < SLOTS:
+            raise IndexError(index)
+        start = _HEADER + index * _RECORD
+        return Record(self._room[start : start + _RECORD], index)
+
+    def tenants(self) -> list[Record]:
+        """The records that name a holder: slots that live, or died with a master that could not settle for them."""
+        starts = range(_HEADER, _HEADER + SLOTS * _RECORD, _RECORD)
+        at = _PLACES["holder"][0]
+        return [self.record(index) for index, start in enumerate(starts) if self._room[start + at]]

@@ -1,0 +1,217 @@
+"""The settings that all three programs read: one YAML file, overridden by the environment, then by the command line.
+
+Pure but for ``read``, which opens the file. Whatever does not fit is refused with its path, its value and the nearest
+valid name; a settings object is whole or it is not made.
+"""
+
+import difflib
+import pathlib
+import typing
+from collections.abc import Mapping
+
+import msgspec
+import yaml
+
+from .errors import SettingsError
+from .keys import check_name
+from .units import duration, share, size
+
+DEFAULT_FILE = pathlib.Path("/etc/qslots/qslots.yml")
+LEFT_BY_UP = pathlib.Path(".qslots/redis.sock")  # where `qslots up` of this folder puts its private queue server
+
+
+class ServerSettings(msgspec.Struct, frozen=True):
+    """What concerns one server. ``name`` None means the host's name."""
+
+    name: str | None = None
+    reserve_memory: str | int = "10%"
+    private_limit: str | int = "256M"
+    max_slots: int | typing.Literal["auto"] = "auto"
+    user: str | None = None
+    graceful_timeout: str | float = "30s"
+    runtime_dir: str | None = None
+    state_dir: str | None = None
+
+
+class ManagerSettings(msgspec.Struct, frozen=True):
+    """What concerns the manager."""
+
+    interval: str | float = "1s"
+    lost_after: str | float = "5s"
+    listen: str | None = None
+
+
+class QueueSettings(msgspec.Struct, frozen=True):
+    """What overrides the code's declaration of one queue; None leaves it as declared."""
+
+    priority: int | None = None
+    min_slots: int | None = None
+    max_slots: int | None = None
+    target_delay: str | float | None = None
+    lock: str | float | None = None
+    memory: str | int | None = None
+    queue_server: str | None = None
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """The whole file. Texts such as "5m" are checked here and kept as written; ``units`` turns them into numbers."""
+
+    app: tuple[str, ...] = ()
+    queue_servers: dict[str, str] = {}
+    server: ServerSettings = ServerSettings()
+    manager: ManagerSettings = ManagerSettings()
+    queues: dict[str, QueueSettings] = {}
+
+    @property
+    def url(self) -> str:
+        """The first queue server listed, or SettingsError with the ways to name one."""
+        if not self.queue_servers:
+            raise SettingsError(
+                "no queue server: give --redis URL, set QSLOTS_REDIS, call qslots.connect(url), "
+                "or list it under queue_servers in the settings file"
+            )
+        return next(iter(self.queue_servers.values()))
+
+
+ENVIRONMENT: dict[str, tuple[str, ...]] = {
+    "QSLOTS_APP": ("app",),
+    "QSLOTS_REDIS": ("queue_servers",),
+    "QSLOTS_SERVER": ("server", "name"),
+    "QSLOTS_RESERVE_MEMORY": ("server", "reserve_memory"),
+    "QSLOTS_PRIVATE_LIMIT": ("server", "private_limit"),
+    "QSLOTS_MAX_SLOTS": ("server", "max_slots"),
+    "QSLOTS_GRACEFUL_TIMEOUT": ("server", "graceful_timeout"),
+    "QSLOTS_RUNTIME_DIR": ("server", "runtime_dir"),
+    "QSLOTS_STATE_DIR": ("server", "state_dir"),
+    "QSLOTS_INTERVAL": ("manager", "interval"),
+    "QSLOTS_LOST_AFTER": ("manager", "lost_after"),
+}
+
+_CHECKS: dict[str, typing.Callable[[typing.Any, str], object]] = {
+    "reserve_memory": share,
+    "private_limit": size,
+    "memory": size,
+    "graceful_timeout": duration,
+    "interval": duration,
+    "lost_after": duration,
+    "target_delay": duration,
+    "lock": duration,
+}
+_LEAST: dict[str, float] = {"min_slots": 0, "max_slots": 0, "lock": 1.0, "interval": 0.05, "priority": 1}
+_MOST: dict[str, float] = {"priority": 100}
+
+
+def read(
+    file: str | None, environ: Mapping[str, str], *, app: tuple[str, ...] = (), redis: str | None = None,
+    server: str | None = None,
+) -> Settings:  # fmt: skip
+    """The settings of a program: ``file`` (or QSLOTS_CONFIG, or the default place), environment, command line."""
+    named = file or environ.get("QSLOTS_CONFIG")
+    path = pathlib.Path(named) if named else DEFAULT_FILE
+    document: dict[str, typing.Any] = {}
+    if named or path.exists():
+        try:
+            document = _document(path.read_text(), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"settings file {path} cannot be read: {error}") from None
+    command_line = {"QSLOTS_APP": ",".join(app), "QSLOTS_REDIS": redis or "", "QSLOTS_SERVER": server or ""}
+    for source in (environ, command_line):
+        _override(document, source)
+    return build(document)
+
+
+def build(document: object) -> Settings:
+    """Settings from a parsed document; SettingsError with the path of the first thing that does not fit."""
+    settings = _struct(Settings, document, "")
+    for name in settings.queues:
+        check_name(name, "queues: the queue name")
+    if settings.server.name is not None:
+        check_name(settings.server.name, "server.name")
+    if len(settings.queue_servers) > 1:
+        raise SettingsError("queue_servers: this version drains one queue server; list one")
+    for name, queue in settings.queues.items():
+        if queue.queue_server is not None and queue.queue_server not in settings.queue_servers:
+            raise SettingsError(f"queues.{name}.queue_server: {queue.queue_server!r} is not listed in queue_servers")
+    return settings
+
+
+def _document(text: str, where: str) -> dict[str, typing.Any]:
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise SettingsError(f"{where}: the file must be a mapping such as 'app: [shop.tasks]'")
+    return document
+
+
+def _override(document: dict[str, typing.Any], source: Mapping[str, str]) -> None:
+    for variable, path in ENVIRONMENT.items():
+        text = source.get(variable)
+        if not text:
+            continue
+        value: object = text
+        if variable == "QSLOTS_APP":
+            value = [name.strip() for name in text.split(",") if name.strip()]
+        elif variable == "QSLOTS_REDIS":
+            value = {"main": text}
+        elif variable == "QSLOTS_MAX_SLOTS" and text.isdigit():
+            value = int(text)
+        room = document
+        for step in path[:-1]:
+            inner = room.setdefault(step, {})
+            if not isinstance(inner, dict):
+                raise SettingsError(f"{step}: must be a mapping, not {inner!r}")
+            room = inner
+        room[path[-1]] = value
+
+
+_T = typing.TypeVar("_T", bound=msgspec.Struct)
+
+
+def _struct(kind: type[_T], document: object, path: str) -> _T:
+    if not isinstance(document, dict):
+        raise SettingsError(f"{path or 'settings'}: must be a mapping, not {document!r}")
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    values = {}
+    for key, value in document.items():
+        here = f"{path}.{key}" if path else str(key)
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(fields)}"
+            raise SettingsError(f"{here}: {hint}")
+        values[key] = _value(fields[key], value, here)
+    return kind(**values)
+
+
+def _value(kind: typing.Any, value: object, path: str) -> object:
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return _struct(kind, {} if value is None else value, path)
+    if kind == dict[str, QueueSettings]:
+        if not isinstance(value, dict):
+            raise SettingsError(f"{path}: must be a mapping of queue names, not {value!r}")
+        return {str(name): _struct(QueueSettings, each or {}, f"{path}.{name}") for name, each in value.items()}
+    try:
+        converted: object = msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{path}: {value!r} does not fit: {error}") from None
+    _check_range(path, converted)
+    return converted
+
+
+def _check_range(path: str, value: object) -> None:
+    name = path.rpartition(".")[2]
+    if value is None:
+        return
+    if name in _CHECKS:
+        try:
+            value = _CHECKS[name](value, path)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+    if isinstance(value, (int, float)):
+        if value < _LEAST.get(name, value):
+            raise SettingsError(f"{path}: {value:g} is too small, the least is {_LEAST[name]:g}")
+        if value > _MOST.get(name, value):
+            raise SettingsError(f"{path}: {value:g} is too large, the most is {_MOST[name]:g}")

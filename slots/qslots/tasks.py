@@ -1,0 +1,221 @@
+"""``@task``, and what it makes of a function: something to call, to enqueue, and to find again in a slot."""
+
+import datetime
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from .client import current
+from .errors import ArgumentsError, DuplicateTask, Error
+from .handlers import REGISTRY, Handler, declare
+from .ids import new_ids
+from .outcomes import Outcome, micros
+from .records import header
+from .units import duration
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_A_TRIP = 1000
+
+
+class Task:
+    """One unit of work. ``enqueue`` returns one with ``id`` and ``queue``; a pack handler gets them with arguments."""
+
+    __slots__ = ("args", "failures", "handler", "id", "kwargs", "outcome", "queue", "retries")
+
+    def __init__(
+        self, id: str, queue: str, handler: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None,  # noqa: A002
+        *, retries: int = 0, failures: int = 0,
+    ) -> None:  # fmt: skip
+        self.id = id
+        self.queue = queue
+        self.handler = handler
+        self.args = args
+        self.kwargs = kwargs or {}
+        self.retries = retries
+        self.failures = failures
+        self.outcome: Outcome | None = None
+
+    def retry(self, delay: str | float = 0.0, why: str = "") -> None:
+        """This task of the pack is to run again after ``delay``; no failure is counted."""
+        self.outcome = Outcome("retry", why, delay=micros(duration(delay, "delay")))
+
+    def postpone(self, at: float | datetime.datetime) -> None:
+        """This task of the pack is not for now: ``at`` is Unix time."""
+        self.outcome = Outcome("postpone", at=micros(_unix(at)))
+
+    def bury(self, why: str) -> None:
+        """This task of the pack can never succeed."""
+        self.outcome = Outcome("bury", why)
+
+    def __repr__(self) -> str:
+        return f"Task({self.handler} {self.id} in {self.queue})"
+
+
+class Running:
+    """The task that this slot runs; a slot has one thread. None while no handler runs."""
+
+    parent: str | None = None
+    enqueued = 0
+
+    def begin(self, task_id: str | None) -> None:
+        """A task begins, or with None the last one is over."""
+        self.parent = task_id
+        self.enqueued = 0
+
+    def child_ids(self, parent: str, count: int) -> list[str]:
+        """Ids that a second run of the same task makes again, so that it does not double what it enqueues."""
+        first = self.enqueued + 1
+        self.enqueued += count
+        return [_child_id(parent, n) for n in range(first, first + count)]
+
+
+RUNNING = Running()
+
+
+def _child_id(parent: str, n: int) -> str:
+    """As long as a generated id, and sorting beside its parent's."""
+    digest = hashlib.blake2b(f"{parent}/{n}".encode(), digest_size=12).hexdigest()
+    return parent[:13] + digest[:10] if len(parent) == 23 else digest[:23]
+
+
+class Using:
+    """How the next ``enqueue`` of a handler is to be done."""
+
+    __slots__ = ("_collection", "_handler", "_id", "_on_duplicate", "_when")
+
+    def __init__(
+        self, handler: Handler, delay: str | float | None = None, at: float | datetime.datetime | None = None,
+        id: str | None = None, collection: str | None = None, on_duplicate: str = "refuse",  # noqa: A002
+    ) -> None:  # fmt: skip
+        if delay is not None and at is not None:
+            raise Error(f"task {handler.name}: give delay or at, not both")
+        if on_duplicate not in ("refuse", "ignore"):
+            raise Error(f"task {handler.name}: on_duplicate is {on_duplicate!r}: write 'refuse' or 'ignore'")
+        if id is not None and not 1 <= len(id.encode()) <= 128:
+            raise Error(f"task {handler.name}: an id has 1 to 128 bytes, not {len(id.encode())}")
+        self._handler = handler
+        self._id = id
+        self._on_duplicate = on_duplicate
+        self._when = _when(handler, delay, at)
+        self._collection = collection or ""
+
+    def enqueue(self, *args: Any, **kwargs: Any) -> Task:
+        """Puts one task into the queue; returns when the queue server has it.
+
+        ArgumentsError: the arguments do not fit. DuplicateTask: the id is in the queue. QueueServerDown: no answer.
+        """
+        return self._put([(args, kwargs)])[0]
+
+    def enqueue_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> list[Task]:
+        """Puts a task for each tuple of positional (or mapping of named) arguments, a round trip a thousand."""
+        pairs = [((), call) if isinstance(call, Mapping) else (tuple(call), {}) for call in calls]
+        if self._id is not None and len(pairs) > 1:
+            raise Error(f"task {self._handler.name}: one id cannot name {len(pairs)} tasks")
+        done: list[Task] = []
+        for start in range(0, len(pairs), _A_TRIP):
+            done += self._put(pairs[start : start + _A_TRIP])
+        return done
+
+    def _put(self, calls: list[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[Task]:
+        handler, arguments = self._handler, self._handler.arguments
+        head = header(handler.name, arguments.signature, self._collection)
+        try:
+            bodies = [arguments.body(args, kwargs) for args, kwargs in calls]
+        except ArgumentsError as error:
+            raise handler.misfit(error) from None
+        parent = RUNNING.parent
+        derived = self._id is None and parent is not None
+        if self._id is not None:
+            ids = [self._id]
+        else:
+            ids = new_ids(len(calls)) if parent is None else RUNNING.child_ids(parent, len(calls))
+        tasks = [(id_, self._when, head + body) for id_, body in zip(ids, bodies, strict=True)]
+        try:
+            current().put(
+                handler.queue, handler.name, tasks, own_ids=derived or self._id is not None,
+                on_duplicate="ignore" if derived else self._on_duplicate,
+            )  # fmt: skip
+        except DuplicateTask as error:
+            raise DuplicateTask(
+                f"task {error} is in queue {handler.queue} already: choose another id or on_duplicate='ignore'"
+            ) from None
+        return [
+            Task(id_, handler.queue, handler.name, args, dict(kwargs))
+            for id_, (args, kwargs) in zip(ids, calls, strict=True)
+        ]
+
+
+class TaskFunction(Generic[_P, _R]):
+    """A function that can also be enqueued. Called plainly it runs here and now, as before."""
+
+    def __init__(self, function: Callable[_P, _R], handler: Handler) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.handler = handler
+
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<task {self.handler.name} of queue {self.handler.queue}>"
+
+    def using(
+        self, *, delay: str | float | None = None, at: float | datetime.datetime | None = None, id: str | None = None,  # noqa: A002
+        collection: str | None = None, on_duplicate: str = "refuse",
+    ) -> Using:  # fmt: skip
+        """``delay`` ("10m", seconds) or ``at`` (Unix time, datetime); ``id`` of your own; ``on_duplicate``."""
+        return Using(self.handler, delay, at, id, collection, on_duplicate)
+
+    def enqueue(self, *args: Any, **kwargs: Any) -> Task:
+        """Puts one task into the queue: see ``Using.enqueue``. A pack handler's tasks take any arguments."""
+        return Using(self.handler).enqueue(*args, **kwargs)
+
+    def enqueue_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> list[Task]:
+        """Puts many tasks: see ``Using.enqueue_many``."""
+        return Using(self.handler).enqueue_many(calls)
+
+
+@overload
+def task(function: Callable[_P, _R], /) -> TaskFunction[_P, _R]: ...
+@overload
+def task(
+    *, queue: str | None = None, name: str | None = None, **options: Any
+) -> Callable[[Callable[_P, _R]], TaskFunction[_P, _R]]: ...
+
+
+def task(
+    function: Callable[..., Any] | None = None, /, *, queue: str | None = None, name: str | None = None, **options: Any
+) -> Any:
+    """Makes a handler of a function. Options of the queue: priority (1 to 100), min_slots, max_slots, target_delay,
+    lock, memory; of the handler: batch, time_limit, max_failures, max_crashes, backoff ("5s..15m"), never_retry.
+
+    HandlerError: the name is used twice, or an option or a parameter cannot be served.
+    """
+
+    def made(function: Callable[..., Any]) -> TaskFunction[..., Any]:
+        handler, of_queue = declare(function, name, queue, options, Task)
+        REGISTRY.add(handler, of_queue)
+        return TaskFunction(function, handler)
+
+    return made if function is None else made(function)
+
+
+def _when(handler: Handler, delay: str | float | None, at: float | datetime.datetime | None) -> str:
+    try:
+        if delay is not None:
+            return f"+{micros(duration(delay, 'delay')):.0f}"
+        return "" if at is None else f"{micros(_unix(at)):.0f}"
+    except ValueError as error:
+        raise Error(f"task {handler.name}: {error}") from None
+
+
+def _unix(at: float | datetime.datetime) -> float:
+    if isinstance(at, datetime.datetime):
+        if at.tzinfo is None:
+            raise ValueError(f"at is {at!r}: a datetime without a time zone; add tzinfo")
+        return at.timestamp()
+    if isinstance(at, bool) or not isinstance(at, (int, float)) or at < 0:
+        raise ValueError(f"at is {at!r}: write Unix time in seconds or a datetime with a time zone")
+    return float(at)

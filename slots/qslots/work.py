@@ -1,0 +1,155 @@
+"""Runs the tasks of one pack and says how each ended. Everything it knows goes to the scoreboard as it happens.
+
+A task is marked done only when nothing of it lives in this process alone: success at once; a failure, a retry, a
+postponement after the queue server has stored it.
+"""
+
+import logging
+import random
+import struct
+from collections.abc import Callable
+
+from .errors import ArgumentsError
+from .handlers import Handler, PackBody
+from .outcomes import Outcome, charged, decided, micros, told
+from .queueserver import Pack
+from .records import Fate, body
+from .scoreboard import WHOLE_PACK, Field, Record, boot_ns
+from .tasks import RUNNING, Task
+
+log = logging.getLogger("qslots.slot")
+Report = Callable[[dict[int, Outcome]], bool]  # stores outcomes on the queue server; False: the lock is gone
+MayGoOn = Callable[[int], bool]  # whether another task may begin at this time (ns since boot)
+
+
+def jitter() -> float:
+    """0.85 to 1.15: what fails together shall not come back together."""
+    return random.uniform(0.85, 1.15)
+
+
+class PackRun:
+    """One pack under work."""
+
+    def __init__(self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn) -> None:
+        self._handler = handler
+        self._pack = pack
+        self._record = record
+        self._report = report
+        self._may_go_on = may_go_on
+        limit = handler.options.time_limit
+        self._limit = 0 if limit is None else int(limit * 1e9)
+        record.words[Field.MAX_CRASHES] = handler.options.max_crashes
+        record.words[Field.BACKOFF_FIRST] = int(micros(handler.options.backoff.first))
+        record.words[Field.BACKOFF_LONGEST] = int(micros(handler.options.backoff.longest))
+
+    def run(self) -> tuple[int, bool]:
+        """Runs the pack; returns how many tasks began, and whether all are marked (else the rest must go back)."""
+        began = self._run_whole() if self._handler.arguments.takes_pack else self._run_each()
+        RUNNING.begin(None)
+        self._record.end()
+        return began, began == len(self._pack.ids)
+
+    def _run_each(self) -> int:
+        record, words, marks, limit = self._record, self._record.words, self._record.marks, self._limit
+        now = boot_ns()
+        for position, (task_id, stored) in enumerate(zip(self._pack.ids, self._pack.records, strict=True)):
+            if not self._may_go_on(now):
+                return position
+            record.put_text("task", task_id)
+            record.begin(position + 1, now, now + limit if limit else 0)
+            outcome = self._attempt(task_id.decode(), stored)
+            if outcome is not None and not self._report({position + 1: outcome}):
+                return position
+            marks[position] = 1
+            words[Field.DONE] += 1
+            now = boot_ns()
+        return len(self._pack.ids)
+
+    def _attempt(self, task_id: str, stored: bytes) -> Outcome | None:
+        """Runs one task; None is success."""
+        arguments = self._handler.arguments
+        RUNNING.begin(task_id)
+        try:
+            args, kwargs = arguments.split(arguments.decode(body(stored)))
+        except (ArgumentsError, ValueError) as error:
+            return self._logged(task_id, unfit(self._handler, error, stored), error)
+        try:
+            self._handler.function(*args, **kwargs)
+        except BaseException as error:
+            return self._logged(task_id, decided(error, self._handler.options, jitter()), error)
+        return None
+
+    def _logged(self, task_id: str, outcome: Outcome, error: BaseException) -> Outcome:
+        said = (str(error).splitlines() or [""])[0]
+        what = (self._handler.name, task_id, outcome.kind, type(error).__name__, said)
+        log.warning("%s: task %s ended in %s: %s: %s", *what)
+        return outcome
+
+    def _run_whole(self) -> int:
+        handler, pack = self._handler, self._pack
+        if not self._may_go_on(boot_ns()):
+            return 0
+        tasks, outcomes = self._decoded()
+        positions = [position for position in range(1, len(pack.ids) + 1) if position not in outcomes]
+        if tasks:
+            now = boot_ns()
+            RUNNING.begin(tasks[0].id)
+            self._record.put_text("task", pack.ids[0])
+            self._record.begin(WHOLE_PACK, now, now + self._limit if self._limit else 0)
+            try:
+                handler.function(tasks)
+            except BaseException as error:
+                self._blame(error, tasks)
+            outcomes |= {at: task.outcome for at, task in zip(positions, tasks, strict=True) if task.outcome}
+        if outcomes and not self._report(outcomes):
+            return 0
+        size = len(pack.ids)
+        self._record.marks[:size] = b"\1" * size
+        self._record.words[Field.DONE] += size
+        return size
+
+    def _blame(self, error: BaseException, tasks: list[Task]) -> None:
+        """A pack handler raised: who is to blame is only known of a task that was alone; the others come narrower."""
+        log.warning("%s raised on a pack of %d: %s: %s", self._handler.name, len(tasks), type(error).__name__, error)
+        options = self._handler.options
+        for task in tasks:
+            if task.outcome is not None:
+                continue
+            if len(tasks) == 1:
+                task.outcome = decided(error, options, jitter())
+            else:
+                task.outcome = Outcome("loss", told(error), delay=micros(options.backoff.first * jitter()))
+
+    def _decoded(self) -> tuple[list[Task], dict[int, Outcome]]:
+        tasks: list[Task] = []
+        refused: dict[int, Outcome] = {}
+        handler = self._handler
+        for position, (raw_id, stored, fate) in enumerate(
+            zip(self._pack.ids, self._pack.records, self._pack.fates, strict=True), 1
+        ):
+            try:
+                values = handler.arguments.decode(body(stored))
+            except (ArgumentsError, ValueError) as error:
+                refused[position] = self._logged(raw_id.decode(), unfit(handler, error, stored), error)
+                continue
+            assert isinstance(values, PackBody)
+            known = fate or Fate()
+            tasks.append(
+                Task(raw_id.decode(), handler.queue, handler.name, values.args, values.kwargs,
+                     retries=known.retries, failures=known.failures)
+            )  # fmt: skip
+        return tasks, refused
+
+
+def unfit(handler: Handler, error: Exception, stored: bytes) -> Outcome:
+    """A record that cannot be read, or arguments that do not fit.
+
+    Hopeless if this very code stored them; else another version is being rolled out, and a later attempt may fit.
+    """
+    if not isinstance(error, ArgumentsError):
+        return Outcome("bury", f"the record cannot be read: {error}")
+    why = str(handler.misfit(error))
+    (signature,) = struct.unpack_from(">I", stored, 9)
+    if signature == handler.arguments.signature:
+        return Outcome("bury", why)
+    return charged("fail", why, handler.options.max_failures, handler.options.backoff, jitter())

@@ -1,0 +1,94 @@
+"""The first steps of a slot, in the one order that closes every race with its mold's and its master's death.
+
+It runs in the grandchild of the mold, never returns, and ends by ``os._exit``: a normal exit of the interpreter would
+copy the whole shared heap.
+"""
+
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from typing import NoReturn
+
+from setproctitle import setproctitle
+
+from qslots.errors import Error
+from qslots.handlers import REGISTRY
+from qslots.orders import Born, Stillborn, send
+from qslots.queueserver import QueueServer
+from qslots.scoreboard import Scoreboard
+from qslots.slot import Slot, end
+
+from . import linux
+from .molding import Begin, Fork
+
+log = logging.getLogger("qslots.slot")
+_ADOPTED_WITHIN = 5.0  # seconds
+_RESET = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD, signal.SIGPIPE)
+
+
+def live(order: Fork, descriptor: int, begin: Begin, board: Scoreboard) -> NoReturn:
+    """A slot's whole life."""
+    code = 1
+    channel = socket.socket(fileno=descriptor)
+    try:
+        adopted_by(begin.master)
+        become_oneself(order)
+        slot = make(order, channel, begin, board)
+        send(channel, Born(os.getpid()))
+        slot.run()
+        code = 0
+    except Error as error:
+        send(channel, Stillborn(str(error)))
+        log.error("slot %d: %s", order.index, error)  # noqa: TRY400 - the message says all
+    except BaseException:
+        log.exception("slot %d ended by a fault of qslots itself", order.index)
+        code = 70
+    finally:
+        end(code)
+    raise AssertionError
+
+
+def adopted_by(master: int) -> None:
+    """Waits until the middle process is gone and the master is the parent; ends if the master is gone instead.
+
+    Only then PDEATHSIG may be set: set before, it would fire at the end of the middle process. And the parent is
+    looked at once more: it may have died just before the setting.
+    """
+    deadline = time.monotonic() + _ADOPTED_WITHIN
+    while os.getppid() != master:
+        if time.monotonic() > deadline:
+            end(1)
+        time.sleep(0.0002)  # the kernel tells nobody that it has re-parented a process
+    linux.die_with_parent()
+    if os.getppid() != master:
+        end(1)
+
+
+def become_oneself(order: Fork) -> None:
+    """Own session, own signals, own chance: nothing of the mold's but its memory."""
+    os.setsid()
+    linux.prefer_to_be_killed()
+    for number in _RESET:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()  # Python's own generator reseeds itself after a fork
+    gc.enable()
+    setproctitle(f"qmaster: slot {order.index}")
+    logging.basicConfig(
+        format=f"%(asctime)s %(levelname)s slot {order.index}: %(message)s", level=logging.INFO, force=False
+    )
+
+
+def make(order: Fork, channel: socket.socket, begin: Begin, board: Scoreboard) -> Slot:
+    """The slot's loop. Signals are unblocked last, when their handlers are in place."""
+    server = QueueServer(begin.url, name=f"slot-{order.index}", single=True)
+    declared = {queue.name: queue for queue in REGISTRY.declared(begin.queues).queues}
+    slot = Slot(server, board.record(order.index), order.holder, REGISTRY, declared, channel)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    return slot

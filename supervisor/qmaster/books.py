@@ -1,0 +1,172 @@
+"""The master's books: what its processes cost, what this server can carry, and the report it makes of that.
+
+Readings come from the courier (memory) and the kernel's cheap counters (processors); the arithmetic is ``capacity``'s.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+
+import psutil
+
+from qslots.reports import Declared, MapRow, Report, SlotReport
+from qslots.scoreboard import Field, Record, boot_ns
+from qslots.settings import ServerSettings
+from qslots.states import SlotState
+from qslots.units import share, size
+
+from .capacity import Capacity, Policy, Readings, SlotReading, State, assess
+from .children import Child, Children, Phase
+from .letters import Measured
+
+GROWN = 10.0  # seconds after which a slot's size says what such a slot needs
+_SMOOTH = 0.3
+
+
+@dataclass(slots=True)
+class Size:
+    """One process as last measured, bytes; ``None`` where the kernel refused."""
+
+    pss: int | None
+    private: int | None
+    at: float
+
+
+class Books:
+    """Sizes by pid, and the capacity that follows from them."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._settings = settings
+        self._sizes: dict[int, Size] = {}
+        self._memory: tuple[int, int] | None = None  # available, total
+        self._busy = 0.0
+        self._state = State()
+        self.capacity: Capacity | None = None
+        psutil.cpu_percent()  # the first call begins the interval of the next
+
+    def to_measure(self, pids: list[int]) -> list[int]:
+        """The pids, those first that were measured longest ago; forgets all others."""
+        self._sizes = {pid: size for pid, size in self._sizes.items() if pid in pids}
+        return sorted(pids, key=lambda pid: self._sizes[pid].at if pid in self._sizes else 0.0)
+
+    def measured(self, answer: Measured, now: float) -> None:
+        """Enters what the courier has read."""
+        self._memory = (answer.available, answer.total)
+        for pid, found in answer.sizes.items():
+            pss, private = found or (None, None)
+            self._sizes[pid] = Size(pss, private, now)
+
+    def assess(self, children: Children, board: list[Record], mold: "MoldSize", declared: Declared, now: float) -> None:
+        """Works out the capacity anew; nothing changes before the first measurement."""
+        if self._memory is None:
+            return
+        self._busy += _SMOOTH * (psutil.cpu_percent() / 100 - self._busy)
+        records = {record.index: record for record in board}
+        slots = tuple(
+            self._reading(child, records[child.index], now)
+            for child in children.tenants.values()
+            if child.pid is not None and child.phase < Phase.DEAD
+        )
+        known = self._sizes.get(mold.pid)
+        readings = Readings(
+            *self._memory, mold.unshared, (known.pss if known else None) or mold.unshared, _cpus(), self._busy, slots
+        )
+        policy = Policy(
+            size(self._settings.private_limit),
+            share(self._settings.reserve_memory),
+            None if self._settings.max_slots == "auto" else self._settings.max_slots,
+            {queue.name: queue.memory for queue in declared.queues if queue.memory is not None},
+        )
+        self.capacity, self._state = assess(readings, policy, self._state, now)
+
+    def _reading(self, child: Child, record: Record, now: float) -> SlotReading:
+        known = self._sizes.get(child.pid or 0)
+        old = now - child.ordered_at > GROWN or record.words[Field.DONE] > 0
+        grown = old and known is not None and known.at > child.ordered_at
+        return SlotReading(child.queues, grown, known.private if known else None, (known.pss if known else None) or 0)
+
+    def room(self, live: int) -> int:
+        """How many more slots may be forked now."""
+        if self.capacity is None:
+            return 0
+        capacity = self.capacity
+        by_memory = capacity.room // max(1, capacity.slot_size)
+        return max(0, min(capacity.max_slots - live, by_memory if live else max(1, by_memory)))
+
+    def slot_report(self, child: Child, record: Record) -> SlotReport:
+        """One slot, as its record and the last measurement say."""
+        words = record.words
+        known = self._sizes.get(child.pid or 0)
+        task = words[Field.TASK] != 0
+        state = SlotState(words[Field.STATE]) if child.phase is Phase.LIVE else _PHASES[child.phase]
+        return SlotReport(
+            child.index,
+            child.pid or 0,
+            child.generation,
+            state.name.lower(),
+            child.queues,
+            record.text("task") if task else None,
+            record.text("handler") if task else None,
+            max(0.0, (boot_ns() - words[Field.START]) / 1e9) if task else None,
+            words[Field.DONE],
+            known.pss if known else None,
+            known.private if known else None,
+        )
+
+    def report(
+        self, base: Report, children: Children, board: list[Record], row: MapRow | None, mold: "MoldSize"
+    ) -> Report | None:
+        """The report of this moment, or None before the first measurement."""
+        capacity = self.capacity
+        if capacity is None or self._memory is None:
+            return None
+        records = {record.index: record for record in board}
+        slots = tuple(
+            self.slot_report(child, records[child.index])
+            for child in sorted(children.tenants.values(), key=lambda child: child.index)
+            if child.pid is not None and child.phase < Phase.DEAD
+        )
+        processes = [mold.pid, *(slot.pid for slot in slots)]
+        return Report(
+            server=base.server,
+            incarnation=base.incarnation,
+            host=base.host,
+            pid=base.pid,
+            generation=base.generation,
+            declared=base.declared,
+            draining=base.draining,
+            budget=capacity.budget,
+            max_slots=capacity.max_slots,
+            pss=sum(self._sizes[pid].pss or 0 for pid in processes if pid in self._sizes),
+            free_memory=self._memory[0],
+            slot_size=capacity.slot_size,
+            slot_sizes=capacity.slot_sizes,
+            epoch=row.epoch if row else 0,
+            seq=row.seq if row else 0,
+            slots=slots,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MoldSize:
+    """The mold: its pid, and its PSS before the first fork (bytes)."""
+
+    pid: int
+    unshared: int
+
+
+_PHASES = {
+    Phase.ORDERED: SlotState.STARTING,
+    Phase.LEAVING: SlotState.LEAVING,
+    Phase.KILLED: SlotState.LEAVING,
+    Phase.DEAD: SlotState.LEAVING,
+}
+
+
+def _cpus() -> float:
+    return float(len(os.sched_getaffinity(0)))
+
+
+def monotonic() -> float:
+    """The master's clock for deadlines."""
+    return time.monotonic()

@@ -1,0 +1,137 @@
+"""The ``qmaster`` command: run one server's master, ask it, stop it. Errors are one line; exit 0 ok, 1 error, 2 usage."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+from qslots import __version__
+from qslots.errors import Error, SettingsError
+from qslots.settings import Settings, read
+
+from . import control
+from .identity import assume, runtime_dir, server_name
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_FORMAT = "%(asctime)s %(levelname)s qmaster: %(message)s"
+
+
+def in_one_line(command: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Errors of ours as one line on stderr and exit 1."""
+
+    @wraps(command)
+    def told(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return command(*args, **kwargs)
+        except Error as error:
+            click.echo(f"qmaster: {error}", err=True)
+            sys.exit(1)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+
+    return told
+
+
+def common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that every command has."""
+    command = click.option("--server", metavar="NAME", help="This server's name; the host's by default.")(command)
+    return click.option("-c", "file", metavar="FILE", help="Settings file; QSLOTS_CONFIG by default.")(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="qmaster")
+def main() -> None:
+    """One server's supervisor of copy-on-write slots."""
+
+
+@main.command()
+@common
+@click.option("--app", multiple=True, metavar="MODULE", help="What the mold imports; may be given several times.")
+@click.option("--redis", metavar="URL", help="The queue server: redis://, rediss:// or unix://.")
+@in_one_line
+def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str | None) -> None:
+    """Run the master in the foreground; TERM stops it gracefully."""
+    from .master import Master
+
+    settings = read(file, os.environ, app=app, redis=redis, server=server)
+    if not settings.app:
+        raise SettingsError("no application: give --app MODULE, set QSLOTS_APP, or list it under app in the settings")
+    _ = settings.url
+    logging.basicConfig(format=_FORMAT, level=logging.INFO)
+    become(settings.server.user)
+    fault = Master(settings, assume(settings.server)).run()
+    if fault:
+        raise Error(fault)
+
+
+def become(user: str | None) -> None:
+    """Drops to ``server.user`` before anything is started: no code of the application ever runs as root."""
+    if user is None:
+        return
+    import pwd
+
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise SettingsError(f"server.user: there is no user {user!r} on this machine") from None
+    if entry.pw_uid == os.geteuid():
+        return
+    if os.geteuid() != 0:
+        raise SettingsError(f"server.user: only root can run slots as {user}; start qmaster as root or as {user}")
+    os.initgroups(user, entry.pw_gid)
+    os.setgid(entry.pw_gid)
+    os.setuid(entry.pw_uid)
+
+
+@main.command()
+@common
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@in_one_line
+def status(file: str | None, server: str | None, as_json: bool) -> None:
+    """What the master of this server does just now."""
+    answer = _asked(read(file, os.environ, server=server), {"command": "status"}, 5.0)
+    if answer is None:
+        raise Error("qmaster closed the connection: it is ending")
+    click.echo(json.dumps(answer, indent=2) if as_json else described(answer))
+
+
+@main.command()
+@common
+@click.option("--fast", is_flag=True, help="Kill the slots; their tasks go back.")
+@in_one_line
+def stop(file: str | None, server: str | None, fast: bool) -> None:
+    """Stop the master of this server and wait until it has ended."""
+    settings = read(file, os.environ, server=server)
+    _asked(settings, {"command": "stop", "fast": fast}, 3600.0)
+
+
+def _asked(settings: Settings, request: dict[str, Any], timeout: float) -> dict[str, Any] | None:
+    path = runtime_dir(settings.server) / f"{server_name(settings.server)}.sock"
+    return control.ask(path, request, timeout)
+
+
+def described(answer: dict[str, Any]) -> str:
+    """The status for people."""
+    mega = 1 << 20
+    budget = f"{answer['budget'] // mega} MB" if answer["budget"] is not None else "not measured yet"
+    lines = [
+        f"qmaster {answer['server']} (pid {answer['pid']}) is {answer['stage']}, generation {answer['generation']}, "
+        f"app {', '.join(answer['app'])}",
+        f"queue server {answer['queue_server']}: {answer['queue_server_down'] or 'answers'}",
+        f"budget {budget}, at most {answer['max_slots']} slots (bound by {answer['bound']})",
+    ]
+    for slot in answer["slots"]:
+        private = f"{slot['private'] // mega} MB private" if slot["private"] is not None else "not measured"
+        task = f", {slot['handler']} {slot['task']} for {slot['task_age']:.1f} s" if slot["task"] else ""
+        queues = ",".join(slot["queues"]) or "-"
+        lines.append(
+            f"  slot {slot['index']:3} pid {slot['pid']} {slot['state']} {queues}: {slot['done']} done, {private}{task}"
+        )
+    return "\n".join(lines)

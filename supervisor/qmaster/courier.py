@@ -1,0 +1,156 @@
+"""The master's courier: all that may wait on network or disk is done here, one thing after the other.
+
+A process of its own, spawned by the master, blocking throughout. It holds nothing that matters: the master keeps every
+request until it is answered and gives it to the next courier if this one is late or gone. It ends with its master.
+"""
+
+import os
+import select
+import socket
+import sys
+import time
+
+from setproctitle import setproctitle
+
+from qslots.control import Control
+from qslots.errors import Error, QueueServerDown, QueueServerError
+from qslots.queueserver import QueueServer
+from qslots.scoreboard import boot_ns
+
+from . import memory
+from .letters import (
+    Answer,
+    Connect,
+    Done,
+    Extend,
+    Extended,
+    Failed,
+    Heard,
+    Leave,
+    Letter,
+    Measure,
+    Measured,
+    Reply,
+    Request,
+    SendReport,
+    SettleDead,
+    encode,
+    read_request,
+)  # fmt: skip
+from .linux import die_with_parent
+from .wire import Wire
+
+CHANNEL = 3  # the descriptor that the master gives us
+TIMEOUT = 2.0  # seconds for one answer of the queue server
+_CODES = ("TAKEN", "REPLACED")
+_URGENCY = (Connect, SettleDead, Extend, SendReport, Measure, Leave)
+
+
+class Courier:
+    """Does what the letters say."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._inbox: list[Request] = []
+        self._server: QueueServer | None = None
+        self._self: Connect | None = None
+
+    def run(self) -> None:
+        """Until the master closes the wire."""
+        while True:
+            try:
+                self._collect(wait=not self._inbox)
+            except EOFError:
+                return
+            if self._inbox:
+                request = self._inbox.pop(0)
+                self._wire.send(encode(Answer(request.number, self._answer(request.letter))))
+
+    def _collect(self, *, wait: bool) -> None:
+        """Reads what has come. The most urgent goes first; an older report is passed over, with its answer."""
+        while select.select([self._wire], [], [], None if wait else 0)[0]:
+            self._inbox += [read_request(message) for message in self._wire.receive()]
+            wait = False
+        reports = [request for request in self._inbox if isinstance(request.letter, SendReport)]
+        for old in reports[:-1]:
+            self._inbox.remove(old)
+            self._wire.send(encode(Answer(old.number, Failed("superseded", ""))))
+        self._inbox.sort(key=lambda request: _URGENCY.index(type(request.letter)))
+
+    def _answer(self, letter: Letter) -> Reply:
+        try:
+            return self._do(letter)
+        except QueueServerDown as error:
+            if self._server is not None:
+                self._server.close()
+            return Failed("down", str(error))
+        except QueueServerError as error:
+            code = next((code for code in _CODES if f": {code} " in str(error)), "refused")
+            return Failed(code, str(error))
+        except Error as error:
+            return Failed("refused", str(error))
+
+    def _do(self, letter: Letter) -> Reply:
+        if isinstance(letter, Measure):
+            return measure(letter)
+        if isinstance(letter, Connect):
+            self._self = letter
+            self._server = QueueServer(letter.url, name=f"courier-{letter.server}", timeout=TIMEOUT)
+            Control(self._server).take_over(
+                letter.server, letter.dead, letter.incarnation, gone_after=letter.gone_after
+            )
+            return Done()
+        if self._server is None or self._self is None:
+            raise Error("the first letter must be Connect")
+        return self._do_there(letter, self._server, self._self)
+
+    @staticmethod
+    def _do_there(letter: Letter, server: QueueServer, me: Connect) -> Reply:
+        match letter:
+            case SendReport():
+                return Heard(*Control(server).report(letter.report, letter.declared))
+            case SettleDead():
+                server.settle_dead(
+                    letter.queue, letter.holder, held=letter.held, asked=letter.asked, outcomes=letter.outcomes,
+                    marks=letter.marks, rest=letter.rest, why=letter.why,
+                )  # fmt: skip
+                return Done()
+            case Extend():
+                asked = boot_ns()
+                return Extended(asked, server.extend(letter.queue, letter.ttl, letter.locks))
+            case Leave():
+                Control(server).leave(me.server, me.incarnation)
+                return Done()
+        raise Error(f"an unknown letter: {letter!r}")
+
+
+def measure(letter: Measure) -> Measured:
+    """Sizes of processes as far as the time allowed goes: reading smaps costs 1 to 10 ms and the target's lock."""
+    sizes: dict[int, tuple[int, int] | None] = {}
+    gone = []
+    until = time.monotonic() + letter.allowed
+    for pid in letter.pids:
+        found = memory.rollup(pid)
+        if found is None:
+            gone.append(pid)
+        else:
+            sizes[pid] = (found.pss, found.size) if isinstance(found, memory.Rollup) else None
+        if time.monotonic() > until:
+            break
+    return Measured(memory.available(), memory.total(), sizes, gone)
+
+
+def main() -> None:
+    """The process that the master spawns."""
+    die_with_parent()
+    setproctitle("qmaster: courier")
+    try:
+        Courier(Wire(socket.socket(fileno=CHANNEL))).run()
+    except (BrokenPipeError, KeyboardInterrupt):
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    if os.getppid() == 1:
+        sys.exit(0)
+    main()

@@ -1,0 +1,77 @@
+"""What an exit means, and what a dead slot left behind according to its scoreboard record. Pure.
+
+Who is charged: the task that ran alone in a process that its own doing ended (a fatal signal, an exit, its hard limit).
+Anything else goes back without a charge; a pack whose handler had all tasks at once comes back narrower.
+"""
+
+import signal
+from dataclasses import dataclass
+
+from qslots.outcomes import Outcome
+from qslots.scoreboard import WHOLE_PACK, Field, Record
+
+from .letters import SettleDead
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a slot ended. ``own``: its running task is to blame."""
+
+    text: str
+    own: bool
+
+
+HARD_LIMIT = "ran longer than its time limit"
+
+
+def decode(status: int, why: str) -> Cause:
+    """The cause of an exit by its wait status and our own reason, if we ended it."""
+    if why == HARD_LIMIT:
+        return Cause(f"killed: it {why}", own=True)
+    if why:
+        return Cause(f"ended by its master: {why}", own=False)
+    number = status & 0x7F
+    if number:
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        # SIGTERM and SIGKILL come from outside as a rule (an administrator, the kernel when memory is short), but a
+        # task that eats all memory dies by SIGKILL too: it is charged, and buried only after max_crashes.
+        return Cause(f"killed by {name}", own=number != signal.SIGTERM)
+    return Cause(f"exited with code {status >> 8}", own=True)
+
+
+def left_behind(record: Record, cause: Cause, jitter: float) -> list[SettleDead]:
+    """The settlements that a dead slot needs: its pack, exactly, and the request that may still be under way."""
+    holder, asked, held = record.text("holder"), record.words[Field.ASKED], record.words[Field.HELD]
+    if not holder or not asked:
+        return []
+    letters = []
+    asked_queue, held_queue = record.text("asked_queue"), record.text("held_queue")
+    if held:
+        size, task = record.words[Field.SIZE], record.words[Field.TASK]
+        marks = bytes(record.marks[:size])
+        outcomes: dict[int, Outcome] = {}
+        together = task == WHOLE_PACK and size > 1
+        ran = 1 if task == WHOLE_PACK else task
+        if cause.own and not together and 0 < ran <= size and not marks[ran - 1]:
+            outcomes[ran] = charge(record, cause, jitter)
+        rest = "loss" if together else "back"
+        letters.append(SettleDead(held_queue, holder, held, asked, outcomes, marks, rest, cause.text))
+    if not held or asked_queue != held_queue:
+        letters.append(SettleDead(asked_queue, holder, None, asked, {}, b"", "back", cause.text))
+    return letters
+
+
+def charge(record: Record, cause: Cause, jitter: float) -> Outcome:
+    """A crash, to be backed off and limited as the task's handler says."""
+    words = record.words
+    return Outcome(
+        "crash",
+        f"the slot that ran it {cause.text}",
+        limit=max(1, words[Field.MAX_CRASHES]),
+        base=float(words[Field.BACKOFF_FIRST]),
+        cap=float(words[Field.BACKOFF_LONGEST]),
+        jitter=jitter,
+    )

@@ -1,0 +1,118 @@
+"""What the master asks of its courier, and what the courier answers. Plain data; msgpack over a ``Wire``.
+
+A request carries a number; its answer carries the same. Requests may be sent again to a new courier: every one of them
+may be repeated.
+"""
+
+import msgspec
+
+from qslots.outcomes import Outcome
+from qslots.reports import Declared, MapRow, Report
+
+
+class Connect(msgspec.Struct, tag="connect"):
+    """The first letter: which queue server, who we are, and which predecessor is known to be dead."""
+
+    url: str
+    server: str
+    incarnation: str
+    dead: str
+    gone_after: float
+
+
+class SendReport(msgspec.Struct, tag="report"):
+    """Publish this; of several, only the newest is sent."""
+
+    report: Report
+    declared: Declared | None
+
+
+class SettleDead(msgspec.Struct, tag="settle"):
+    """End what a dead slot left in one queue, exactly as its scoreboard record says."""
+
+    queue: str
+    holder: str
+    held: int | None
+    asked: int
+    outcomes: dict[int, Outcome]
+    marks: bytes
+    rest: str
+    why: str
+
+
+class Extend(msgspec.Struct, tag="extend"):
+    """Give the locks of living slots a full ttl (seconds) again."""
+
+    queue: str
+    ttl: float
+    locks: list[str]
+
+
+class Measure(msgspec.Struct, tag="measure"):
+    """Measure these processes, in this order, as far as the time allowed (seconds) goes."""
+
+    pids: list[int]
+    allowed: float
+
+
+class Leave(msgspec.Struct, tag="leave"):
+    """Take this master off the books."""
+
+
+Letter = Connect | SendReport | SettleDead | Extend | Measure | Leave
+
+
+class Request(msgspec.Struct, array_like=True):
+    """A letter and its number."""
+
+    number: int
+    letter: Letter
+
+
+class Heard(msgspec.Struct, tag="heard"):
+    """Answer to a report: this server's row of the map, and whether the declaration is wanted."""
+
+    row: MapRow | None
+    wanted: bool
+
+
+class Extended(msgspec.Struct, tag="extended"):
+    """Answer to Extend: when the request was sent (ns since boot), and which locks are gone."""
+
+    asked: int
+    gone: list[str]
+
+
+class Measured(msgspec.Struct, tag="measured"):
+    """Answer to Measure: what could be had on this machine, and per pid (pss, size) or None if refused."""
+
+    available: int
+    total: int
+    sizes: dict[int, tuple[int, int] | None]
+    gone: list[int] = []
+
+
+class Done(msgspec.Struct, tag="done"):
+    """It is done."""
+
+
+class Failed(msgspec.Struct, tag="failed"):
+    """It could not be done: ``code`` is down (try again), TAKEN or REPLACED (end), or refused (a fault of ours)."""
+
+    code: str
+    why: str
+
+
+Reply = Heard | Extended | Measured | Done | Failed
+
+
+class Answer(msgspec.Struct, array_like=True):
+    """A reply and the number of its request."""
+
+    number: int
+    reply: Reply
+
+
+encode = msgspec.msgpack.encode
+read_request = msgspec.msgpack.Decoder(Request).decode
+read_answer = msgspec.msgpack.Decoder(Answer).decode

@@ -1,0 +1,189 @@
+"""Reads what processes use and what memory could still be had, from /proc and the cgroup files. Bytes throughout.
+
+Shell: it opens files and adds up what they say. It must never decide anything (``capacity`` does) and never guess:
+a process that is gone and one that may not be read are two outcomes, and neither is a size of zero.
+"""
+
+import errno
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+PROC = Path("/proc")
+
+CACHE_KEPT = 32 << 20  # file cache of a cgroup that is not offered: the running code itself lies there
+
+_FIELD = re.compile(r"^(\w+):\s+(\d+) kB$", re.MULTILINE)  # strict: a process may call itself anything, "x kB" too
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """What one process uses, bytes. ``pss`` leaves out page tables: 0.7 to 3.2 MB of a forked slot."""
+
+    pss: int
+    private_dirty: int
+    private_clean: int
+    swap_pss: int  # not ``Swap``: that counts the mold's swapped pages again in every slot
+    page_tables: int
+
+    @property
+    def size(self) -> int:
+        """Bytes that would come free if the process ended: private + SwapPss + page tables."""
+        return self.private_dirty + self.private_clean + self.swap_pss + self.page_tables
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The kernel refuses to show this process to us; it lives, its size is unknown."""
+
+    pid: int
+
+    def __str__(self) -> str:
+        return (
+            f"the memory of process {self.pid} may not be read: "
+            "run qmaster as the user of its slots, or give it CAP_SYS_PTRACE"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """One cgroup that has a limit, bytes."""
+
+    limit: int
+    available: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """The names that one version of the memory controller gives its files and counters."""
+
+    limits: tuple[str, ...]
+    usage: str
+    cache: tuple[str, ...]  # of memory.stat; shared memory is in none of these
+    unwritten: tuple[str, ...]  # part of ``cache`` that cannot be dropped before it is written
+
+
+_V1 = _Version(
+    limits=("memory.limit_in_bytes",),
+    usage="memory.usage_in_bytes",
+    cache=("total_active_file", "total_inactive_file"),
+    unwritten=("total_dirty", "total_writeback"),
+)
+_V2 = _Version(
+    limits=("memory.max", "memory.high"),
+    usage="memory.current",
+    cache=("active_file", "inactive_file"),
+    unwritten=("file_dirty", "file_writeback"),
+)
+
+
+def rollup(pid: int, *, proc: Path = PROC) -> Rollup | Refused | None:
+    """What the process uses; None when it is gone or a zombie, Refused when we lack the right to look.
+
+    Costs about 3 ms a GB resident and holds the process's mmap lock meanwhile. Under ``hidepid=2`` the process of
+    another user looks gone.
+    """
+    try:
+        memory = _kilobytes(proc / str(pid) / "smaps_rollup")
+        status = _kilobytes(proc / str(pid) / "status")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except PermissionError:
+        return Refused(pid)
+    if "VmPTE" not in status or "Pss" not in memory:  # it ended between the two readings
+        return None
+    return Rollup(
+        pss=memory["Pss"],
+        private_dirty=memory["Private_Dirty"],
+        private_clean=memory["Private_Clean"],
+        swap_pss=memory["SwapPss"],
+        page_tables=status["VmPTE"],
+    )
+
+
+def available(*, proc: Path = PROC) -> int:
+    """Bytes that could be had now: the least of the host's MemAvailable and of every cgroup that holds us."""
+    host = _kilobytes(proc / "meminfo")["MemAvailable"]
+    return max(0, min([host, *(level.available for level in _levels(proc))]))
+
+
+def total(*, proc: Path = PROC) -> int:
+    """Bytes that a share such as "10%" is a share of: the host's memory or the tightest limit that holds us."""
+    host = _kilobytes(proc / "meminfo")["MemTotal"]
+    return min([host, *(level.limit for level in _levels(proc))])
+
+
+def _levels(proc: Path) -> Iterator[_Level]:
+    for version, folder in _cgroups(proc):
+        level = _level(version, folder)
+        if level is not None:
+            yield level
+
+
+def _cgroups(proc: Path) -> Iterator[tuple[_Version, Path]]:
+    """Our cgroup and its ancestors, as far as they are mounted here; both versions on a hybrid host."""
+    ours = _membership(proc)
+    for line in (proc / "self" / "mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        root, mounted = left.split()[3:5]
+        kind, _, options = right.split(maxsplit=2)
+        version = _version(kind, options.split(","))
+        if version is None or version not in ours or not ours[version].is_relative_to(root):
+            continue  # another controller, or a tree that we are not in
+        below = ours[version].relative_to(root)
+        if ".." in below.parts:
+            continue  # outside our cgroup namespace: its files cannot be seen from here
+        for part in (below, *below.parents):
+            yield version, Path(mounted) / part
+
+
+def _version(kind: str, controllers: list[str]) -> _Version | None:
+    if kind == "cgroup2":
+        return _V2
+    return _V1 if kind == "cgroup" and "memory" in controllers else None
+
+
+def _membership(proc: Path) -> dict[_Version, PurePosixPath]:
+    """Version -> path of our cgroup, counted from the root of its tree."""
+    ours: dict[_Version, PurePosixPath] = {}
+    for line in (proc / "self" / "cgroup").read_text().splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            ours[_V2] = PurePosixPath(path)
+        elif "memory" in controllers.split(","):
+            ours[_V1] = PurePosixPath(path)
+    return ours
+
+
+def _level(version: _Version, folder: Path) -> _Level | None:
+    """Limit - usage + the file cache that can be dropped; None without a limit or when the cgroup is gone.
+
+    All of the cache counts, not only ``inactive_file``: with 700 MB of it that formula said 300 MB where 850 MB could
+    be had. As in the kernel's MemAvailable (si_mem_available), the lesser of half of it and a fixed amount stays.
+    """
+    limits = [int(text) for name in version.limits if (text := _text(folder / name)) not in (None, "max")]
+    usage, stat = _text(folder / version.usage), _text(folder / "memory.stat")
+    if not limits or usage is None or stat is None:
+        return None
+    counters = {name: int(value) for name, value in (line.split() for line in stat.splitlines())}
+    unwritten = sum(counters[name] for name in version.unwritten)
+    cache = max(0, sum(counters[name] for name in version.cache) - unwritten)
+    return _Level(min(limits), min(limits) - int(usage) + cache - min(cache // 2, CACHE_KEPT))
+
+
+def _text(file: Path) -> str | None:
+    """The file's text; None where there is none: a root has no limit, and a cgroup may go while it is read."""
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return None
+        raise
+
+
+def _kilobytes(file: Path) -> dict[str, int]:
+    """The lines "Name:  123 kB" of a file of /proc, in bytes; other lines are left out."""
+    return {name: int(number) << 10 for name, number in _FIELD.findall(file.read_text(errors="replace"))}

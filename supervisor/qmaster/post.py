@@ -1,0 +1,162 @@
+"""The master's side of its courier: sends letters, keeps those that matter until they are answered, replaces a courier
+that is late or gone. It never waits: everything goes over a non-blocking wire.
+"""
+
+import logging
+import os
+import selectors
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .letters import Answer, Connect, Failed, Leave, Letter, Reply, Request, SettleDead, encode, read_answer
+from .spawn import spawn
+from .wire import Wire
+
+log = logging.getLogger("qmaster")
+LATE = 10.0  # seconds without an answer after which a courier is replaced
+AGAIN = 1.0  # seconds before a kept letter that met a dead queue server is sent again
+_KEPT = (Connect, SettleDead, Leave)
+
+OnReply = Callable[[Reply], None]
+
+
+@dataclass(slots=True)
+class Sent:
+    """A letter under way."""
+
+    letter: Letter
+    on_reply: OnReply
+    at: float
+    again_at: float | None = None  # it failed for now; to be sent again then
+
+
+class Post:
+    """One courier after the other."""
+
+    def __init__(self, connect: Connect, selector: selectors.BaseSelector, on_connected: OnReply) -> None:
+        self._connect = connect
+        self._selector = selector
+        self._on_connected = on_connected
+        self._sent: dict[int, Sent] = {}
+        self._number = 0
+        self._wire: Wire | None = None
+        self._closing = False
+        self.pid: int | None = None
+        self.down = ""  # why the queue server does not answer; "" while it does
+
+    def start(self, now: float) -> None:
+        """Spawns a courier; it connects first, then does what an earlier one has left undone."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)
+        self.pid = spawn("qmaster.courier", [theirs.fileno()])
+        theirs.close()
+        self._wire = Wire(ours)
+        self._selector.register(ours, selectors.EVENT_READ, self._read)
+        undone = [sent for sent in self._sent.values() if isinstance(sent.letter, (SettleDead, Leave))]
+        self._sent.clear()
+        self.send(self._connect, self._on_connected, now)
+        for sent in undone:
+            self.send(sent.letter, sent.on_reply, now)
+
+    def send(self, letter: Letter, on_reply: OnReply, now: float) -> None:
+        """Sends a letter; its reply comes to ``on_reply`` in a later turn. Between couriers only what is kept stays."""
+        self._number += 1
+        self._sent[self._number] = Sent(letter, on_reply, now)
+        self._post(self._number)
+
+    def _post(self, number: int) -> None:
+        if self._wire is None:
+            return
+        try:
+            self._wire.send(encode(Request(number, self._sent[number].letter)))
+        except (BrokenPipeError, ConnectionError):
+            self._hang_up()
+        else:
+            self._watch_backlog()
+
+    def _watch_backlog(self) -> None:
+        if self._wire is not None:
+            writing = selectors.EVENT_WRITE if self._wire.backlog else 0
+            self._selector.modify(self._wire.sock, selectors.EVENT_READ | writing, self._read)
+
+    def _read(self) -> None:
+        if self._wire is None:
+            return
+        try:
+            self._wire.flush()
+            answers = [read_answer(message) for message in self._wire.receive()]
+        except (EOFError, ConnectionError):
+            self._hang_up()
+            return
+        self._watch_backlog()
+        for answer in answers:
+            self._answered(answer)
+
+    def _answered(self, answer: Answer) -> None:
+        sent = self._sent.get(answer.number)
+        if sent is None:
+            return
+        reply = answer.reply
+        if isinstance(reply, Failed) and reply.code == "down":
+            self._noticed(reply.why)
+            if isinstance(sent.letter, _KEPT):
+                sent.again_at = sent.at = max(sent.at, 0.0) + AGAIN
+                if isinstance(sent.letter, Connect):
+                    sent.on_reply(reply)
+                return
+        elif not isinstance(reply, Failed):
+            self._noticed("")
+        del self._sent[answer.number]
+        sent.on_reply(reply)
+
+    def _noticed(self, why: str) -> None:
+        if why and not self.down:
+            log.warning("%s; slots go on with the last map", why)
+        elif self.down and not why:
+            log.info("the queue server answers again")
+        self.down = why
+
+    def check(self, now: float) -> None:
+        """Sends again what is due; replaces a courier that is late."""
+        for number, sent in list(self._sent.items()):
+            if sent.again_at is not None:
+                if now >= sent.again_at:
+                    sent.again_at, sent.at = None, now
+                    self._post(number)
+            elif now - sent.at > LATE and self.pid is not None:
+                log.error("the courier has not answered for %.0f s; it is replaced", now - sent.at)
+                os.kill(self.pid, signal.SIGKILL)
+                self._hang_up()
+                return
+
+    def next_check(self) -> float:
+        """When ``check`` has something to do at the earliest."""
+        return min(
+            (s.again_at if s.again_at is not None else s.at + LATE for s in self._sent.values()), default=float("inf")
+        )
+
+    @property
+    def undone(self) -> int:
+        """Letters that must not be lost and are not answered yet."""
+        return sum(isinstance(sent.letter, (SettleDead, Leave)) for sent in self._sent.values())
+
+    def _hang_up(self) -> None:
+        if self._wire is not None:
+            self._selector.unregister(self._wire.sock)
+            self._wire.close()
+            self._wire = None
+
+    def exited(self, now: float) -> None:
+        """The courier was reaped."""
+        self._hang_up()
+        self.pid = None
+        if not self._closing:
+            log.warning("the courier is gone; another one is started")
+            self.start(now)
+
+    def close(self) -> None:
+        """No more letters: the courier ends when it sees the end of the wire."""
+        self._closing = True
+        self._hang_up()

@@ -1,0 +1,112 @@
+"""What the master does next: a function of what is wanted, what is and what time it is. Pure.
+
+Idempotent: called after every event, it says only what is still to be done. It never asks a busy slot to hurry because
+the map shrank: a slot asked to leave finishes its task.
+"""
+
+from dataclasses import dataclass, field
+
+from .children import Child, Children, Phase
+
+BIRTH_WITHIN = 15.0  # seconds from the order to the birth message
+AT_ONCE = 8  # births under way at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Order a slot from the mold."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Tell a slot its queues."""
+
+    index: int
+    queues: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask a slot to leave after its task (TERM)."""
+
+    index: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """SIGKILL."""
+
+    index: int
+    why: str
+
+
+Action = Fork | Serve | Ask | Kill
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What is wanted. ``slots``: index -> its queues; ``room``: how many more slots memory allows now."""
+
+    slots: dict[int, tuple[str, ...]]
+    can_fork: bool
+    room: int
+    grace: float  # seconds from TERM to KILL
+    fast: bool = False  # no grace at all
+
+
+@dataclass(slots=True)
+class Plan:
+    """The actions, and when to look again at the latest."""
+
+    actions: list[Action] = field(default_factory=list)
+    deadline: float = float("inf")
+
+    def by(self, when: float) -> None:
+        """Look again no later than this."""
+        self.deadline = min(self.deadline, when)
+
+
+def reconcile(desired: Desired, children: Children, now: float) -> Plan:
+    """The difference between the map's row and the slots that are there."""
+    plan = Plan()
+    for child in children.tenants.values():
+        _tenant(plan, desired, child, now)
+    if not desired.can_fork:
+        return plan
+    places = min(desired.room, AT_ONCE - children.count(Phase.ORDERED))
+    for index in sorted(desired.slots):
+        if not desired.slots[index] or index in children.tenants:
+            continue
+        if not children.may_spawn(index, now):
+            plan.by(children.respawn_at(index))
+        elif places > 0:
+            plan.actions.append(Fork(index))
+            places -= 1
+    return plan
+
+
+def _tenant(plan: Plan, desired: Desired, child: Child, now: float) -> None:
+    queues = desired.slots.get(child.index, ())
+    match child.phase:
+        case Phase.ORDERED:
+            if now >= child.since + BIRTH_WITHIN:
+                plan.actions.append(Kill(child.index, "not born in time"))
+            plan.by(child.since + BIRTH_WITHIN)
+        case Phase.LIVE:
+            if desired.fast:
+                plan.actions.append(Kill(child.index, "told to stop at once"))
+            elif not queues:
+                plan.actions.append(Ask(child.index, "no longer on the map"))
+                plan.by(now + desired.grace)
+            elif queues != child.queues:
+                plan.actions.append(Serve(child.index, queues))
+        case Phase.LEAVING:
+            until = now if desired.fast else child.since + desired.grace
+            if now >= until:
+                plan.actions.append(Kill(child.index, "did not leave in time"))
+            plan.by(until)
+        case Phase.KILLED | Phase.DEAD:
+            pass

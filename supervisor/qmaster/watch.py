@@ -1,0 +1,56 @@
+"""What the master sees on the scoreboard once a second: locks to extend, tasks over their limit. Pure.
+
+A record is read while its slot writes it, so what would kill is read twice, 50 ms apart, and must be the same.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from qslots.queueserver import lock_name
+from qslots.scoreboard import Field, Record
+from qslots.slot import TRUSTED
+
+AGREE = 0.05  # seconds between the two readings
+EXTEND_AFTER = 1 / 6  # of the ttl; younger locks are left alone
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A task over its deadline, as read once."""
+
+    task: int
+    start: int
+    deadline: int
+
+
+def overdue(records: Iterable[Record], now: int) -> dict[int, Overdue]:
+    """Slots whose running task is over its deadline. ``now`` in ns since boot."""
+    found = {}
+    for record in records:
+        words = record.words
+        deadline = words[Field.DEADLINE]
+        if deadline and deadline < now:
+            found[record.index] = Overdue(words[Field.TASK], words[Field.START], deadline)
+    return found
+
+
+def confirmed(first: Mapping[int, Overdue], second: Mapping[int, Overdue]) -> list[int]:
+    """The slots of which both readings say the same."""
+    return [index for index, reading in first.items() if second.get(index) == reading]
+
+
+def to_extend(records: Iterable[Record], now: int) -> dict[tuple[str, float], dict[str, Record]]:
+    """Locks that have not been extended for a sixth of their ttl, by (queue, ttl in seconds): lock -> its record."""
+    found: dict[tuple[str, float], dict[str, Record]] = {}
+    for record in records:
+        words = record.words
+        held, ttl = words[Field.HELD], words[Field.TTL]
+        if held and record.trusted_until() - now < ttl * (TRUSTED - EXTEND_AFTER):
+            group = found.setdefault((record.text("held_queue"), ttl / 1e9), {})
+            group[lock_name(record.text("holder"), held)] = record
+    return found
+
+
+def holds_still(record: Record, lock: str) -> bool:
+    """Whether the slot still works on the pack of this lock."""
+    return lock_name(record.text("holder"), record.words[Field.HELD]) == lock

@@ -1,0 +1,162 @@
+"""The admin command without a queue server: usage, errors in one line, and what `up` decides about its children."""
+
+import pathlib
+import signal
+
+import pytest
+from click.testing import CliRunner, Result
+
+from qmanager import admin, up
+from qslots import settings
+from qslots.errors import SettingsError
+
+READING = ("map", "queues", "servers", "slots")
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder, no settings file and no QSLOTS_ in the environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(settings, "DEFAULT_FILE", tmp_path / "none.yml")
+    for name in (*settings.ENVIRONMENT, "QSLOTS_CONFIG", "QSLOTS_DATA"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def qslots(*args: str) -> Result:
+    return CliRunner().invoke(admin.main, args)
+
+
+def one_line_error(result: Result) -> str:
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("qslots: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+@pytest.mark.parametrize("command", READING)
+def test_without_a_queue_server_every_command_says_how_to_name_one(command: str) -> None:
+    assert "--redis URL" in one_line_error(qslots(command))
+
+
+@pytest.mark.parametrize("command", READING)
+def test_a_queue_server_that_is_not_there_is_one_line(command: str, tmp_path: pathlib.Path) -> None:
+    assert "does not answer" in one_line_error(qslots(command, "--json", "--redis", f"unix://{tmp_path}/none"))
+
+
+def test_a_wrong_settings_file_is_one_line_that_names_the_place(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "q.yml").write_text("queues: {mail: {priorty: 3}}")
+    assert "did you mean priority?" in one_line_error(qslots("queues", "-c", "q.yml"))
+
+
+@pytest.mark.parametrize(
+    "args", [("nonsense",), ("map", "--nonsense"), ("completion", "ksh"), ("map", "--watch", "--json")]
+)
+def test_wrong_usage_exits_with_2(args: tuple[str, ...]) -> None:
+    assert qslots(*args).exit_code == 2
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_completion_prints_a_script(shell: str) -> None:
+    result = qslots("completion", shell)
+    assert result.exit_code == 0
+    assert "_QSLOTS_COMPLETE" in result.stdout
+
+
+def test_help_and_version_need_nothing() -> None:
+    assert "up" in qslots("-h").stdout
+    assert qslots("--version").stdout.startswith("qslots")
+    for command in (*READING, "up", "completion"):
+        assert qslots(command, "--help").exit_code == 0
+
+
+def test_the_private_server_of_up_in_this_folder_is_found_unless_a_url_is_given(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(SettingsError):
+        admin.find_url(settings.Settings())
+    settings.LEFT_BY_UP.parent.mkdir()
+    settings.LEFT_BY_UP.touch()
+    assert admin.find_url(settings.Settings()) == f"unix://{tmp_path}/.qslots/redis.sock"
+    assert admin.find_url(settings.Settings(queue_servers={"main": "redis://h"})) == "redis://h"
+
+
+def test_up_without_an_application_starts_nothing(tmp_path: pathlib.Path) -> None:
+    assert "--app MODULE" in one_line_error(qslots("up"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_up_refuses_a_folder_that_others_may_enter_and_does_not_change_it(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "open").mkdir(mode=0o755)
+    (tmp_path / "open").chmod(0o755)
+    assert "chmod 700" in one_line_error(qslots("up", "--app", "shop", "--data", "open"))
+    assert list((tmp_path / "open").iterdir()) == []
+
+
+def judged(code: int, *, past: up.Past | None = None, ready: bool = True, may_end: bool = True) -> up.Verdict:
+    return up.judge(past or up.Past(born=90.0), code, ready=ready, may_end=may_end, now=100.0)[1]
+
+
+@pytest.mark.parametrize("code", [1, 2])
+def test_a_child_that_refuses_to_start_ends_up_with_its_code(code: int) -> None:
+    assert judged(code, ready=False) == up.Verdict(None, code)
+
+
+@pytest.mark.parametrize("code", [-signal.SIGKILL, 3, 1, 2])
+def test_a_child_that_dies_later_is_started_again(code: int) -> None:
+    assert judged(code) == up.Verdict(101.0)
+
+
+def test_a_child_that_is_killed_before_readiness_is_started_again() -> None:
+    assert judged(-signal.SIGKILL, ready=False) == up.Verdict(101.0)
+
+
+def test_a_child_that_was_told_to_stop_ends_all_but_not_so_the_queue_server() -> None:
+    assert judged(0) == up.Verdict(None, 0)
+    assert judged(0, may_end=False) == up.Verdict(101.0)
+
+
+def test_the_pause_doubles_to_half_a_minute_and_a_minute_of_life_resets_it() -> None:
+    past, pauses = up.Past(), []
+    for _ in range(7):
+        past, verdict = up.judge(past, -9, ready=True, may_end=True, now=10.0)
+        assert verdict.again is not None
+        pauses.append(verdict.again - 10.0)
+    assert pauses == [1, 2, 4, 8, 16, 30, 30]
+    assert up.judge(past, -9, ready=True, may_end=True, now=70.0)[1].again == 71.0
+
+
+def test_three_refusals_within_a_minute_end_up_with_1_and_spread_ones_do_not() -> None:
+    def last(*moments: float) -> up.Verdict:
+        past, verdict = up.Past(), up.Verdict(None)
+        for now in moments:
+            past, verdict = up.judge(past, 2, ready=True, may_end=True, now=now)
+        return verdict
+
+    assert last(0.0, 20.0, 59.0) == up.Verdict(None, 1)
+    assert last(0.0, 20.0, 61.0).again is not None
+
+
+def test_how_a_child_ended_is_told_by_the_name_of_the_signal() -> None:
+    assert up.describe(-9) == "was killed by SIGKILL"
+    assert up.describe(-40) == "was killed by signal 40"
+    assert up.describe(3) == "ended with exit code 3"
+
+
+def environment(chosen: settings.Settings, **environ: str) -> dict[str, str]:
+    here = pathlib.Path("/here")
+    return up.child_environ(environ, chosen, url="unix:///s", data=here / "d", file="q.yml", cwd=here)
+
+
+def test_children_get_the_settings_whole_and_the_current_folder_first_on_their_path() -> None:
+    environ = environment(settings.Settings(app=("a", "b")), PYTHONPATH="/lib", HOME="/h")
+    assert environ == {
+        "HOME": "/h", "QSLOTS_APP": "a,b", "QSLOTS_REDIS": "unix:///s", "QSLOTS_CONFIG": "/here/q.yml",
+        "QSLOTS_STATE_DIR": "/here/d/state", "PYTHONPATH": "/here:/lib",
+    }  # fmt: skip
+
+
+def test_what_the_file_says_of_servers_and_folders_stays() -> None:
+    server = settings.ServerSettings(name="web-7", state_dir="/var/lib/q")
+    environ = environment(settings.Settings(queue_servers={"east": "unix:///s"}, server=server))
+    assert "QSLOTS_REDIS" not in environ
+    assert "QSLOTS_STATE_DIR" not in environ
+    assert environ["QSLOTS_SERVER"] == "web-7"

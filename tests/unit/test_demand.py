@@ -1,0 +1,149 @@
+"""What a queue is worth: table tests over readings, no clock and no server."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qmanager.demand import Demand, Samples, measure, observe, unknown
+from qslots.reports import HandlerDeclared, QueueDeclared, QueueStats
+
+HANDLERS = (HandlerDeclared("resize"),)
+
+
+def queue(**fields: object) -> QueueDeclared:
+    return QueueDeclared("resize", handlers=HANDLERS, **fields)  # type: ignore[arg-type]
+
+
+def stats(now: float, **fields: float) -> QueueStats:
+    return QueueStats("resize", now, **fields)  # type: ignore[arg-type]
+
+
+def measured(*readings: QueueStats, running: tuple[float, ...] = (), slots: int = 1, **fields: object) -> Demand:
+    samples: Samples = ()
+    for reading in readings:
+        samples = observe(samples, reading, running=running, slots=slots)
+    return measure(queue(**fields), samples, readings[-1], running=running, slots=slots)
+
+
+def steady(rate: float, mean: float, seconds: int = 120) -> list[QueueStats]:
+    """Readings of a queue that keeps up with ``rate`` tasks a second of ``mean`` seconds."""
+    done = [int(rate * second) for second in range(seconds)]
+    return [stats(1000.0 + i, taken=n, put=n, done=n, busy=n * mean) for i, n in enumerate(done)]
+
+
+def test_nothing_known_is_worth_nothing() -> None:
+    assert unknown(queue()).wanted == 0
+    assert measured(stats(1.0)).wanted == 0
+
+
+def test_minimum_holds_without_statistics() -> None:
+    assert unknown(queue(min_slots=3)).wanted == 3
+
+
+def test_steady_queue_wants_arrivals_times_mean_time_over_utilisation() -> None:
+    demand = measured(*steady(10, 0.5), slots=7)
+    assert demand.arrivals == pytest.approx(10, rel=0.05)
+    assert demand.mean_time == pytest.approx(0.5)
+    assert demand.wanted == pytest.approx(10 * 0.5 / 0.8, rel=0.05)
+    assert demand.load == pytest.approx(5 / 7, rel=0.05)
+    assert demand.rate == pytest.approx(10, rel=0.05)
+
+
+def test_backlog_wants_to_be_done_within_target_delay_and_loads_above_one() -> None:
+    readings = [*steady(1, 1.0), stats(1120.0, taken=120, done=119, busy=119.0, active=100)]
+    demand = measured(*readings, target_delay=10.0)
+    assert demand.wanted >= 100 * 1.0 / 10
+    assert demand.load is not None and demand.load > 1
+    assert "100 waiting" in demand.reason
+
+
+def test_load_is_null_without_a_slot() -> None:
+    assert measured(stats(1.0, active=5), slots=0).load is None
+
+
+def test_cold_start_with_a_backlog_begins_with_one_slot_and_doubles() -> None:
+    def readings(now: float) -> QueueStats:
+        return stats(now, active=100_000, oldest=now)
+
+    assert measured(readings(1.0), slots=0).wanted == 1
+    running, wanted = 1, []
+    for age in range(1, 8):
+        demand = measured(readings(float(age)), running=(float(age),) * running, slots=running)
+        wanted.append(demand.wanted)
+        running = int(demand.wanted)
+    assert wanted == [2, 4, 8, 16, 32, 64, 128]
+
+
+def test_long_task_counts_while_it_runs() -> None:
+    demand = measured(stats(1.0, active=1, taken=3), running=(600.0, 300.0, 10.0), slots=3)
+    assert demand.mean_time == 600
+
+
+def test_mean_time_does_not_swing_when_the_first_of_many_long_tasks_ends() -> None:
+    demand = measured(stats(5000.0, taken=12, done=1, busy=1800.0), running=(1799.0,) * 11, slots=12)
+    assert demand.mean_time == pytest.approx(1800, rel=0.01)
+
+
+def test_mean_time_of_an_old_queue_is_known_to_a_new_manager() -> None:
+    assert measured(stats(9.0, taken=1000, done=1000, busy=250.0)).mean_time == pytest.approx(0.25)
+
+
+def test_overdue_task_is_worth_a_slot_of_its_own() -> None:
+    readings = [*steady(0.01, 0.01), stats(1120.0, taken=20, done=20, busy=0.2, active=1, oldest=6.0)]
+    assert measured(*readings, target_delay=5.0).wanted == 1
+    assert measured(*readings, target_delay=7.0).wanted < 0.1
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [({"max_slots": 3}, 3), ({"min_slots": 40}, 40), ({"min_slots": 4, "max_slots": 2}, 2), ({"max_slots": 0}, 0)],
+)
+def test_min_and_max_bound_it(fields: dict[str, int], wanted: float) -> None:
+    assert measured(*steady(10, 1.0), **fields).wanted == wanted
+
+
+def test_no_more_slots_than_tasks_can_use() -> None:
+    readings = [*steady(0.2, 30.0), stats(1120.0, taken=24, done=24, busy=720.0, active=2)]
+    assert measured(*readings, target_delay=0.1).wanted <= 2 + 0.3 * 30 + 1
+
+
+def test_queue_without_a_handler_is_worth_nothing() -> None:
+    bare = QueueDeclared("resize", min_slots=2)
+    assert unknown(bare).wanted == 0
+    assert not unknown(bare).served
+
+
+def test_counters_that_go_back_start_a_new_history() -> None:
+    samples = observe((), stats(1.0, taken=100, done=100), slots=1)
+    assert len(observe(samples, stats(2.0, taken=3, done=2), slots=1)) == 1
+    assert observe(samples, stats(1.0, taken=100, done=100), slots=1) is samples
+
+
+def test_history_of_a_day_stays_short_and_keeps_its_beginning() -> None:
+    samples: Samples = ()
+    for second in range(0, 80_000, 20):
+        samples = observe(samples, stats(float(second), done=second), slots=1)
+    assert len(samples) < 300
+    assert samples[0].now < 12_000
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6), st.floats(0, 1e6)), min_size=1, max_size=8),
+    st.lists(st.floats(0, 1e6), max_size=5),
+    st.integers(0, 9),
+    st.one_of(st.none(), st.integers(0, 99)),
+)
+def test_any_readings_give_a_demand_within_min_and_max(
+    readings: list[tuple[int, int, float]], running: list[float], least: int, most: int | None
+) -> None:
+    history = [
+        stats(float(now), active=active, taken=done, done=done, busy=busy)
+        for now, (active, done, busy) in enumerate(readings)
+    ]
+    demand = measured(*history, running=tuple(running), min_slots=least, max_slots=most)
+    top = float("inf") if most is None else most
+    assert min(least, top) <= demand.wanted <= top
+    assert demand.arrivals >= 0
+    assert demand.load is None or demand.load >= 0
+    assert demand.reason

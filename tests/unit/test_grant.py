@@ -1,0 +1,153 @@
+"""Who gets how many slots: fairness, sharing and the dead band, without any server."""
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qmanager.demand import Demand
+from qmanager.grant import Grant, Held, Holding, grant, hold, remembered, stabilization
+from qslots.reports import HandlerDeclared, QueueDeclared
+
+
+def demand(name: str, wanted: float, mean: float | None = 0.1, **fields: object) -> Demand:
+    queue = QueueDeclared(name, handlers=(HandlerDeclared(name),), **fields)  # type: ignore[arg-type]
+    return Demand(queue, max(wanted, float(queue.min_slots)), "because", mean_time=mean)
+
+
+def granted(demands: Iterable[Demand], capacity: int, before: Holding | None = None, now: float = 0.0) -> list[Grant]:
+    return list(grant(demands, capacity, before or Holding(), now, {})[0])
+
+
+def slots(grants: Iterable[Grant]) -> dict[str, int]:
+    return {" ".join(each.queues): each.slots for each in grants}
+
+
+def idle(count: int) -> list[Demand]:
+    return [demand(f"q{i:02}", 0.0) for i in range(count)]
+
+
+def test_four_slots_serve_thirty_idle_queues() -> None:
+    (only,) = granted(idle(30), 4)
+    assert len(only.queues) == 30
+    assert only.slots == 2  # two where there are two; more would be waste
+
+
+def test_minimum_of_one_queue_leaves_nobody_deaf() -> None:  # case 44
+    grants = granted([demand("greedy", 0.0, min_slots=4), *idle(29)], 4)
+    assert slots(grants)["greedy"] == 3
+    assert {name for each in grants if each.slots for name in each.queues} >= {f"q{i:02}" for i in range(29)}
+
+
+def test_minima_are_kept_by_priority() -> None:
+    low, high = demand("low", 0.0, min_slots=4, priority=10), demand("high", 0.0, min_slots=4, priority=90)
+    assert slots(granted([low, high], 6)) == {"high": 4, "low": 2}
+
+
+def test_shortage_is_shared_by_priority_and_small_wishes_are_met() -> None:
+    demands = [demand("a", 100, priority=75), demand("b", 100, priority=25), demand("small", 2, priority=25)]
+    assert slots(granted(demands, 22)) == {"a": 15, "b": 5, "small": 2}
+
+
+def test_own_slot_from_one_and_shared_again_below_six_tenths() -> None:
+    held = hold(demand("a", 0.9), Held(), 0.0)
+    assert held.own == 0
+    held = hold(demand("a", 1.0), held, 1.0)
+    assert held.own == 1
+    later = 1.0 + stabilization(demand("a", 0.7)) + 1
+    assert hold(demand("a", 0.7), hold(demand("a", 0.7), held, 100.0), later).own == 1
+    assert hold(demand("a", 0.5), hold(demand("a", 0.5), held, 100.0), later).own == 0
+
+
+def test_long_tasks_do_not_share_with_the_urgent() -> None:
+    grants = granted([demand("urgent", 0.1, target_delay=1.0), demand("slow", 0.1, mean=60.0), demand("c", 0.1)], 9)
+    assert sorted(each.queues for each in grants) == [("c", "urgent"), ("slow",)]
+
+
+def test_with_too_few_slots_even_the_unlike_share() -> None:
+    demands = [demand(f"q{i}", 2.0, mean=600.0) for i in range(5)]
+    grants = granted(demands, 3)
+    assert sum(each.slots for each in grants) == 3
+    assert {name for each in grants if each.slots for name in each.queues} == {f"q{i}" for i in range(5)}
+
+
+def test_queue_of_one_slot_is_never_shared_into_two() -> None:
+    grants = granted([demand("single", 0.0, max_slots=1), *idle(3)], 9)
+    assert slots(grants) == {"single": 1, "q00 q01 q02": 2}
+
+
+def test_queues_of_other_servers_do_not_share() -> None:
+    grants, _ = grant(idle(2), 9, Holding(), 0.0, {"q00": "x", "q01": "y"})
+    assert [each.queues for each in grants] == [("q00",), ("q01",)]
+
+
+def test_up_at_once_and_down_only_after_the_window() -> None:
+    held = hold(demand("a", 4.0), Held(), 0.0)
+    assert held.own == 4
+    held = hold(demand("a", 40.0), held, 1.0)
+    assert held.own == 40
+    window = stabilization(demand("a", 2.0))
+    for second in range(2, int(window)):
+        held = hold(demand("a", 2.0), held, float(second))
+        assert held.own == 40
+    assert hold(demand("a", 2.0), held, window + 2).own == 2
+
+
+def test_urgent_queues_are_stable_longer_with_a_narrower_dead_band() -> None:
+    low, high = demand("low", 108.0, priority=5), demand("high", 108.0, priority=95)
+    assert stabilization(low) < stabilization(high)
+    assert hold(low, Held(own=100), 0.0).own == 100
+    assert hold(high, Held(own=100), 0.0).own == 108
+
+
+def test_small_swings_do_not_change_the_grant() -> None:
+    held = hold(demand("a", 16.0), Held(), 0.0)
+    for second in range(1, 1000):
+        held = hold(demand("a", 16.0 + (second % 3 - 1) * 0.5), held, float(second))
+        assert held.own == 16
+
+
+def test_new_manager_takes_nothing_away_for_a_window() -> None:
+    before = remembered({("a",): 9, ("b", "c"): 2}, 0.0)
+    grants, after = grant([demand("a", 0.0), demand("b", 0.0), demand("c", 0.0)], 20, before, 1.0, {})
+    assert slots(grants) == {"a": 9, "b c": 2}
+    grants, _ = grant([demand("a", 0.0), demand("b", 0.0), demand("c", 0.0)], 20, after, 500.0, {})
+    assert slots(grants) == {"a b c": 2}
+
+
+QUEUES = st.lists(
+    st.tuples(
+        st.floats(0, 50), st.one_of(st.none(), st.floats(0, 4000)), st.integers(1, 100), st.integers(0, 6),
+        st.one_of(st.none(), st.integers(1, 9)), st.sampled_from((0.5, 5.0, 600.0)),
+    ),
+    min_size=1, max_size=40,
+)  # fmt: skip
+
+
+@settings(max_examples=50, deadline=None)
+@given(QUEUES, st.integers(1, 60))
+def test_everybody_is_heard_once_and_nobody_gets_more_than_there_is(
+    queues: list[tuple[float, float | None, int, int, int | None, float]], capacity: int
+) -> None:
+    demands = [
+        demand(f"q{i:02}", w, mean, priority=p, min_slots=low, max_slots=high, target_delay=delay)
+        for i, (w, mean, p, low, high, delay) in enumerate(queues)
+    ]
+    grants, holding = grant(demands, capacity, Holding(), 0.0, {})
+    heard = [name for each in grants if each.slots for name in each.queues]
+    assert sorted(heard) == sorted(each.queue.name for each in demands)
+    assert sum(each.slots for each in grants) <= capacity
+    for each in grants:
+        limits = [d.queue.max_slots for d in demands if d.queue.name in each.queues and d.queue.max_slots is not None]
+        assert each.slots <= min(limits, default=capacity)
+    if sum(max(1, min(d.queue.min_slots, d.queue.max_slots or 99)) for d in demands) <= capacity:
+        own = {each.queues[0]: each.slots for each in grants if len(each.queues) == 1}
+        for d in demands:
+            assert own.get(d.queue.name, 0) >= min(d.queue.min_slots, d.queue.max_slots or 99)
+    assert grant(demands, capacity, holding, 1.0, {})[0] == grants
+
+
+@pytest.mark.parametrize("capacity", [0, -1])
+def test_without_a_slot_nothing_is_granted(capacity: int) -> None:
+    assert [each.slots for each in granted(idle(3), capacity)] == [0]

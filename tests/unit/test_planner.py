@@ -1,0 +1,238 @@
+"""Whole decisions, cycle after cycle, with a cluster of plain data that does at once what the map says."""
+
+import random
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qmanager.planner import Memory, PlanResult, plan
+from qslots.reports import Declared, HandlerDeclared, QueueDeclared, QueuePlan, QueueStats, Report, SlotReport
+
+Row = tuple[tuple[str, ...], ...]
+
+
+def queue(name: str, **fields: object) -> QueueDeclared:
+    return QueueDeclared(name, handlers=(HandlerDeclared(f"do_{name}"),), **fields)  # type: ignore[arg-type]
+
+
+def many(count: int) -> list[QueueDeclared]:
+    return [queue(f"q{i:02}") for i in range(count)]
+
+
+def report(server: str, digest: str, slots: int, living: tuple[SlotReport, ...] = (), generation: int = 1) -> Report:
+    return Report(
+        server=server, incarnation="i", host=server, pid=1, generation=generation, declared=digest,
+        budget=slots * 100, max_slots=slots, pss=0, free_memory=0, slot_size=100, slot_sizes={}, epoch=1, seq=1,
+        slots=living,
+    )  # fmt: skip
+
+
+@dataclass
+class Cluster:
+    """Carries out every map at once; tasks run in the slots of their queue, each ``takes`` seconds."""
+
+    queues: list[QueueDeclared]
+    servers: dict[str, int] = field(default_factory=lambda: {"x": 4})
+    takes: float = 1.0
+    interval: float = 1.0
+    now: float = 1000.0
+    rows: dict[str, Row] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
+    waiting: dict[str, int] = field(default_factory=dict)
+    done: dict[str, int] = field(default_factory=dict)
+    running: dict[tuple[str, int], tuple[str, float]] = field(default_factory=dict)  # slot -> queue, since
+    blind: bool = False  # no statistics arrive
+
+    def cycle(self) -> PlanResult:
+        self._work()
+        declared = Declared(tuple(self.queues))
+        result = plan(
+            declared={declared.digest(): declared},
+            stats={} if self.blind else {each.name: self._stats(each.name) for each in self.queues},
+            reports=[report(name, declared.digest(), n, self._living(name)) for name, n in self.servers.items()],
+            current=self.rows, now=self.now, memory=self.memory, interval=self.interval,
+        )  # fmt: skip
+        self.rows, self.memory = result.rows, result.memory
+        self.now += self.interval
+        return result
+
+    def _work(self) -> None:
+        for slot, (name, since) in list(self.running.items()):
+            if self.now - since >= self.takes:
+                self.done[name] = self.done.get(name, 0) + 1
+                del self.running[slot]
+        for server, row in self.rows.items():
+            for index, queues in enumerate(row):
+                name = next((each for each in queues if self.waiting.get(each)), None)
+                if name and (server, index) not in self.running:
+                    self.waiting[name] -= 1
+                    self.running[server, index] = name, self.now
+
+    def _stats(self, name: str) -> QueueStats:
+        done, active = self.done.get(name, 0), self.waiting.get(name, 0)
+        taken = done + sum(each == name for each, _ in self.running.values())
+        return QueueStats(name, self.now, active=active, taken=taken, done=done, busy=done * self.takes)
+
+    def _living(self, server: str) -> tuple[SlotReport, ...]:
+        living = []
+        for index, queues in enumerate(self.rows.get(server, ())):
+            name, since = self.running.get((server, index), (None, 0.0))
+            age = self.now - since if name else None
+            if queues:
+                state, handler = ("busy", f"do_{name}") if name else ("idle", None)
+                living.append(SlotReport(index, 1, 1, state, queues, handler=handler, task_age=age))
+        return tuple(living)
+
+    def own(self, name: str) -> int:
+        return sum(queues == (name,) for row in self.rows.values() for queues in row)
+
+    def heard(self) -> set[str]:
+        return {name for row in self.rows.values() for queues in row for name in queues}
+
+
+def numbers(result: PlanResult, name: str) -> QueuePlan:
+    return next(each for each in result.queues if each.name == name)
+
+
+def test_laptop_with_four_slots_serves_thirty_queues() -> None:
+    cluster = Cluster(many(30))
+    result = cluster.cycle()
+    assert cluster.heard() == {each.name for each in cluster.queues}
+    assert numbers(result, "q00").granted == 2 / 30
+    assert "shares 2" in numbers(result, "q00").reason
+
+
+def test_minimum_of_one_queue_leaves_nobody_deaf() -> None:  # case 44
+    cluster = Cluster([queue("greedy", min_slots=4), *many(29)])
+    cluster.cycle()
+    assert cluster.heard() == {each.name for each in cluster.queues}
+    assert cluster.own("greedy") == 3
+
+
+def test_unchanged_input_gives_the_unchanged_map() -> None:
+    cluster = Cluster([*many(5), queue("big", min_slots=6)], {"x": 5, "y": 5})
+    cluster.cycle()
+    rows = cluster.rows
+    for _ in range(5):
+        assert cluster.cycle().changes == ()
+    assert cluster.rows == rows
+
+
+def test_busy_queue_gets_growing_slots_and_keeps_them_for_the_window() -> None:
+    cluster = Cluster(many(3), {"x": 20, "y": 20}, waiting={"q00": 3000})
+    counts = []
+    for _ in range(12):
+        cluster.cycle()
+        counts.append(cluster.own("q00"))
+    assert counts == sorted(counts)
+    assert counts[0] <= 2
+    assert counts[-1] >= 30
+    cluster.waiting["q00"] = 0
+    cluster.interval = 10.0
+    for _ in range(14):
+        result = cluster.cycle()
+        assert numbers(result, "q00").granted >= 30
+    for _ in range(20):
+        result = cluster.cycle()
+    assert numbers(result, "q00").granted < 1
+    assert cluster.own("q00") >= 30  # surplus that nobody claims stays
+    cluster.queues.append(queue("late", min_slots=30))
+    cluster.cycle()
+    assert cluster.own("late") == 30
+
+
+def test_half_hour_tasks_worth_a_dozen_slots_do_not_oscillate() -> None:  # case 41
+    draw = random.Random(41)
+    cluster = Cluster([queue("film"), *many(3)], {"x": 50, "y": 50}, takes=1800.0, interval=30.0)
+    counts, changes, due = [], 0, 0.0
+    for step in range(480):
+        while due <= step * 30:
+            cluster.waiting["film"] = cluster.waiting.get("film", 0) + 1
+            due += draw.uniform(0.5, 1.5) * 1800 / 12.5
+        result = cluster.cycle()
+        if step > 180:  # an hour and a half
+            counts.append(numbers(result, "film").granted)
+            changes += len(result.changes)
+    assert min(counts) >= 13
+    assert max(counts) <= 22
+    assert changes <= 8
+
+
+def test_missing_statistics_change_nothing() -> None:
+    cluster = Cluster(many(3), {"x": 9}, waiting={"q00": 1000})
+    for _ in range(8):
+        before = cluster.cycle()
+    cluster.blind = True
+    after = cluster.cycle()
+    assert numbers(after, "q00").wanted == numbers(before, "q00").wanted > 1
+    assert after.changes == ()
+
+
+def test_new_manager_takes_nothing_away() -> None:  # case 43
+    cluster = Cluster(many(3), {"x": 9}, waiting={"q00": 1000})
+    for _ in range(8):
+        cluster.cycle()
+    cluster.memory, cluster.blind = Memory(), True
+    assert cluster.cycle().changes == ()
+
+
+def test_nothing_is_forgotten_while_no_declaration_is_known() -> None:
+    cluster = Cluster(many(3))
+    cluster.cycle()
+    result = plan(
+        declared={}, stats={}, reports=[report("x", "", 4)], current=cluster.rows, now=9.0, memory=cluster.memory
+    )
+    assert (result.rows, result.changes, result.memory) == (cluster.rows, (), cluster.memory)
+
+
+def test_lost_server_has_no_row_and_its_slots_go_elsewhere() -> None:
+    cluster = Cluster([queue("a", min_slots=4)], {"x": 8, "y": 8})
+    cluster.cycle()
+    del cluster.servers["x"]
+    result = cluster.cycle()
+    assert list(result.rows) == ["y"]
+    assert cluster.own("a") == 4
+
+
+def test_newest_declaration_counts_and_a_queue_goes_only_where_it_is_known() -> None:
+    old, new = Declared((queue("a", min_slots=1),)), Declared((queue("a", min_slots=3), queue("b", min_slots=2)))
+    result = plan(
+        declared={old.digest(): old, new.digest(): new}, stats={}, current={}, now=1.0, memory=Memory(),
+        reports=[report("x", old.digest(), 8), report("y", new.digest(), 8, generation=2)],
+    )  # fmt: skip
+    assert numbers(result, "a").min == 3
+    assert sum(queues == ("a",) for row in result.rows.values() for queues in row) == 3
+    assert [queues for queues in result.rows["y"] if "b" in queues] == [("b",), ("b",)]
+    assert not any("b" in queues for queues in result.rows["x"])
+
+
+def test_queue_without_a_handler_gets_no_slot() -> None:
+    cluster = Cluster([QueueDeclared("orphan"), queue("a")])
+    result = cluster.cycle()
+    assert cluster.heard() == {"a"}
+    assert numbers(result, "orphan").reason == "no handler"
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40), st.integers(1, 100)), min_size=1, max_size=12),
+    st.lists(st.integers(0, 8), min_size=1, max_size=4),
+)
+def test_every_cycle_keeps_the_promises_and_the_map_comes_to_rest(
+    drawn: list[tuple[int, int, int]], slots: list[int]
+) -> None:
+    queues = [queue(f"q{i:02}", min_slots=low, priority=priority) for i, (low, _, priority) in enumerate(drawn)]
+    servers = {f"s{i}": n for i, n in enumerate(slots)}
+    cluster = Cluster(queues, servers, takes=1e9, waiting={f"q{i:02}": n for i, (_, n, _) in enumerate(drawn)})
+    least = sum(max(1, low) for low, _, _ in drawn)
+    for _ in range(6):
+        cluster.cycle()
+        assert cluster.heard() == ({each.name for each in queues} if sum(slots) else set())
+        assert all(len(cluster.rows[name]) <= n for name, n in servers.items())
+        assert least > sum(slots) or all(cluster.own(each.name) >= each.min_slots for each in queues)
+    cluster.blind = True  # from here on the input is the same
+    for _ in range(30):
+        if not cluster.cycle().changes:
+            return
+    raise AssertionError("the map does not come to rest")
