@@ -5,6 +5,7 @@ import os
 import sys
 
 import click
+
 from qslots import __version__
 from qslots.errors import Error
 from qslots.settings import read

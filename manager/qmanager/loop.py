@@ -12,6 +12,8 @@ import socket
 import time
 from collections.abc import Mapping
 
+from setproctitle import setproctitle
+
 from qslots.control import Control
 from qslots.errors import Error, QueueServerDown, QueueServerError
 from qslots.handlers import overridden
@@ -19,11 +21,11 @@ from qslots.queueserver import QueueServer
 from qslots.reports import Declared, MapRow, Plan, QueueStats, Report
 from qslots.settings import Settings
 from qslots.units import duration
-from setproctitle import setproctitle
 
 from .planner import Memory, PlanResult, plan
 
 log = logging.getLogger("qmanager")
+MOST_FAULTS = 5  # cycles in a row that may fail by a fault of ours
 REIGN = 3  # intervals: a foreign map younger than this is respected
 
 
@@ -54,15 +56,29 @@ class Manager:
         setproctitle(f"qmanager: epoch {self._epoch}")
         log.info("%s reigns with epoch %d", self._id, self._epoch)
         due = time.monotonic()
+        faults = 0
         while not self._stopping:
-            try:
-                self._cycle()
-                self._noticed(None)
-            except QueueServerDown as error:
-                self._server.close()
-                self._noticed(error)
+            faults = 0 if self._turn() else faults + 1
+            if faults >= MOST_FAULTS:
+                raise Error(f"{faults} cycles in a row have failed, see the log: ending, another one may do better")
             due = max(due + self._interval, time.monotonic())
             self._wait(due)
+
+    def _turn(self) -> bool:
+        """One cycle; False if it failed by a fault of ours."""
+        try:
+            self._cycle()
+        except QueueServerDown as error:
+            self._server.close()
+            self._noticed(error)
+        except Error:
+            raise
+        except Exception:
+            log.exception("this cycle has failed; the last map stays in force")
+            return False
+        else:
+            self._noticed(None)
+        return True
 
     def _listen_to_signals(self) -> None:
         self._waker.setblocking(False)

@@ -241,7 +241,8 @@ def run(chosen: Settings, *, data: pathlib.Path, file: str | None) -> int:
         since = views.clock(client)
         environ = child_environ(os.environ, chosen, url=url, data=data.absolute(), file=file, cwd=pathlib.Path.cwd())
         grace = duration(chosen.server.graceful_timeout) + SPARE
-        children += [_daemon("qmanager", 2 * SPARE, environ), _daemon("qmaster", grace, environ)]
+        # One `up` a folder, so a manager started again takes over from its own predecessor and waits for nobody.
+        children += [_daemon("qmanager", 2 * SPARE, environ, "--take-over"), _daemon("qmaster", grace, environ)]
         return Fleet(children, lambda pid: _ready(client, pid, since), url).run()
 
 
@@ -276,10 +277,10 @@ def say(line: str) -> None:
         print(f"qslots up: {line}", flush=True)
 
 
-def _daemon(package: str, patience: float, environ: Mapping[str, str]) -> Child:
+def _daemon(package: str, patience: float, environ: Mapping[str, str], *options: str) -> Child:
     def spawn() -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            [sys.executable, "-m", package, "run"], stdin=subprocess.DEVNULL, env=environ, start_new_session=True,
+            [sys.executable, "-m", package, "run", *options], stdin=subprocess.DEVNULL, env=environ, start_new_session=True,
             preexec_fn=embedded.die_with_parent(signal.SIGKILL),
         )  # fmt: skip
 

@@ -76,7 +76,7 @@ local function bury(id, fate, why)
   fate[5] = why or fate[5]
   call('HSET', FATE, id, cmsgpack.pack(fate))
   call('ZADD', BURIED, now, id)
-  count('buried', 1)
+  count('burials', 1)
 end
 
 local function again_at(id, fate, schedule, at, why)
@@ -153,7 +153,7 @@ local function settle_lock(lock, said, marks, rest, why)
     if call('HLEN', FATE) > 0 then in_chunks('HDEL', FATE, done) end
     count('done', #done)
   end
-  if left > 0 then
+  if left > 0 or rest == 'keep' then
     call('HSET', PACKS, lock, cmsgpack.pack(pack))
   else
     call('HDEL', PACKS, lock)
