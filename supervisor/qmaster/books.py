@@ -5,11 +5,13 @@ Readings come from the courier (memory) and the kernel's cheap counters (process
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
 import psutil
 
-from qslots.reports import Declared, MapRow, Report, SlotReport
+from qslots.reports import Declared, SlotReport
 from qslots.scoreboard import Field, Record, boot_ns
 from qslots.settings import ServerSettings
 from qslots.states import SlotState
@@ -56,14 +58,15 @@ class Books:
             pss, private = found or (None, None)
             self._sizes[pid] = Size(pss, private, now)
 
-    def assess(self, children: Children, board: list[Record], mold: "MoldSize", declared: Declared, now: float) -> None:
+    def assess(
+        self, children: Children, record: Callable[[int], Record], mold: "MoldSize", declared: Declared, now: float
+    ) -> None:
         """Works out the capacity anew; nothing changes before the first measurement."""
         if self._memory is None:
             return
         self._busy += _SMOOTH * (psutil.cpu_percent() / 100 - self._busy)
-        records = {record.index: record for record in board}
         slots = tuple(
-            self._reading(child, records[child.index], now)
+            self._reading(child, record(child.index), now)
             for child in children.tenants.values()
             if child.pid is not None and child.phase < Phase.DEAD
         )
@@ -113,38 +116,30 @@ class Books:
             known.private if known else None,
         )
 
-    def report(
-        self, base: Report, children: Children, board: list[Record], row: MapRow | None, mold: "MoldSize"
-    ) -> Report | None:
-        """The report of this moment, or None before the first measurement."""
+    def figures(self, mold: "MoldSize", slots: list[int]) -> "Figures | None":
+        """What a report says of memory, or None before the first measurement. ``slots``: their pids."""
         capacity = self.capacity
         if capacity is None or self._memory is None:
             return None
-        records = {record.index: record for record in board}
-        slots = tuple(
-            self.slot_report(child, records[child.index])
-            for child in sorted(children.tenants.values(), key=lambda child: child.index)
-            if child.pid is not None and child.phase < Phase.DEAD
-        )
-        processes = [mold.pid, *(slot.pid for slot in slots)]
-        return Report(
-            server=base.server,
-            incarnation=base.incarnation,
-            host=base.host,
-            pid=base.pid,
-            generation=base.generation,
-            declared=base.declared,
-            draining=base.draining,
+        return Figures(
             budget=capacity.budget,
             max_slots=capacity.max_slots,
-            pss=sum(self._sizes[pid].pss or 0 for pid in processes if pid in self._sizes),
+            pss=sum(self._sizes[pid].pss or 0 for pid in (mold.pid, *slots) if pid in self._sizes),
             free_memory=self._memory[0],
             slot_size=capacity.slot_size,
             slot_sizes=capacity.slot_sizes,
-            epoch=row.epoch if row else 0,
-            seq=row.seq if row else 0,
-            slots=slots,
         )
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """The part of a report that these books can answer for; bytes."""
+
+    budget: int
+    max_slots: int
+    pss: int
+    free_memory: int
+    slot_size: int
+    slot_sizes: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)

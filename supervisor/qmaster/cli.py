@@ -1,4 +1,4 @@
-"""The ``qmaster`` command: run one server's master, ask it, stop it. Errors are one line; exit 0 ok, 1 error, 2 usage."""
+"""The ``qmaster`` command: run one server's master, ask it, stop it. Exit 0 ok, 1 error (one line), 2 usage."""
 
 import json
 import logging
@@ -121,9 +121,9 @@ def described(answer: dict[str, Any]) -> str:
     """The status for people."""
     mega = 1 << 20
     budget = f"{answer['budget'] // mega} MB" if answer["budget"] is not None else "not measured yet"
+    app = ", ".join(answer["app"])
     lines = [
-        f"qmaster {answer['server']} (pid {answer['pid']}) is {answer['stage']}, generation {answer['generation']}, "
-        f"app {', '.join(answer['app'])}",
+        f"qmaster {answer['server']} (pid {answer['pid']}), {answer['stage']}, generation {answer['generation']}: {app}",
         f"queue server {answer['queue_server']}: {answer['queue_server_down'] or 'answers'}",
         f"budget {budget}, at most {answer['max_slots']} slots (bound by {answer['bound']})",
     ]

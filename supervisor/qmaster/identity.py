@@ -84,7 +84,7 @@ def assume(settings: ServerSettings) -> Identity:
         raise Error(f"a qmaster of the name {name} is running{pid}: stop it, or give this one another --server name")
     lock = os.open(runtime / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     _wait_for_old_slots(lock, name)
-    predecessor = (os.pread(alone, 64, 0).decode(errors="replace").split() + ["", ""])[1]
+    predecessor = [*os.pread(alone, 64, 0).decode(errors="replace").split(), "", ""][1]
     left = sorted(runtime.glob(f"{name}.*.board"))
     incarnation = f"{int(time.time()):x}-{secrets.token_hex(4)}"
     board = Scoreboard.create(str(runtime / f"{name}.{incarnation}.board"))

@@ -46,16 +46,14 @@ def thread_names() -> list[str]:
     return sorted(task.joinpath("comm").read_text().strip() for task in pathlib.Path("/proc/self/task").iterdir())
 
 
-def session_members(session: int) -> list[int]:
-    """The processes of a session: what a dead slot has left behind. Reads every process's stat."""
-    found = []
+def kill_session(session: int) -> None:
+    """SIGKILL for every process of a session whose leader is dead but not reaped: what a slot has left behind."""
     for entry in pathlib.Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            fields = entry.joinpath("stat").read_text().rpartition(")")[2].split()
+            state, _, _, its_session = entry.joinpath("stat").read_text().rpartition(")")[2].split()[:4]
+            if int(its_session) == session and state != "Z":
+                os.kill(int(entry.name), signal.SIGKILL)
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            found.append(int(entry.name))
-    return found

@@ -35,15 +35,16 @@ class Sent:
 class Post:
     """One courier after the other."""
 
-    def __init__(self, connect: Connect, selector: selectors.BaseSelector, on_connected: OnReply) -> None:
+    def __init__(self, connect: Connect, selector: selectors.BaseSelector) -> None:
         self._connect = connect
         self._selector = selector
-        self._on_connected = on_connected
         self._sent: dict[int, Sent] = {}
         self._number = 0
         self._wire: Wire | None = None
         self._closing = False
         self.pid: int | None = None
+        self.connected = False  # whether the queue server knows us
+        self.refused = ""  # why the queue server will not have us; "" while it will
         self.down = ""  # why the queue server does not answer; "" while it does
 
     def start(self, now: float) -> None:
@@ -56,7 +57,7 @@ class Post:
         self._selector.register(ours, selectors.EVENT_READ, self._read)
         undone = [sent for sent in self._sent.values() if isinstance(sent.letter, (SettleDead, Leave))]
         self._sent.clear()
-        self.send(self._connect, self._on_connected, now)
+        self.send(self._connect, self._registered, now)
         for sent in undone:
             self.send(sent.letter, sent.on_reply, now)
 
@@ -103,13 +104,22 @@ class Post:
             self._noticed(reply.why)
             if isinstance(sent.letter, _KEPT):
                 sent.again_at = sent.at = max(sent.at, 0.0) + AGAIN
-                if isinstance(sent.letter, Connect):
-                    sent.on_reply(reply)
                 return
         elif not isinstance(reply, Failed):
             self._noticed("")
         del self._sent[answer.number]
         sent.on_reply(reply)
+
+    def _registered(self, reply: Reply) -> None:
+        if not isinstance(reply, Failed):
+            self.connected = True
+        elif reply.code == "TAKEN":
+            self.refused = (
+                f"a qmaster of the name {self._connect.server} is alive elsewhere ({reply.why.rpartition(' ')[2]}): "
+                "stop it, or give this one another --server name"
+            )
+        else:
+            self.refused = reply.why
 
     def _noticed(self, why: str) -> None:
         if why and not self.down:

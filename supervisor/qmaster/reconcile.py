@@ -89,24 +89,29 @@ def reconcile(desired: Desired, children: Children, now: float) -> Plan:
 
 
 def _tenant(plan: Plan, desired: Desired, child: Child, now: float) -> None:
-    queues = desired.slots.get(child.index, ())
     match child.phase:
         case Phase.ORDERED:
-            if now >= child.since + BIRTH_WITHIN:
-                plan.actions.append(Kill(child.index, "not born in time"))
-            plan.by(child.since + BIRTH_WITHIN)
+            _kill_at(plan, child, child.since + BIRTH_WITHIN, "not born in time", now)
+        case Phase.LIVE if desired.fast:
+            plan.actions.append(Kill(child.index, "told to stop at once"))
         case Phase.LIVE:
-            if desired.fast:
-                plan.actions.append(Kill(child.index, "told to stop at once"))
-            elif not queues:
-                plan.actions.append(Ask(child.index, "no longer on the map"))
-                plan.by(now + desired.grace)
-            elif queues != child.queues:
-                plan.actions.append(Serve(child.index, queues))
+            _live(plan, desired, child, now)
         case Phase.LEAVING:
             until = now if desired.fast else child.since + desired.grace
-            if now >= until:
-                plan.actions.append(Kill(child.index, "did not leave in time"))
-            plan.by(until)
-        case Phase.KILLED | Phase.DEAD:
-            pass
+            _kill_at(plan, child, until, "did not leave in time", now)
+
+
+def _live(plan: Plan, desired: Desired, child: Child, now: float) -> None:
+    queues = desired.slots.get(child.index, ())
+    if not queues:
+        plan.actions.append(Ask(child.index, "no longer on the map"))
+        plan.by(now + desired.grace)
+    elif queues != child.queues:
+        plan.actions.append(Serve(child.index, queues))
+
+
+def _kill_at(plan: Plan, child: Child, when: float, why: str, now: float) -> None:
+    if now >= when:
+        plan.actions.append(Kill(child.index, why))
+    else:
+        plan.by(when)

@@ -1,0 +1,156 @@
+"""What the master does once a second: extend locks, watch deadlines, measure, report. All of it goes by courier.
+
+Of each kind of letter one is under way at most: what is late is not made later by asking again.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+
+from qslots.reports import MapRow, Report, SlotReport
+from qslots.scoreboard import Field, Record, boot_ns
+from qslots.slot import TRUSTED
+
+from . import deaths, watch
+from .books import Books, MoldSize, monotonic
+from .children import Phase
+from .letters import Extend, Extended, Failed, Heard, Letter, Measure, Measured, Reply, SendReport
+from .moldkeeper import MoldKeeper
+from .nursery import Nursery
+from .post import Post
+
+TICK = 1.0  # seconds
+MEASURE_SHARE = 0.01  # of each second goes into reading smaps
+
+
+class Duties:
+    """The regular work of one master."""
+
+    def __init__(
+        self, server: str, incarnation: str, books: Books, nursery: Nursery, keeper: MoldKeeper, post: Post
+    ) -> None:
+        self._server = server
+        self._incarnation = incarnation
+        self._books = books
+        self._nursery = nursery
+        self._keeper = keeper
+        self._post = post
+        self._under_way: set[str] = set()
+        self._declaration_wanted = True
+        self._overdue: dict[int, watch.Overdue] = {}
+        self._overdue_at: float | None = None  # when to read them a second time
+        self._next = 0.0
+        self.row: MapRow | None = None  # the map row in force
+        self.replaced = False  # another master has taken our name
+        self.draining = False
+
+    def check(self, now: float) -> float:
+        """Does what is due; returns when something will be due again."""
+        if now >= self._next:
+            self._next = now + TICK
+            self._tick(now)
+        if self._overdue_at is not None and now >= self._overdue_at:
+            self._act_on_overdue()
+        return min(self._next, self._overdue_at or self._next)
+
+    def _tick(self, now: float) -> None:
+        records = [self._nursery.record(child.index) for child in self._nursery.living()]
+        self._extend(records, now)
+        if self._overdue_at is None:
+            self._overdue = watch.overdue(records, boot_ns())
+            self._overdue_at = now + watch.AGREE if self._overdue else None
+        self._measure(now)
+        mold, ready = self._keeper.mold, self._keeper.ready
+        if ready is not None:
+            size = MoldSize(mold.pid if mold is not None else 0, ready.pss)
+            self._books.assess(self._nursery.children, self._nursery.record, size, ready.declared, now)
+            self._report(size, now)
+
+    def _once(self, key: str, letter: Letter, on_reply: Callable[[Reply], None], now: float) -> None:
+        if key in self._under_way:
+            return
+        self._under_way.add(key)
+
+        def answered(reply: Reply) -> None:
+            self._under_way.discard(key)
+            on_reply(reply)
+
+        self._post.send(letter, answered, now)
+
+    def forget_under_way(self) -> None:
+        """A new courier: what the old one had not answered is asked anew."""
+        self._under_way.clear()
+
+    def _extend(self, records: list[Record], now: float) -> None:
+        for (queue, ttl), locks in watch.to_extend(records, boot_ns()).items():
+            on_reply = partial(self._extended, locks=locks, ttl=ttl)
+            self._once(f"extend {queue}", Extend(queue, ttl, list(locks)), on_reply, now)
+
+    def _extended(self, reply: Reply, *, locks: dict[str, Record], ttl: float) -> None:
+        """Locks that live are trusted longer. "Gone" counts only if the slot still works on that very pack."""
+        if not isinstance(reply, Extended):
+            return
+        for lock, record in locks.items():
+            if not watch.holds_still(record, lock):
+                continue
+            if lock not in reply.gone:
+                record.words[Field.EXTENDED_UNTIL] = reply.asked + int(ttl * TRUSTED * 1e9)
+                continue
+            child = self._nursery.children.by_holder(record.text("holder"))
+            if child is not None and child.phase in (Phase.LIVE, Phase.LEAVING):
+                self._nursery.kill(child, "its pack was taken away: another may run it")
+
+    def _act_on_overdue(self) -> None:
+        self._overdue_at = None
+        living = {child.index: child for child in self._nursery.living()}
+        records = [self._nursery.record(index) for index in self._overdue if index in living]
+        for index in watch.confirmed(self._overdue, watch.overdue(records, boot_ns())):
+            self._nursery.kill(living[index], deaths.HARD_LIMIT)
+
+    def _measure(self, now: float) -> None:
+        pids = [child.pid for child in self._nursery.living() if child.pid]
+        if self._keeper.mold is not None:
+            pids.append(self._keeper.mold.pid)
+        self._once("measure", Measure(self._books.to_measure(pids), MEASURE_SHARE), self._measured, now)
+
+    def _measured(self, reply: Reply) -> None:
+        if isinstance(reply, Measured):
+            if self._books.capacity is None:
+                self._next = 0.0  # the first reading: do not let the first slots wait for the next tick
+            self._books.measured(reply, monotonic())
+
+    def slots(self) -> list[SlotReport]:
+        """All slots as they are now."""
+        return [self._books.slot_report(child, self._nursery.record(child.index)) for child in self._nursery.living()]
+
+    def _report(self, mold: MoldSize, now: float) -> None:
+        declared = self._keeper.declared
+        figures = self._books.figures(mold, [child.pid for child in self._nursery.living() if child.pid])
+        if figures is None:
+            return
+        report = Report(
+            server=self._server,
+            incarnation=self._incarnation,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            generation=self._keeper.generation,
+            declared=declared.digest(),
+            **msgspec.structs.asdict(figures),
+            epoch=self.row.epoch if self.row else 0,
+            seq=self.row.seq if self.row else 0,
+            draining=self.draining,
+            slots=tuple(self.slots()),
+        )
+        self._once("report", SendReport(report, declared if self._declaration_wanted else None), self._reported, now)
+
+    def _reported(self, reply: Reply) -> None:
+        match reply:
+            case Heard(row, wanted):
+                self._declaration_wanted = wanted
+                if row is not None and (self.row is None or (row.epoch, row.seq) >= (self.row.epoch, self.row.seq)):
+                    self.row = row
+            case Failed("REPLACED"):
+                self.replaced = True

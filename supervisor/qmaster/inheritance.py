@@ -1,0 +1,44 @@
+"""Settles what earlier masters of this name have left on this machine. All their slots are dead: our lock proves it."""
+
+import logging
+import pathlib
+from collections.abc import Callable
+
+from qslots.errors import Error
+from qslots.scoreboard import Scoreboard
+
+from . import deaths
+from .letters import Failed, Reply, SettleDead
+from .post import Post
+
+log = logging.getLogger("qmaster")
+CAUSE = deaths.Cause("was lost with its master", own=False)
+
+
+def settle(boards: list[pathlib.Path], post: Post, now: float) -> None:
+    """Sends a settlement for every slot on these scoreboards; each file goes when all of it is settled."""
+    for path in boards:
+        try:
+            tenants = Scoreboard.open(str(path)).tenants()
+        except (Error, OSError) as error:
+            log.warning("scoreboard %s is left aside: %s", path, error)
+            continue
+        letters = [letter for record in tenants for letter in deaths.left_behind(record, CAUSE, 1.0)]
+        log.info("an earlier master of this name left %d slots: settling for them", len(tenants))
+        waiting = set(range(len(letters)))
+        for number, letter in enumerate(letters):
+            post.send(letter, _settled(letter, number, waiting, path), now)
+        if not letters:
+            path.unlink(missing_ok=True)
+
+
+def _settled(letter: SettleDead, number: int, waiting: set[int], path: pathlib.Path) -> Callable[[Reply], None]:
+    def settled(reply: Reply) -> None:
+        if isinstance(reply, Failed):  # the scoreboard stays: the next master tries again
+            log.error("%s of an earlier master could not be settled: %s", letter.holder, reply.why)
+            return
+        waiting.discard(number)
+        if not waiting:
+            path.unlink(missing_ok=True)
+
+    return settled

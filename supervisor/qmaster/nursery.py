@@ -1,0 +1,176 @@
+"""Births and deaths of slots: orders them, hears that they live, tells them their queues, ends them, settles for them.
+
+Of a slot it believes only what comes over the slot's own channel and what the kernel says of its death. A late word of
+a dead tenant finds its channel closed and touches nobody.
+"""
+
+import logging
+import os
+import random
+import selectors
+import signal
+import socket
+
+import msgspec
+
+from qslots import orders
+from qslots.scoreboard import Field, Record, Scoreboard
+
+from . import deaths
+from .books import monotonic
+from .children import Child, Children, Phase
+from .letters import Failed, Reply
+from .moldkeeper import MoldKeeper
+from .post import Post
+from .reconcile import Action, Ask, Fork, Kill, Serve
+
+log = logging.getLogger("qmaster")
+
+
+class Nursery:
+    """The slots of one master."""
+
+    def __init__(
+        self, lineage: str, board: Scoreboard, keeper: MoldKeeper, post: Post, selector: selectors.BaseSelector
+    ) -> None:
+        self.children = Children()
+        self._lineage = lineage.split("/", 1)  # server name and incarnation: every holder's name is made of them
+        self._board = board
+        self._keeper = keeper
+        self._post = post
+        self._selector = selector
+        self._channels: dict[str, socket.socket] = {}  # holder -> our end
+        self._births = 0
+
+    def perform(self, action: Action, now: float) -> None:
+        """Does what ``reconcile`` has said."""
+        if isinstance(action, Fork):
+            self._fork(action.index, now)
+            return
+        child = self.children.tenants.get(action.index)
+        if child is None:
+            return
+        match action:
+            case Serve():
+                self._tell(child, action.queues)
+            case Ask():
+                if self.children.advance(child, Phase.LEAVING, now, action.why) and child.pid:
+                    os.kill(child.pid, signal.SIGTERM)
+            case Kill():
+                self.kill(child, action.why)
+
+    def record(self, index: int) -> Record:
+        """The scoreboard record of a slot."""
+        return self._board.record(index)
+
+    def living(self) -> list[Child]:
+        """The tenants that are born and not reaped, by index."""
+        born = [child for child in self.children.tenants.values() if child.pid and child.phase < Phase.DEAD]
+        return sorted(born, key=lambda child: child.index)
+
+    def _fork(self, index: int, now: float) -> None:
+        self._births += 1
+        server, incarnation = self._lineage
+        holder = f"{server}/{index}/{incarnation}.{self._births}"
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        child = self.children.order(index, holder, self._keeper.generation, now)
+        self.record(index).clear(holder=holder, generation=self._keeper.generation)
+        self._channels[holder] = ours
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(child))
+        try:
+            self._keeper.order(index, holder, theirs)
+        except OSError as error:
+            log.warning("slot %d could not be ordered: %s", index, error)
+            self._never_born(child)
+        finally:
+            theirs.close()
+
+    def _hear(self, child: Child) -> None:
+        channel = self._channels.get(child.holder)
+        if channel is None:
+            return
+        try:
+            message = orders.receive(channel)
+        except BlockingIOError:
+            return
+        except (ConnectionError, msgspec.MsgspecError):
+            message = None
+        match message:
+            case orders.Born(pid):
+                child.pid = pid
+                self.children.advance(child, Phase.LIVE, monotonic())
+            case orders.Stillborn(why):
+                log.error("slot %d could not begin: %s", child.index, why)
+            case _ if child.pid is None:
+                self._never_born(child)
+            case _:
+                self._hang_up(child.holder)
+
+    def hear_the_unborn(self) -> None:
+        """Birth messages that lie unread, before deaths are told: a slot may be born and dead in one turn."""
+        for child in list(self.children.tenants.values()):
+            if child.phase is Phase.ORDERED:
+                self._hear(child)
+
+    def _never_born(self, child: Child) -> None:
+        """The channel ended before a birth message: nobody lives there, and nothing was taken."""
+        self._hang_up(child.holder)
+        if self.children.tenants.get(child.index) is child:
+            self._free(child)
+
+    def _hang_up(self, holder: str) -> None:
+        channel = self._channels.pop(holder, None)
+        if channel is not None:
+            self._selector.unregister(channel)
+            channel.close()
+
+    def _tell(self, child: Child, queues: tuple[str, ...]) -> None:
+        """A slot whose channel is full has not read its orders yet; a later turn tries again."""
+        channel = self._channels.get(child.holder)
+        if channel is not None and orders.send(channel, orders.Serve(queues)):
+            child.queues = queues
+
+    def kill(self, child: Child, why: str) -> None:
+        """SIGKILL, once."""
+        if not self.children.advance(child, Phase.KILLED, monotonic(), why):
+            return
+        log.warning("slot %d (pid %s) is killed: %s", child.index, child.pid, why)
+        if child.pid is None:
+            self._never_born(child)
+        else:
+            os.kill(child.pid, signal.SIGKILL)
+
+    def buried(self, child: Child, status: int) -> None:
+        """A slot was reaped: settle exactly what its record says; then its index is free."""
+        now = monotonic()
+        record = self.record(child.index)
+        cause = deaths.decode(status, child.why)
+        orderly = child.phase is Phase.LEAVING and status == 0
+        log.log(
+            logging.INFO if orderly else logging.WARNING,
+            "slot %d (pid %d) %s, running %s, after %d tasks",
+            child.index, child.pid, f"left: {child.why}" if orderly else cause.text,
+            record.text("task") if record.words[Field.TASK] else "nothing", record.words[Field.DONE],
+        )  # fmt: skip
+        self.children.advance(child, Phase.DEAD, now)
+        self._hang_up(child.holder)
+        letters = deaths.left_behind(record, cause, random.uniform(0.85, 1.15))
+        child.unsettled = len(letters)
+        for letter in letters:
+            self._post.send(letter, lambda reply: self._settled(child, reply), now)
+        if not letters:
+            self._free(child)
+
+    def _settled(self, child: Child, reply: Reply) -> None:
+        if isinstance(reply, Failed):
+            log.error(
+                "slot %d could not be settled: %s; its tasks come back when their lock expires", child.index, reply.why
+            )
+        child.unsettled -= 1
+        if child.unsettled == 0:
+            self._free(child)
+
+    def _free(self, child: Child) -> None:
+        self.record(child.index).clear()
+        self.children.gone(child, monotonic())
