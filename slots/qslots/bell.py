@@ -25,18 +25,30 @@ class Bell:
 
     def wait(self, lists: list[str], seconds: float, others: list[socket.socket]) -> bool:
         """Waits until a token comes (True), or until one of ``others`` can be read or the time is over (False)."""
+        client: Any = self._server.redis
         with translated(self._server.url):
-            connection: Any = self._server.redis.connection
-            connection.connect()
-            connection.send_packed_command(
-                connection.pack_commands([("CLIENT", "ID"), ("BLPOP", *lists, round(seconds + _SLACK, 3))])
-            )
-            me = connection.read_response()
+            connection = client.connection or client.connection_pool.get_connection()  # the latter after a close
+            try:
+                return self._blocked(connection, lists, seconds, others)
+            except BaseException:
+                connection.disconnect()  # the answer may still come; nobody shall take it for another's
+                raise
+            finally:
+                if connection is not client.connection:
+                    client.connection_pool.release(connection)
+
+    def _blocked(self, connection: Any, lists: list[str], seconds: float, others: list[socket.socket]) -> bool:
+        connection.connect()
+        connection.send_packed_command(
+            connection.pack_commands([("CLIENT", "ID"), ("BLPOP", *lists, round(seconds + _SLACK, 3))])
+        )
+        me = connection.read_response()
+        if not connection.can_read(0):  # a token that was there already has come with the id, in one read
             line = connection._sock  # redis-py has no public way to select on its socket
             ready, _, _ = select.select([line, *others], [], [], seconds)
             if line not in ready:
                 self._take_back(int(me))
-            return connection.read_response() is not None
+        return connection.read_response() is not None
 
     def _take_back(self, me: int) -> None:
         if self._side is None:

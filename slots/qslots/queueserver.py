@@ -3,6 +3,7 @@
 Times go in and come out in seconds; scripts speak µs. Every error is one of ``qslots.errors``.
 """
 
+import os
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
@@ -48,8 +49,19 @@ class _Producer(threading.local):
     """Each thread counts its own requests, so that the last one of a producer is the only one in doubt."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        self.pid = os.getpid()
         self.name = secrets.token_hex(8)
         self.request = 0
+
+    def next_request(self) -> int:
+        """The number of a new request. A forked process is another producer: its numbers say nothing of its parent's."""
+        if self.pid != os.getpid():
+            self.begin()
+        self.request += 1
+        return self.request
 
 
 class QueueServer:
@@ -94,8 +106,7 @@ class QueueServer:
         DuplicateTask: nothing was stored.
         """
         vector = self.keys_of(queue)
-        self._producer.request += 1
-        request = self._producer.request
+        request = self._producer.next_request()
         names = [*vector.vector, vector.schedule(handler), vector.producer(self._producer.name), keys.QUEUES]
         flat: list[Argument] = [part for task in tasks for part in task]
         try:

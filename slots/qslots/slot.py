@@ -53,6 +53,7 @@ class Slot:
         self._channel = channel
         self._lottery = Lottery({})
         self._sizes: dict[str, PackSize] = {}
+        self._left: list[str] = []  # queues no longer served, where this slot may still count as waiting
         self._held: str | None = None  # queue of the pack to settle with the next exchange
         self._busy = 0.0  # seconds that handlers ran since the last exchange
         self._leaving = False
@@ -96,6 +97,7 @@ class Slot:
     def _serve(self, queues: tuple[str, ...]) -> None:
         known = {name: self._declared[name].priority for name in queues if name in self._declared}
         if set(known) != set(self._lottery.queues):
+            self._left += [queue for queue in self._lottery.queues if queue not in known]
             self._lottery = Lottery(known)
 
     def _insist(self, operation: Callable[[], _R]) -> _R:
@@ -113,6 +115,8 @@ class Slot:
                     raise Leave from None
 
     def _take(self) -> tuple[str, Pack] | None:
+        while self._left:
+            self._wait_no_more(self._left.pop())
         now = boot_ns() / 1e9
         if self._lottery.dry and self._rung():
             self._lottery.refill()
@@ -122,6 +126,10 @@ class Slot:
                 return queue, answer.pack
             self._lottery.found_empty(queue, now + answer.wait)
         return None
+
+    def _wait_no_more(self, queue: str) -> None:
+        """A token that this slot has swallowed, or would, goes to those who still serve the queue."""
+        self._insist(lambda: self._server.release(queue, self._holder, held=None, marks=b"", leave=False))
 
     def _rung(self) -> bool:
         """Whether a queue that dropped out has got work meanwhile."""
@@ -225,6 +233,8 @@ class Slot:
 
     def _leave(self) -> None:
         self._record.words[Field.STATE] = SlotState.LEAVING
+        for queue in self._lottery.queues:
+            self._wait_no_more(queue)
         if self._held is not None:
             self._release(leave=True)
         elif self._record.words[Field.ASKED]:

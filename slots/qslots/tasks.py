@@ -64,19 +64,23 @@ class Running:
         self.parent = task_id
         self.enqueued = 0
 
-    def child_ids(self, parent: str, count: int) -> list[str]:
-        """Ids that a second run of the same task makes again, so that it does not double what it enqueues."""
+    def child_ids(self, parent: str, contents: list[bytes]) -> list[str]:
+        """Ids that a second run of the same task makes again, so that it does not double what it enqueues.
+
+        The content counts too: a run that goes another way than the one before it must not lose its own children to
+        those that still wait from then.
+        """
         first = self.enqueued + 1
-        self.enqueued += count
-        return [_child_id(parent, n) for n in range(first, first + count)]
+        self.enqueued += len(contents)
+        return [_child_id(parent, n, content) for n, content in enumerate(contents, first)]
 
 
 RUNNING = Running()
 
 
-def _child_id(parent: str, n: int) -> str:
+def _child_id(parent: str, n: int, content: bytes) -> str:
     """As long as a generated id, and sorting beside its parent's."""
-    digest = hashlib.blake2b(f"{parent}/{n}".encode(), digest_size=12).hexdigest()
+    digest = hashlib.blake2b(f"{parent}/{n}/".encode() + content, digest_size=12).hexdigest()
     return parent[:13] + digest[:10] if len(parent) == 23 else digest[:23]
 
 
@@ -110,7 +114,7 @@ class Using:
 
     def enqueue_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> list[Task]:
         """Puts a task for each tuple of positional (or mapping of named) arguments, a round trip a thousand."""
-        pairs = [((), call) if isinstance(call, Mapping) else (tuple(call), {}) for call in calls]
+        pairs = [_call(call) for call in calls]
         if self._id is not None and len(pairs) > 1:
             raise Error(f"task {self._handler.name}: one id cannot name {len(pairs)} tasks")
         done: list[Task] = []
@@ -130,7 +134,7 @@ class Using:
         if self._id is not None:
             ids = [self._id]
         else:
-            ids = new_ids(len(calls)) if parent is None else RUNNING.child_ids(parent, len(calls))
+            ids = new_ids(len(calls)) if parent is None else RUNNING.child_ids(parent, [head + body for body in bodies])
         tasks = [(id_, self._when, head + body) for id_, body in zip(ids, bodies, strict=True)]
         try:
             current().put(
@@ -200,6 +204,13 @@ def task(
         return TaskFunction(function, handler)
 
     return made if function is None else made(function)
+
+
+def _call(call: tuple[Any, ...] | Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Positional and named arguments of one of many calls; the common form first, asking an ABC is slow."""
+    if type(call) is tuple:
+        return call, {}
+    return ((), call) if isinstance(call, Mapping) else (tuple(call), {})
 
 
 def _when(handler: Handler, delay: str | float | None, at: float | datetime.datetime | None) -> str:

@@ -27,9 +27,9 @@ HARD_LIMIT = "ran longer than its time limit"
 def decode(status: int, why: str) -> Cause:
     """The cause of an exit by its wait status and our own reason, if we ended it."""
     if why == HARD_LIMIT:
-        return Cause(f"killed: it {why}", own=True)
+        return Cause(f"was killed: it {why}", own=True)
     if why:
-        return Cause(f"ended by its master: {why}", own=False)
+        return Cause(f"was ended by its master: {why}", own=False)
     number = status & 0x7F
     if number:
         try:
@@ -38,7 +38,7 @@ def decode(status: int, why: str) -> Cause:
             name = f"signal {number}"
         # SIGTERM and SIGKILL come from outside as a rule (an administrator, the kernel when memory is short), but a
         # task that eats all memory dies by SIGKILL too: it is charged, and buried only after max_crashes.
-        return Cause(f"killed by {name}", own=number != signal.SIGTERM)
+        return Cause(f"was killed by {name}", own=number != signal.SIGTERM)
     return Cause(f"exited with code {status >> 8}", own=True)
 
 

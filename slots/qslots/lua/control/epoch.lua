@@ -16,5 +16,6 @@ if ARGV[4] ~= '1' and stored[2] and stored[2] ~= ARGV[1] and now - published < t
   return redis.error_reply('REIGNING ' .. stored[2])
 end
 local epoch = math.max((tonumber(stored[1]) or 0) + 1, tonumber(ARGV[2]) + 1, math.floor(now / 1000))
+redis.call('HDEL', KEYS[1], '') -- for Redis 6 when memory is full: see may_fill in ../queue/prelude.lua
 redis.call('HSET', KEYS[1], 'epoch', epoch, 'manager', ARGV[1], 'seq', 0, 'published', 0)
 return string.format('%.0f', epoch)

@@ -14,6 +14,7 @@ if stored[1] ~= ARGV[2] or stored[2] ~= ARGV[1] or tonumber(stored[3]) >= tonumb
 end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
+redis.call('HDEL', KEYS[1], '') -- for Redis 6 when memory is full: see may_fill in ../queue/prelude.lua
 for _, server in ipairs(cmsgpack.unpack(ARGV[5])) do redis.call('HDEL', KEYS[2], server) end
 for i = 6, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
 redis.call('SET', KEYS[3], ARGV[4])

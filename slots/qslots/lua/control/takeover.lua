@@ -5,7 +5,7 @@
 --         [4] µs without a report after which another master counts as gone
 -- Returns 1; TAKEN incarnation: another master of this name is alive
 -- Race    two machines of one name start at once: the second sees the first's incarnation and is refused.
--- flags:
+-- flags: allow-oom
 
 redis.replicate_commands()
 local clock = redis.call('TIME')
@@ -15,6 +15,7 @@ local seen = tonumber(redis.call('ZSCORE', KEYS[2], ARGV[1])) or 0
 if current and current ~= ARGV[2] and current ~= ARGV[3] and now - seen < tonumber(ARGV[4]) then
   return redis.error_reply('TAKEN ' .. current)
 end
+redis.call('HDEL', KEYS[1], '') -- for Redis 6 when memory is full: see may_fill in ../queue/prelude.lua
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 return 1

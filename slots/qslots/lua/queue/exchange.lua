@@ -101,6 +101,7 @@ if previous ~= '' and not can_settle(previous_lock) then
   return redis.error_reply('NOSCHEDULE the handler of the pack to settle was not named')
 end
 
+may_fill()
 call('HSET', HOLDERS, holder, seq)
 local gone = 0
 if previous ~= '' and not settle_lock(previous_lock, {}, '', 'done') then gone = 1 end
@@ -116,6 +117,8 @@ local reply = place and take(place)
 if reply then
   reply[2] = gone
   wake()
+elseif place then
+  reply = { 0, gone, 0 } -- only ids without a record stood there; what follows them may be due
 else
   reply = { 0, gone, wait() }
 end

@@ -7,6 +7,7 @@
 -- flags: allow-oom
 
 local gone = {}
+may_fill()
 serving_since()
 for i = 2, #ARGV do
   if call('ZSCORE', LOCKS, ARGV[i]) then

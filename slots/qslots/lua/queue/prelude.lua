@@ -9,6 +9,7 @@ local call = redis.call
 local PULSE, TASKS, PACKS, LOCKS, HOLDERS, BURIED, FATE, COUNTERS, WAITERS, WAKE, HANDLERS = unpack(KEYS, 1, 11)
 local CHUNK = 1000 -- `unpack` fails near 8,000 values
 local MOST_REAPED = 1000 -- tasks that one call moves beyond its own pack
+local MOST_LOOKED_AT = 200 -- expired locks, those of unknown handlers included
 local GAP = 5000000 -- without service for longer than this nobody is blamed for a lock not extended
 local LONGEST_WAIT = 3000000
 local DEAD_KEPT = 900000000 -- a late request of a dead slot is refused for 15 minutes
@@ -29,6 +30,12 @@ local function in_chunks(command, key, values)
   for i = 1, #values, CHUNK do
     call(command, key, unpack(values, i, math.min(i + CHUNK - 1, #values)))
   end
+end
+
+-- Redis before 7 knows no allow-oom; but when memory is full it lets a script go on that has written before, even in
+-- vain. For scripts that free memory in the end.
+local function may_fill()
+  call('HDEL', HOLDERS, '')
 end
 
 local function count(name, by)
@@ -115,7 +122,7 @@ function ends.loss(id, score, schedule, outcome)
   local fate = fate_of(id)
   fate[4] = fate[4] + 1
   count('lost', 1)
-  again_at(id, fate, schedule, math.max(score, now + (outcome.delay or 0)), outcome.why)
+  again_at(id, fate, schedule, outcome.delay and math.max(score, now + outcome.delay) or score, outcome.why)
 end
 
 function ends.postpone(id, score, schedule, outcome)
@@ -171,10 +178,11 @@ end
 -- Takes back what nobody vouches for any more: its holder is dead from now on, and nobody is charged a crash.
 local function reap_expired(ttl)
   if now - serving_since() < ttl then return end
-  local moved = 0
-  for _, lock in ipairs(call('ZRANGEBYSCORE', LOCKS, '-inf', now, 'LIMIT', 0, 20)) do
-    if moved >= MOST_REAPED then return end
-    if can_settle(lock) then
+  local moved, reaped = 0, 0
+  for _, lock in ipairs(call('ZRANGEBYSCORE', LOCKS, '-inf', now, 'LIMIT', 0, MOST_LOOKED_AT)) do
+    if moved >= MOST_REAPED or reaped >= 20 then return end
+    if can_settle(lock) then -- else it waits for a slot that knows its handler
+      reaped = reaped + 1
       local packed = call('HGET', PACKS, lock)
       moved = moved + (packed and #cmsgpack.unpack(packed) / 2 or 0)
       declare_dead(string.match(lock, '^(.*):%d+$'))
@@ -218,7 +226,7 @@ local function wake()
   local wanted = takeable(call('ZCOUNT', WAITERS, now, '+inf'))
   if wanted == 0 then
     local due = next_due()
-    if not due or due > now + LONGEST_WAIT or first <= due + 1000 then return end
+    if not due or first <= due + 1000 then return end
     wanted = 1
   end
   for _ = call('LLEN', WAKE) + 1, wanted do call('RPUSH', WAKE, '1') end

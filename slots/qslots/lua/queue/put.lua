@@ -4,20 +4,25 @@
 -- ARGV    [1] queue  [2] handler  [3] request number  [4] on_duplicate: refuse | ignore
 --         [5] 1 if the ids may be known here (the caller's own, or a repeated request), else 0
 --         [6…] per task: id, when ("" now, "+µs" from now, "µs" at), record without its time stamp
--- Returns the number of tasks stored; DUPLICATE id: nothing was stored
--- Race    the reply is lost, the task runs, the producer repeats: the request number finds the first answer.
+-- Returns the number of tasks stored; DUPLICATE id, BADTIME, LATE: nothing was stored
+-- Race    the reply is lost, the task runs, the producer repeats: the request number finds the first answer; a request
+--         that was held up in the network until after its successor is refused.
 -- flags:
 
 local handler, request, on_duplicate, may_be_known = ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1'
 local schedule, producer = KEYS[12], KEYS[13]
 local first = call('GET', producer)
-if first and string.match(first, '^(%d+):') == request then return tonumber(string.match(first, ':(%d+)$')) end
+if first then
+  local served, answer = string.match(first, '^(%d+):(%d+)$')
+  if served == request then return tonumber(answer) end
+  if tonumber(served) > tonumber(request) then return redis.error_reply('LATE a later request was served before') end
+end
 
 local records, scores, seen = {}, {}, {}
 local stamp = '\1' .. struct.pack('>d', now)
 for i = 6, #ARGV, 3 do
   local id, when = ARGV[i], ARGV[i + 1]
-  local at = when == '' and now or tonumber(when)
+  local at = when == '' and now or tonumber(string.match(when, '^%+?(%d+)$'))
   if not at then return redis.error_reply('BADTIME ' .. when) end
   if string.sub(when, 1, 1) == '+' then at = now + at end
   local known = seen[id] or (may_be_known and call('HEXISTS', TASKS, id) == 1)

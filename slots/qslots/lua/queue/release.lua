@@ -10,6 +10,7 @@
 local holder, seq = ARGV[1], ARGV[2]
 local lock = string.format('%s:%s', holder, seq)
 if not can_settle(lock) then return redis.error_reply('NOSCHEDULE the handler of this pack was not named') end
+may_fill()
 local found = settle_lock(lock, {}, ARGV[3], 'back')
 if found then count('busy', tonumber(ARGV[4])) end
 call('ZREM', WAITERS, holder)

@@ -14,6 +14,7 @@ local lock, unseen = string.format('%s:%s', holder, seq), string.format('%s:%s',
 if not (can_settle(lock) and can_settle(unseen)) then
   return redis.error_reply('NOSCHEDULE the handler of this pack was not named')
 end
+may_fill()
 local found = settle_lock(lock, cmsgpack.unpack(ARGV[3]), ARGV[4], ARGV[5], ARGV[6])
 if asked ~= '' then
   declare_dead(holder)

@@ -1,0 +1,46 @@
+# Everything a person needs, each in one word. `make` alone lists it.
+
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+unexport PYTHONDONTWRITEBYTECODE # importing hypothesis afresh each time costs a second
+PYTEST := $(BIN)/python -m pytest -q
+
+.PHONY: help demo demo-memory test setup-tests lint unit redis process bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: ## a fleet at work on files of this machine: index, thumbnails, mails; ends by itself
+	@.ci/venv embedded,demo
+	@$(BIN)/python deploy/demo/run.py
+
+demo-memory: ## what a slot of the demo costs, with and without gc.freeze
+	@.ci/venv embedded,demo
+	@$(BIN)/python deploy/demo/memory.py
+
+test: lint unit redis process ## all that must be green before a change lands
+
+setup-tests:
+	@.ci/packages
+	@.ci/venv embedded,demo,dev
+
+lint: setup-tests ## format, lint, types
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+
+unit: setup-tests ## pure parts
+	@$(PYTEST) tests/unit
+
+redis: setup-tests ## the queue server's scripts on real servers
+	@$(PYTEST) tests/redis
+
+process: setup-tests ## real masters, molds and slots
+	@$(PYTEST) tests/process
+
+bench: ## tasks a second, latency; figures, not tests
+	@.ci/venv embedded,demo,dev
+	@$(BIN)/python tests/bench/chain.py
+
+clean: ## forget .venv and what tools have cached; keeps .qslots
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,122 @@
+"""What an exit means and what it costs whom: tables over wait statuses and scoreboard records."""
+
+import pathlib
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from qmaster import watch
+from qmaster.deaths import HARD_LIMIT, Cause, decode, left_behind
+from qmaster.letters import SettleDead
+from qslots.scoreboard import WHOLE_PACK, Field, Record, Scoreboard
+
+CRASH = Cause("was killed by SIGSEGV", own=True)
+SECOND = 1_000_000_000
+
+
+@pytest.fixture
+def record(tmp_path: pathlib.Path) -> Iterator[Record]:
+    """The record of a slot that holds pack 7 of four tasks of queue mail and runs the third."""
+    record = Scoreboard.create(str(tmp_path / "board")).record(3)
+    record.clear(holder="web/3/x.1", generation=1)
+    record.put_text("asked_queue", b"mail")
+    record.words[Field.ASKED] = 7
+    record.words[Field.MAX_CRASHES] = 3
+    record.words[Field.BACKOFF_FIRST] = 5_000_000
+    record.words[Field.BACKOFF_LONGEST] = 900_000_000
+    record.hold(7, b"mail", b"send", 4)
+    record.marks[0] = record.marks[1] = 1
+    record.begin(3, 100, 200)
+    yield record
+
+
+@pytest.mark.parametrize(
+    ("status", "why", "text", "own"),
+    [
+        (signal.SIGSEGV, "", "was killed by SIGSEGV", True),
+        (signal.SIGKILL, "", "was killed by SIGKILL", True),
+        (signal.SIGTERM, "", "was killed by SIGTERM", False),
+        (signal.SIGABRT | 0x80, "", "was killed by SIGABRT", True),
+        (3 << 8, "", "exited with code 3", True),
+        (0, "", "exited with code 0", True),
+        (signal.SIGKILL, HARD_LIMIT, "was killed: it ran longer than its time limit", True),
+        (signal.SIGKILL, "did not leave in time", "was ended by its master: did not leave in time", False),
+        (60, "", "was killed by signal 60", True),
+    ],
+)
+def test_an_exit_is_decoded(status: int, why: str, text: str, own: bool) -> None:
+    assert decode(status, why) == Cause(text, own)
+
+
+def test_the_marked_are_done_the_one_that_ran_is_charged_the_rest_goes_back(record: Record) -> None:
+    (letter,) = left_behind(record, CRASH, 1.0)
+    assert (letter.queue, letter.holder, letter.held, letter.asked) == ("mail", "web/3/x.1", 7, 7)
+    assert letter.marks == b"\1\1\0\0"
+    assert letter.rest == "back"
+    assert {position: outcome.kind for position, outcome in letter.outcomes.items()} == {3: "crash"}
+    assert letter.outcomes[3].why == "the slot that ran it was killed by SIGSEGV"
+    assert (letter.outcomes[3].limit, letter.outcomes[3].base) == (3, 5e6)
+
+
+def test_nobody_is_charged_for_what_came_from_outside(record: Record) -> None:
+    (letter,) = left_behind(record, Cause("was ended by its master", own=False), 1.0)
+    assert letter.outcomes == {}
+
+
+def test_a_task_that_was_marked_before_the_slot_died_is_not_charged(record: Record) -> None:
+    record.marks[2] = 1
+    (letter,) = left_behind(record, CRASH, 1.0)
+    assert letter.outcomes == {}
+
+
+def test_a_pack_run_as_a_whole_comes_back_narrower_and_uncharged(record: Record) -> None:
+    record.begin(WHOLE_PACK, 100, 200)
+    (letter,) = left_behind(record, CRASH, 1.0)
+    assert (letter.outcomes, letter.rest) == ({}, "loss")
+
+
+def test_alone_in_its_pack_a_task_is_charged_also_by_a_pack_handler(record: Record) -> None:
+    record.hold(7, b"mail", b"send", 1)
+    record.begin(WHOLE_PACK, 100, 200)
+    (letter,) = left_behind(record, CRASH, 1.0)
+    assert (list(letter.outcomes), letter.rest) == ([1], "back")
+
+
+def test_a_request_under_way_in_another_queue_is_settled_too(record: Record) -> None:
+    record.put_text("asked_queue", b"photos")
+    record.words[Field.ASKED] = 8
+    held, asked = left_behind(record, CRASH, 1.0)
+    assert (held.queue, held.held) == ("mail", 7)
+    assert asked == SettleDead("photos", "web/3/x.1", None, 8, {}, b"", "back", CRASH.text)
+
+
+def test_a_slot_that_never_asked_left_nothing(record: Record) -> None:
+    record.clear(holder="web/3/x.2", generation=1)
+    assert left_behind(record, CRASH, 1.0) == []
+
+
+def test_a_deadline_counts_only_when_two_readings_agree(record: Record) -> None:
+    first = watch.overdue([record], 300)
+    assert watch.confirmed(first, watch.overdue([record], 400)) == [3]
+    record.begin(4, 350, 0)  # meanwhile it has gone on to a task without a limit
+    assert watch.confirmed(first, watch.overdue([record], 400)) == []
+
+
+def test_a_task_within_its_limit_is_not_overdue(record: Record) -> None:
+    assert watch.overdue([record], 199) == {}
+
+
+def test_locks_are_extended_after_a_sixth_of_their_ttl(record: Record) -> None:
+    record.words[Field.TTL] = 60 * SECOND
+    record.words[Field.LOCK_UNTIL] = 45 * SECOND  # taken at 0, trusted for three quarters
+    assert watch.to_extend([record], 9 * SECOND) == {}
+    assert list(watch.to_extend([record], 11 * SECOND)) == [("mail", 60.0)]
+    record.words[Field.EXTENDED_UNTIL] = 56 * SECOND
+    assert watch.to_extend([record], 11 * SECOND) == {}
+
+
+def test_a_slot_that_has_moved_on_does_not_hold_the_lock_still(record: Record) -> None:
+    assert watch.holds_still(record, "web/3/x.1:7")
+    record.hold(8, b"mail", b"send", 1)
+    assert not watch.holds_still(record, "web/3/x.1:7")

@@ -1,0 +1,106 @@
+"""The master's decisions, as tables: what is wanted, what is there, what time it is -> what is to be done."""
+
+import pytest
+
+from qmaster.children import QUICK, Children, Phase
+from qmaster.reconcile import AT_ONCE, BIRTH_WITHIN, Ask, Desired, Fork, Kill, Serve, reconcile
+
+MAIL = ("mail",)
+
+
+def desired(slots: dict[int, tuple[str, ...]], **changes: object) -> Desired:
+    settings = {"can_fork": True, "room": 99, "grace": 30.0, **changes}
+    return Desired(slots=slots, **settings)  # type: ignore[arg-type]
+
+
+def children(*phases: Phase, queues: tuple[str, ...] = MAIL, since: float = 0.0) -> Children:
+    """Slots 0, 1, 2, … in these phases."""
+    registry = Children()
+    for index, phase in enumerate(phases):
+        child = registry.order(index, f"h{index}", 1, since)
+        child.phase, child.pid, child.queues = phase, 1000 + index, queues
+    return registry
+
+
+@pytest.mark.parametrize(
+    ("what", "wanted", "there", "now", "actions"),
+    [
+        ("nothing wanted, nothing there", {}, children(), 0.0, []),
+        ("wanted slots are forked", {0: MAIL, 1: MAIL}, children(), 0.0, [Fork(0), Fork(1)]),
+        ("an empty assignment needs no slot", {0: ()}, children(), 0.0, []),
+        ("what is as wanted is left alone", {0: MAIL}, children(Phase.LIVE), 9.0, []),
+        ("another queue: the same slot is told", {0: ("a",)}, children(Phase.LIVE), 9.0, [Serve(0, ("a",))]),
+        ("off the map: asked, not killed", {}, children(Phase.LIVE), 9.0, [Ask(0, "no longer on the map")]),
+        ("an unborn slot is waited for", {0: MAIL}, children(Phase.ORDERED), BIRTH_WITHIN - 1, []),
+        ("not for ever", {0: MAIL}, children(Phase.ORDERED), BIRTH_WITHIN, [Kill(0, "not born in time")]),
+        ("a leaving slot has its grace", {}, children(Phase.LEAVING), 29.9, []),
+        ("and then no more", {}, children(Phase.LEAVING), 30.0, [Kill(0, "did not leave in time")]),
+        ("a leaving slot is not told new queues", {0: ("a",)}, children(Phase.LEAVING), 1.0, []),
+        ("a killed slot is not killed again", {}, children(Phase.KILLED), 99.0, []),
+        ("a dead slot's index waits for its settlement", {0: MAIL}, children(Phase.DEAD), 99.0, []),
+    ],
+)
+def test_the_difference_becomes_actions(what: str, wanted: dict, there: Children, now: float, actions: list) -> None:
+    assert reconcile(desired(wanted), there, now).actions == actions, what
+
+
+def test_no_more_births_than_memory_allows() -> None:
+    plan = reconcile(desired(dict.fromkeys(range(10), MAIL), room=3), children(), 0.0)
+    assert plan.actions == [Fork(0), Fork(1), Fork(2)]
+
+
+def test_births_under_way_are_counted() -> None:
+    plan = reconcile(desired(dict.fromkeys(range(50), MAIL)), children(*[Phase.ORDERED] * (AT_ONCE - 1)), 0.0)
+    assert plan.actions == [Fork(AT_ONCE - 1)]
+
+
+def test_without_a_mold_nobody_is_born_but_the_others_are_looked_after() -> None:
+    plan = reconcile(desired({1: MAIL}, can_fork=False), children(Phase.LIVE), 0.0)
+    assert plan.actions == [Ask(0, "no longer on the map")]
+
+
+def test_fast_kills_live_and_leaving_alike() -> None:
+    plan = reconcile(desired({}, fast=True), children(Phase.LIVE, Phase.LEAVING), 1.0)
+    assert plan.actions == [Kill(0, "told to stop at once"), Kill(1, "did not leave in time")]
+
+
+def test_the_deadline_is_when_something_will_be_due() -> None:
+    assert reconcile(desired({0: MAIL}), children(Phase.ORDERED), 1.0).deadline == BIRTH_WITHIN
+    assert reconcile(desired({}), children(Phase.LEAVING), 1.0).deadline == 30.0
+    assert reconcile(desired({0: MAIL}), children(Phase.LIVE), 1.0).deadline == float("inf")
+
+
+def test_quick_deaths_hold_an_index_back_twice_as_long_each_time() -> None:
+    registry, now, pauses = Children(), 0.0, []
+    for number in range(12):
+        registry.gone(registry.order(0, f"h{number}", 1, now), now)
+        pauses.append(registry.respawn_at(0) - now)
+        now = registry.respawn_at(0)
+    assert pauses[:4] == pytest.approx([0.1, 0.2, 0.4, 0.8])
+    assert max(pauses) == pytest.approx(30.0)
+
+
+def test_a_slot_that_lived_long_or_was_ended_by_us_is_followed_at_once() -> None:
+    registry = Children()
+    registry.gone(registry.order(0, "short", 1, 0.0), 1.0)
+    assert not registry.may_spawn(0, 1.0)
+    registry.gone(registry.order(0, "long", 1, 2.0), 2.0 + QUICK + 1)
+    assert registry.may_spawn(0, 2.0 + QUICK + 1)
+    ended = registry.order(0, "ended", 1, 20.0)
+    registry.advance(ended, Phase.LEAVING, 20.0, "no longer on the map")
+    registry.gone(ended, 20.1)
+    assert registry.may_spawn(0, 20.1)
+
+
+def test_a_phase_only_rises_and_the_first_reason_stands() -> None:
+    registry = children(Phase.LIVE)
+    child = registry.tenants[0]
+    assert registry.advance(child, Phase.KILLED, 5.0, "first")
+    assert not registry.advance(child, Phase.LEAVING, 6.0, "second")
+    assert (child.phase, child.why, child.since) == (Phase.KILLED, "first", 5.0)
+
+
+def test_a_pid_names_only_the_tenant_that_lives_under_it() -> None:
+    registry = children(Phase.DEAD)
+    assert registry.by_pid(1000) is None
+    assert registry.by_holder("h0") is registry.tenants[0]
