@@ -2,7 +2,7 @@
 
 import sys
 
-from qshelf.runner import main
+from show.runner import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -27,7 +27,8 @@ from .molding import Begin, Fork
 
 log = logging.getLogger("qslots.slot")
 _ADOPTED_WITHIN = 5.0  # seconds
-_RESET = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD, signal.SIGPIPE)
+# SIGPIPE stays ignored, as Python has it: a queue server that dies must not take its slots with it.
+_RESET = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 
 
 def live(order: Fork, descriptor: int, begin: Begin, board: Scoreboard) -> NoReturn:

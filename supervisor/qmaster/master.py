@@ -132,6 +132,7 @@ class Master:
             room=self._books.room(len(self._nursery.children.tenants)),
             grace=self._grace,
             fast=self._stage >= Stage.FAST,
+            stopping=self._stage >= Stage.STOPPING,
         )
 
     def _stop(self, stage: Stage, why: str) -> None:

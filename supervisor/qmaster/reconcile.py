@@ -55,6 +55,7 @@ class Desired:
     room: int
     grace: float  # seconds from TERM to KILL
     fast: bool = False  # no grace at all
+    stopping: bool = False  # says only why slots are asked to leave
 
 
 @dataclass(slots=True)
@@ -104,7 +105,7 @@ def _tenant(plan: Plan, desired: Desired, child: Child, now: float) -> None:
 def _live(plan: Plan, desired: Desired, child: Child, now: float) -> None:
     queues = desired.slots.get(child.index, ())
     if not queues:
-        plan.actions.append(Ask(child.index, "no longer on the map"))
+        plan.actions.append(Ask(child.index, "the master stops" if desired.stopping else "no longer on the map"))
         plan.by(now + desired.grace)
     elif queues != child.queues:
         plan.actions.append(Serve(child.index, queues))

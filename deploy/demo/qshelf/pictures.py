@@ -18,6 +18,8 @@ MOST_SEEN = 20_000  # a photo archive of a million files is not walked to its en
 MADE = 240
 MADE_SIZE = (480, 360)
 
+Image.init()  # loads all formats now: what each slot would load for itself is shared when the mold has it
+
 
 def find_pictures(root: pathlib.Path, most: int) -> list[str]:
     """Up to ``most`` pictures under ``root``, the largest files first (the most work), in a stable order."""
@@ -27,7 +29,7 @@ def find_pictures(root: pathlib.Path, most: int) -> list[str]:
     return list(itertools.islice(usable, most))
 
 
-def make_pictures(folder: pathlib.Path, number: int = MADE) -> list[str]:
+def make_pictures(folder: pathlib.Path, number: int) -> list[str]:
     """``number`` pictures of the Mandelbrot set, ever deeper, always the same."""
     folder.mkdir(parents=True, exist_ok=True)
     return [str(_make_picture(folder / f"mandelbrot-{position:03}.png", position)) for position in range(number)]

@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS files (
     lines INTEGER, cuts INTEGER  -- both NULL until the file is in the index
 );
 CREATE INDEX IF NOT EXISTS files_of_directory ON files (directory);
+CREATE TABLE IF NOT EXISTS told (directory TEXT PRIMARY KEY);  -- those whose mail is on its way
 CREATE VIRTUAL TABLE IF NOT EXISTS sections USING fts5 (
     name, body, line UNINDEXED, tokenize = "unicode61", prefix = "2 3"  -- prefixes: to search while typing
 );
@@ -59,22 +60,32 @@ def lay_out(file: pathlib.Path, paths: Iterable[str]) -> None:
 
 
 def put(shelf: sqlite3.Connection, pages: Sequence[Page]) -> list[str]:
-    """Index a pack in one transaction; the directories of which now every file is in, for the pack's files only.
+    """Index a pack in one transaction; the pack's directories that are complete now and of which nobody was told yet.
 
-    Writers are serialised, so the last one to commit sees its directory complete. A pack that is run again finds the
-    same directories again: if its slot died between commit and notification, nobody is forgotten.
+    Writers are serialised, so the last one to commit sees its directory complete. If its slot dies between commit and
+    notification, whoever runs the pack again finds the same directories: nobody is forgotten.
     """
     with _transaction(shelf):
         for page in pages:
             _put_page(shelf, page)
     touched = sorted({os.path.dirname(page.path) for page in pages})  # noqa: PTH120
-    return [directory for directory in touched if is_complete(shelf, directory)]
+    return [directory for directory in touched if is_complete(shelf, directory) and not is_told(shelf, directory)]
 
 
 def is_complete(shelf: sqlite3.Connection, directory: str) -> bool:
     """Whether every listed file of the directory is in the index."""
     missing = shelf.execute("SELECT 1 FROM files WHERE directory = ? AND lines IS NULL LIMIT 1", (directory,))
     return missing.fetchone() is None
+
+
+def is_told(shelf: sqlite3.Connection, directory: str) -> bool:
+    """Whether the mail about the directory is on its way."""
+    return shelf.execute("SELECT 1 FROM told WHERE directory = ?", (directory,)).fetchone() is not None
+
+
+def note_told(shelf: sqlite3.Connection, directory: str) -> None:
+    """Remember that the mail about the directory is on its way, so that a file run again does not send it again."""
+    shelf.execute("INSERT OR IGNORE INTO told VALUES (?)", (directory,))
 
 
 def files_in(shelf: sqlite3.Connection, directory: str) -> list[tuple[str, int, int]]:

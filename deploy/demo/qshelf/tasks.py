@@ -28,9 +28,10 @@ def index(tasks: list[Task]) -> None:
         except OSError as error:
             each.bury(f"cannot be read: {error}")
     with shelf.open_shelf(index_file()) as opened:
-        finished = shelf.put(opened, pages)
-    for directory in finished:  # after the commit: a mail must not speak of files that a rollback took out again
-        notify.using(id=task_id(directory), on_duplicate="ignore").enqueue(directory)
+        # After the commit: a mail must not speak of files that a rollback took out again.
+        for directory in shelf.put(opened, pages):
+            notify.using(id=task_id(directory), on_duplicate="ignore").enqueue(directory)
+            shelf.note_told(opened, directory)
 
 
 @task(max_failures=4, backoff="1s..10s")

@@ -1,6 +1,6 @@
 """The demo from start to end: one run, taken up again if it was interrupted, and its summary.
 
-Exit 0 only if every result was found on disk. Whatever happens, what was started here is stopped here.
+Exit 0 only if no result is missing without a reason. Whatever happens, what was started here is stopped here.
 """
 
 import asyncio
@@ -11,16 +11,16 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
+from qshelf import tasks
 from rich.console import Console
 from rich.markup import escape
 
 import qslots
 
-from . import children, summary, tasks
-from .ledger import Ledger, Stage, write_ledger
-from .plan import DemoError, Places, prepare
+from . import children, results, summary
+from .plan import DemoError, Places, Run, Stage, prepare, write_ledger
 from .session import Session
 from .view import open_view
 
@@ -33,12 +33,12 @@ def main() -> int:
     console = Console() if sys.stdout.isatty() else Console(width=100)
     try:
         places = Places.of(os.environ, pathlib.Path.cwd())
-        with _locked(places, console) as lock:
+        with alone(places, console) as lock:
             run = prepare(places, os.environ)
             _announce(console, run)
             session, outcomes = asyncio.run(_run(console, places, run, lock))
         summary.report(console, session.run, places, session.tracks, outcomes)
-        return 1 if summary.total_lost(outcomes) else 0
+        return 1 if results.total_lost(outcomes) else 0
     except (DemoError, qslots.Error) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
@@ -47,33 +47,30 @@ def main() -> int:
         return STOPPED
 
 
-async def _run(console: Console, places: Places, run: Ledger, lock: int) -> tuple[Session, tuple[summary.Outcome, ...]]:
+async def _run(console: Console, places: Places, run: Run, lock: int) -> tuple[Session, tuple[results.Outcome, ...]]:
     """What was done, all children stopped."""
-    _cancel_on_signals()
-    async with contextlib.AsyncExitStack() as stack:
-        sink, address = await children.start_sink(places.maildir, environment(places, ""))
-        stack.push_async_callback(children.stop_sink, sink)
-        environ = environment(places, address)
-        up = await children.start_up(places, environ, lock)
-        stack.push_async_callback(children.stop_up, up)  # before the sink: its slots may have mails to send
-        qslots.connect(places.url)
+    cancel_on_signals()
+    async with at_work(places, lock) as crew:
         with open_view(console) as view:
-            session = Session(run, places, {**environ, "QSLOTS_REDIS": places.url}, view, up)
-            await _work(session)
-        outcomes = summary.inspect(session.run, places, session.queues)
-        write_ledger(places.ledger, session.run.at(Stage.ENDED))
+            session = Session(run, places, crew, view)
+            await session.work()
+    outcomes = results.inspect(session.run, places, session.queues)
+    write_ledger(places.ledger, session.run.at(Stage.ENDED))
     return session, outcomes
 
 
-async def _work(session: Session) -> None:
-    try:
-        await session.work()
-    except ExceptionGroup as group:  # its tasks fail for one reason; the first to say so has it
-        raise group.exceptions[0] from None
+@contextlib.asynccontextmanager
+async def at_work(places: Places, lock: int, **more: str) -> AsyncIterator[children.Crew]:
+    """The mail server and ``qslots up``; ``more`` is added to their environment."""
+    async with children.mail_server(places.maildir, environment(places)) as (mail, address):
+        environ = {**environment(places), tasks.SMTP: address, **more}
+        async with children.qslots_up(places, environ, lock) as up:  # ends first: its slots may have mails to send
+            qslots.connect(places.url)
+            yield children.Crew(up, mail, {**environ, "QSLOTS_REDIS": places.url})
 
 
-def environment(places: Places, address: str) -> dict[str, str]:
-    """What the children live in: our folder to import from, where results and mails go, no settings but ours."""
+def environment(places: Places) -> dict[str, str]:
+    """What the children live in: our folder to import from, where results go, no settings but ours."""
     path = os.pathsep.join(filter(None, [str(HOME), os.environ.get("PYTHONPATH")]))
     inherited = {name: value for name, value in os.environ.items() if name not in ("QSLOTS_REDIS", "QSLOTS_APP")}
     return {
@@ -82,20 +79,23 @@ def environment(places: Places, address: str) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",  # `up` writes to a file and must be read at once
         "QSLOTS_CONFIG": os.devnull,
         tasks.RESULTS: str(places.results),
-        tasks.SMTP: address,
     }
 
 
-def _announce(console: Console, run: Ledger) -> None:
-    begin = "goes on with the run of" if run.sessions > 1 else "begins a run,"
-    console.print(
-        f"[bold]qslots demo[/] {begin} {run.run}: {len(run.sources)} source files to index, "
-        f"{len(run.pictures)} pictures ({escape(run.photos)}), {len(run.directories)} directories to tell of by mail",
-        highlight=False, soft_wrap=not console.is_terminal,
-    )  # fmt: skip
+def _announce(console: Console, run: Run) -> None:
+    begin = f"goes on with the run of {run.began}" if run.sessions > 1 else "begins"
+    console.print(f"[bold]qslots demo[/] {begin}", highlight=False)
+    for queue, text in (
+        ("index", f"{len(run.sources)} source files of {run.library}"),
+        ("thumbnail", f"{len(run.pictures)} pictures, {run.photos}"),
+        ("notify", f"{len(run.directories)} directories to tell of by mail when they are in the index"),
+    ):
+        console.print(f"  [cyan]{queue:<12}[/]{escape(text)}", highlight=False, soft_wrap=True)
+    console.print("[dim]starting qslots up: a private queue server, qmanager, qmaster[/]", highlight=False)
 
 
-def _cancel_on_signals() -> None:
+def cancel_on_signals() -> None:
+    """^C, TERM and HUP cancel the running task, once."""
     loop, work = asyncio.get_running_loop(), asyncio.current_task()
     assert work is not None
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -110,7 +110,7 @@ def _cancel_on_signals() -> None:
 
 
 @contextlib.contextmanager
-def _locked(places: Places, console: Console) -> Iterator[int]:
+def alone(places: Places, console: Console) -> Iterator[int]:
     """Alone in the folder; gives the lock that ``qslots up`` shall hold, once a former ``up`` has let go of it."""
     places.root.mkdir(parents=True, exist_ok=True)
     with (places.root / "demo.lock").open("a") as ours, (places.root / "up.lock").open("a") as ups:

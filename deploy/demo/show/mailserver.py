@@ -1,6 +1,6 @@
 """The mail server of the demo, a process of its own: takes mail on a loopback port and files it in a maildir.
 
-    python -m qshelf.sink MAILDIR
+    python -m show.mailserver MAILDIR
 
 Prints its port, then serves until its standard input ends: it must never outlive whoever started it, however that
 one dies.

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from .fleet import Slot
 from .plan import DemoError
-from .progress import Track
+from .results import Track
 
 MOST_ROWS = 10
 LINE_EVERY = 1.0  # seconds
@@ -90,15 +90,9 @@ def _somebody_reads() -> Iterator[None]:
 
 def plain_line(tracks: Sequence[Track], slots: Sequence[Slot], now: float) -> str:
     """``12 s  index 400/1790 …  slots 4, 2 busy``."""
-    parts = [f"{track.queue} {track.done}/{track.total} ({current_rate(track, now):.0f}/s)" for track in tracks]
+    parts = [f"{track.queue} {track.done}/{track.total} ({track.rate(now):.0f}/s)" for track in tracks]
     busy = sum(slot.busy for slot in slots)
     return "   ".join([f"{now - tracks[0].began:4.0f} s", *parts, f"slots {len(slots)}, {busy} busy"])
-
-
-def current_rate(track: Track, now: float) -> float:
-    """Tasks a second of this session so far; once all are done, up to then."""
-    spent = (track.last if track.done == track.total else now) - track.began
-    return (track.done - track.before) / spent if spent > 0 else 0.0
 
 
 def bars(tracks: Sequence[Track], now: float) -> Table:
@@ -111,7 +105,7 @@ def bars(tracks: Sequence[Track], now: float) -> Table:
     for track in tracks:
         bar = ProgressBar(total=max(1, track.total), completed=track.done, finished_style="green")
         share = 100 * track.done / max(1, track.total)
-        rate = f"[dim]{current_rate(track, now):.0f}/s[/]"
+        rate = f"[dim]{track.rate(now):.0f}/s[/]"
         grid.add_row(f"  {track.queue}", bar, f"{track.done}/{track.total}", f"{share:.0f}%", rate)
     return grid
 

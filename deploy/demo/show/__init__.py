@@ -1,0 +1,1 @@
+"""What makes a show of the application: starts it under ``qslots up``, feeds, watches and disturbs it, and judges."""

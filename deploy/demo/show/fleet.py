@@ -1,0 +1,115 @@
+"""What the demo asks of ``qslots slots --json`` and ``qslots queues --json``, and which slot it kills.
+
+It asks as any script of a user would. ``kill`` must hit nothing but a slot of our own fleet.
+"""
+
+import asyncio
+import asyncio.subprocess
+import contextlib
+import os
+import pathlib
+import signal
+import sys
+import typing
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import psutil
+
+PREFERRED = "index"  # its packs of a hundred files make the best proof that nothing is lost
+ANSWER_WITHIN = 15.0  # seconds
+_T = typing.TypeVar("_T")
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """One row of ``qslots slots --json``; memory in bytes."""
+
+    server: str
+    index: int
+    pid: int | None = None
+    state: str = ""
+    queues: tuple[str, ...] = ()
+    task: str | None = None
+    done: int = 0
+    pss: int | None = None
+    private: int | None = None
+
+    @property
+    def name(self) -> str:
+        """server/index."""
+        return f"{self.server}/{self.index}"
+
+    @property
+    def busy(self) -> bool:
+        """Whether it ran a task when it was last reported."""
+        return bool(self.pid) and self.task is not None
+
+
+class Queue(msgspec.Struct, frozen=True):
+    """One row of ``qslots queues --json``: how many tasks are in which state."""
+
+    name: str
+    active: int = 0
+    inactive: int = 0
+    locked: int = 0
+    buried: int = 0
+
+    @property
+    def alive(self) -> int:
+        """Tasks that still run or will."""
+        return self.active + self.inactive + self.locked
+
+
+def qslots_command() -> str:
+    """The qslots command of this interpreter's environment, whatever PATH says."""
+    return str(pathlib.Path(sys.executable).with_name("qslots"))
+
+
+async def ask_slots(environ: Mapping[str, str]) -> tuple[Slot, ...]:
+    """The slots as last reported, at most a second ago; empty while nobody answers."""
+    return await _ask("slots", tuple[Slot, ...], environ) or ()
+
+
+async def ask_queues(environ: Mapping[str, str]) -> tuple[Queue, ...]:
+    """What the queues hold; empty while nobody answers."""
+    return await _ask("queues", tuple[Queue, ...], environ) or ()
+
+
+async def _ask(what: str, kind: type[_T], environ: Mapping[str, str]) -> _T | None:
+    process = await asyncio.create_subprocess_exec(
+        qslots_command(), what, "--json",
+        env=environ, stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        document, _ = await asyncio.wait_for(process.communicate(), ANSWER_WITHIN)
+        return msgspec.json.decode(document, type=kind) if process.returncode == 0 else None
+    except (TimeoutError, msgspec.DecodeError):
+        return None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def are_empty(queues: Sequence[Queue], names: Sequence[str]) -> bool:
+    """Whether all the named queues are known and hold nothing that still has to run."""
+    alive = {queue.name: queue.alive for queue in queues}
+    return all(alive.get(name) == 0 for name in names)
+
+
+def pick_slot(slots: Sequence[Slot]) -> Slot | None:
+    """The busy slot to kill, one that has a pack of the index if there is one; None while all are idle."""
+    busy = [slot for slot in slots if slot.busy]
+    return min(busy, key=lambda slot: (PREFERRED not in slot.queues, slot.server, slot.index), default=None)
+
+
+def kill(slot: Slot, up: int) -> str | None:
+    """SIGKILL the slot if it is a descendant of process ``up``; what was killed, in words, or None if it was gone."""
+    if slot.pid is None:
+        return None
+    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+        if any(parent.pid == up for parent in psutil.Process(slot.pid).parents()):
+            os.kill(slot.pid, signal.SIGKILL)
+            return f"{slot.name} (pid {slot.pid}) serving {', '.join(slot.queues)}"
+    return None
