@@ -34,7 +34,7 @@ async def work(places: Places, freeze: str, lock: int, console: Console) -> tupl
         with open_view(console) as view:
             await Session(run, places, crew, view, disturbed=False).work()
         await asyncio.sleep(MEASURED_WITHIN)
-        return tuple(slot for slot in await fleet.ask_slots(crew.environ) if slot.done)
+        return tuple(slot for slot in await fleet.ask_slots() if slot.done)
 
 
 def table(measured: dict[str, Sequence[fleet.Slot]]) -> Table:

@@ -29,11 +29,10 @@ Process = asyncio.subprocess.Process
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Crew:
-    """Both, at work, and the environment in which ``qslots up`` is reached."""
+    """Both, at work."""
 
     up: Process
     mail: Process
-    environ: Mapping[str, str]
 
 
 @contextlib.asynccontextmanager

@@ -1,23 +1,27 @@
-"""What the demo asks of ``qslots slots --json`` and ``qslots queues --json``, and which slot it kills.
+"""What the demo asks of the fleet (the documents of ``qslots slots`` and ``qslots queues``), and which slot it kills.
 
-It asks as any script of a user would. ``kill`` must hit nothing but a slot of our own fleet.
+``kill`` must hit nothing but a slot of our own fleet.
 """
 
 import asyncio
-import asyncio.subprocess
 import contextlib
 import os
 import pathlib
 import signal
 import sys
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import psutil
 
+from qmanager import views
+from qslots.client import current
+from qslots.connection import translated
+from qslots.errors import Error
+from qslots.queueserver import QueueServer
+
 PREFERRED = "index"  # its packs of a hundred files make the best proof that nothing is lost
-ANSWER_WITHIN = 15.0  # seconds
 _T = typing.TypeVar("_T")
 
 
@@ -65,31 +69,26 @@ def qslots_command() -> str:
     return str(pathlib.Path(sys.executable).with_name("qslots"))
 
 
-async def ask_slots(environ: Mapping[str, str]) -> tuple[Slot, ...]:
+async def ask_slots() -> tuple[Slot, ...]:
     """The slots as last reported, at most a second ago; empty while nobody answers."""
-    return await _ask("slots", tuple[Slot, ...], environ) or ()
+    return await _ask(views.slots_view, tuple[Slot, ...]) or ()
 
 
-async def ask_queues(environ: Mapping[str, str]) -> tuple[Queue, ...]:
+async def ask_queues() -> tuple[Queue, ...]:
     """What the queues hold; empty while nobody answers."""
-    return await _ask("queues", tuple[Queue, ...], environ) or ()
+    return await _ask(views.queues_view, tuple[Queue, ...]) or ()
 
 
-async def _ask(what: str, kind: type[_T], environ: Mapping[str, str]) -> _T | None:
-    process = await asyncio.create_subprocess_exec(
-        qslots_command(), what, "--json",
-        env=environ, stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+async def _ask(view: Callable[[QueueServer], views.View], kind: type[_T]) -> _T | None:
+    def look() -> views.View:
+        server = current()
+        with translated(server.url):
+            return view(server)
+
     try:
-        document, _ = await asyncio.wait_for(process.communicate(), ANSWER_WITHIN)
-        return msgspec.json.decode(document, type=kind) if process.returncode == 0 else None
-    except (TimeoutError, msgspec.DecodeError):
+        return msgspec.convert((await asyncio.to_thread(look)).document, kind)
+    except Error:  # a queue server that is being started again answers soon
         return None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
 
 
 def are_empty(queues: Sequence[Queue], names: Sequence[str]) -> bool:

@@ -66,7 +66,7 @@ async def at_work(places: Places, lock: int, **more: str) -> AsyncIterator[child
         environ = {**environment(places), tasks.SMTP: address, **more}
         async with children.qslots_up(places, environ, lock) as up:  # ends first: its slots may have mails to send
             qslots.connect(places.url)
-            yield children.Crew(up, mail, {**environ, "QSLOTS_REDIS": places.url})
+            yield children.Crew(up, mail)
 
 
 def environment(places: Places) -> dict[str, str]:

@@ -18,7 +18,7 @@ from .view import View
 
 KILL_AT = 1 / 3  # of all tasks
 LOOK_EVERY = 0.25  # seconds between two looks at the results
-ASK_EVERY = 1.0  # seconds between two questions to qslots; each costs an interpreter's start
+ASK_EVERY = 1.0  # seconds between two questions to the fleet
 EMPTY_LOOKS = 5  # empty queues in a row, with results missing, before the run is called over
 STALLED_AFTER = 120.0  # seconds without any progress; back-offs in the demo are 10 s at most
 
@@ -79,7 +79,7 @@ class Session:
 
     async def _watch_slots(self) -> None:
         while True:
-            self.slots = await fleet.ask_slots(self.crew.environ) or self.slots
+            self.slots = await fleet.ask_slots() or self.slots
             share = results.share(self.tracks)
             due = self.disturbed and not self.run.killed and share >= KILL_AT
             if due:
@@ -97,7 +97,7 @@ class Session:
         empty_looks = 0
         while empty_looks < EMPTY_LOOKS:
             complete = all(track.done == track.total for track in self.tracks)  # read before the queues are asked
-            asked = await fleet.ask_queues(self.crew.environ)
+            asked = await fleet.ask_queues()
             self.queues = asked or self.queues
             empty = fleet.are_empty(asked, tasks.QUEUES)
             if empty and complete:
