@@ -8,6 +8,7 @@ about a child that ended is decided by ``judge``, a pure function; the loop only
 import contextlib
 import dataclasses
 import enum
+import hashlib
 import os
 import pathlib
 import selectors
@@ -240,6 +241,8 @@ def run(chosen: Settings, *, data: pathlib.Path, file: str | None) -> int:
         client.version()  # one line and nothing started if it does not answer
         since = views.clock(client)
         environ = child_environ(os.environ, chosen, url=url, data=data.absolute(), file=file, cwd=pathlib.Path.cwd())
+        if not chosen.server.runtime_dir:
+            environ["QSLOTS_RUNTIME_DIR"] = str(run_folder(data.absolute(), chosen.server.name or socket.gethostname()))
         grace = duration(chosen.server.graceful_timeout) + SPARE
         # One `up` a folder, so a manager started again takes over from its own predecessor and waits for nobody.
         children += [_daemon("qmanager", 2 * SPARE, environ, "--take-over"), _daemon("qmaster", grace, environ)]
@@ -263,6 +266,18 @@ def child_environ(
     return result
 
 
+def run_folder(data: pathlib.Path, server: str) -> pathlib.Path:
+    """Where the qmaster of this ``up`` keeps its socket and its scoreboard: two folders, two fleets of one host name.
+
+    It is DIR/run, where `qmaster status` looks for it; on tmpfs if a socket in there would have too long a path.
+    """
+    beside = data / "run"
+    if len(os.fsencode(beside / f"{server}.sock")) <= embedded.LONGEST_SOCKET:
+        return beside
+    digest = hashlib.blake2b(os.fsencode(data), digest_size=8).hexdigest()
+    return pathlib.Path(f"/dev/shm/qslots-up-{os.geteuid()}-{digest}")
+
+
 def _ready(client: QueueServer, pid: int, since: float) -> bool:
     try:
         with translated(client.url):
@@ -280,8 +295,8 @@ def say(line: str) -> None:
 def _daemon(package: str, patience: float, environ: Mapping[str, str], *options: str) -> Child:
     def spawn() -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            [sys.executable, "-m", package, "run", *options], stdin=subprocess.DEVNULL, env=environ, start_new_session=True,
-            preexec_fn=embedded.die_with_parent(signal.SIGKILL),
+            [sys.executable, "-m", package, "run", *options], stdin=subprocess.DEVNULL, env=environ,
+            start_new_session=True, preexec_fn=embedded.die_with_parent(signal.SIGKILL),
         )  # fmt: skip
 
     return Child(package, spawn, patience)

@@ -25,10 +25,13 @@ class Control:
     def __init__(self, server: QueueServer) -> None:
         self.server = server
 
-    def take_over(self, name: str, dead: str, incarnation: str, *, gone_after: float) -> None:
-        """Claims a server's name; QueueServerError naming the incarnation that has it and lives."""
+    def take_over(self, name: str, place: str, incarnation: str, *, gone_after: float) -> None:
+        """Claims a server's name; QueueServerError naming the incarnation that has it and lives.
+
+        Incarnations that begin with ``place`` were on this machine; the caller knows that they are dead.
+        """
         self.server.run(
-            "control", "takeover", [keys.MASTERS, keys.SEEN], [name, dead, incarnation, round(gone_after * 1e6)]
+            "control", "takeover", [keys.MASTERS, keys.SEEN], [name, place, incarnation, round(gone_after * 1e6)]
         )
 
     def report(self, report: Report, declared: Declared | None) -> tuple[MapRow | None, bool]:

@@ -37,9 +37,9 @@ def live(order: Fork, descriptor: int, begin: Begin, board: Scoreboard) -> NoRet
     channel = socket.socket(fileno=descriptor)
     try:
         adopted_by(begin.master)
+        send(channel, Born(os.getpid()))  # before it leaves the mold's session: see linux.kill_strays
         become_oneself(order)
         slot = make(order, channel, begin, board)
-        send(channel, Born(os.getpid()))
         slot.run()
         code = 0
     except Error as error:

@@ -12,6 +12,7 @@ import click
 
 from qslots import __version__
 from qslots.errors import Error, SettingsError
+from qslots.queueserver import QueueServer
 from qslots.settings import Settings, read
 
 from . import control
@@ -63,7 +64,9 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
     settings = read(file, os.environ, app=app, redis=redis, server=server)
     if not settings.app:
         raise SettingsError("no application: give --app MODULE, set QSLOTS_APP, or list it under app in the settings")
-    _ = settings.url
+    queue_server = QueueServer(settings.url, name="check")
+    queue_server.version()  # refuses what is not there, or too old, before anything is started
+    queue_server.close()
     logging.basicConfig(format=_FORMAT, level=logging.INFO)
     become(settings.server.user)
     fault = Master(settings, assume(settings.server)).run()
@@ -122,8 +125,9 @@ def described(answer: dict[str, Any]) -> str:
     mega = 1 << 20
     budget = f"{answer['budget'] // mega} MB" if answer["budget"] is not None else "not measured yet"
     app = ", ".join(answer["app"])
+    who = f"qmaster {answer['server']} (pid {answer['pid']})"
     lines = [
-        f"qmaster {answer['server']} (pid {answer['pid']}), {answer['stage']}, generation {answer['generation']}: {app}",
+        f"{who} is {answer['stage']}, generation {answer['generation']}: {app}",
         f"queue server {answer['queue_server']}: {answer['queue_server_down'] or 'answers'}",
         f"budget {budget}, at most {answer['max_slots']} slots (bound by {answer['bound']})",
     ]

@@ -97,7 +97,7 @@ class Courier:
             self._self = letter
             self._server = QueueServer(letter.url, name=f"courier-{letter.server}", timeout=TIMEOUT)
             Control(self._server).take_over(
-                letter.server, letter.dead, letter.incarnation, gone_after=letter.gone_after
+                letter.server, letter.place, letter.incarnation, gone_after=letter.gone_after
             )
             return Done()
         if self._server is None or self._self is None:

@@ -1,8 +1,10 @@
 """Who this master is: its name, its folders, its locks, and what a predecessor of the same name has left.
 
 ``NAME.master`` is locked by the master alone: a second one of the same name on this machine is refused at once.
-``NAME.lock`` is inherited by mold and slots: holding it proves that the last old slot is gone. Scoreboards are named by
-incarnation and removed when all that they say is settled; so a master killed twice in a row forgets nothing.
+``NAME.lock`` is inherited by mold and slots: holding it proves that the last old slot is gone. It contains a random name
+of this place, with which every incarnation begins: so the queue server can tell a predecessor, which our lock proves
+dead, from a namesake on another machine. Scoreboards are named by incarnation and removed when all that they say is
+settled; so a master killed twice in a row forgets nothing.
 """
 
 import fcntl
@@ -31,7 +33,7 @@ class Identity:
     board: Scoreboard
     lock: int  # descriptor that mold and slots inherit
     alone: int  # descriptor that only the master holds
-    predecessor: str  # incarnation of the last master of this name on this machine, "" if unknown
+    place: str  # what the incarnations of all masters of this name on this machine begin with
     left: list[pathlib.Path]  # scoreboards of predecessors, to be settled
 
     @property
@@ -84,13 +86,22 @@ def assume(settings: ServerSettings) -> Identity:
         raise Error(f"a qmaster of the name {name} is running{pid}: stop it, or give this one another --server name")
     lock = os.open(runtime / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     _wait_for_old_slots(lock, name)
-    predecessor = [*os.pread(alone, 64, 0).decode(errors="replace").split(), "", ""][1]
+    place = _place(lock)
     left = sorted(runtime.glob(f"{name}.*.board"))
-    incarnation = f"{int(time.time()):x}-{secrets.token_hex(4)}"
+    incarnation = f"{place}{int(time.time()):x}-{secrets.token_hex(3)}"
     board = Scoreboard.create(str(runtime / f"{name}.{incarnation}.board"))
     os.ftruncate(alone, 0)
-    os.pwrite(alone, f"{os.getpid()} {incarnation}\n".encode(), 0)
-    return Identity(name, incarnation, runtime, board, lock, alone, predecessor, left)
+    os.pwrite(alone, f"{os.getpid()}\n".encode(), 0)
+    return Identity(name, incarnation, runtime, board, lock, alone, place, left)
+
+
+def _place(lock: int) -> str:
+    """The name of this place, made by the first master here."""
+    known = os.pread(lock, 64, 0).decode(errors="replace").strip()
+    if not known:
+        known = f"{secrets.token_hex(4)}-"
+        os.pwrite(lock, known.encode(), 0)
+    return known
 
 
 def _locked(descriptor: int) -> bool:

@@ -11,12 +11,12 @@ from qslots.reports import Declared, MapRow, Report
 
 
 class Connect(msgspec.Struct, tag="connect"):
-    """The first letter: which queue server, who we are, and which predecessor is known to be dead."""
+    """The first letter: which queue server, and who we are. Other incarnations that begin with ``place`` are dead."""
 
     url: str
     server: str
     incarnation: str
-    dead: str
+    place: str
     gone_after: float
 
 

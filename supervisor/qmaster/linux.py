@@ -46,14 +46,22 @@ def thread_names() -> list[str]:
     return sorted(task.joinpath("comm").read_text().strip() for task in pathlib.Path("/proc/self/task").iterdir())
 
 
-def kill_session(session: int) -> None:
-    """SIGKILL for every process of a session whose leader is dead but not reaped: what a slot has left behind."""
+def kill_strays(dead: int, known: set[int], molds: set[int]) -> None:
+    """SIGKILL for all that a dead, not yet reaped slot has left behind.
+
+    That is its session, and what has left the session: the kernel has made it a child of this process, like a slot,
+    but nobody knows it. A slot just being born is nobody's stray: it stays in its mold's session until it has told its
+    pid.
+    """
+    me = os.getpid()
     for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit():
+        pid = int(entry.name) if entry.name.isdigit() else me
+        if pid == me:
             continue
         try:
-            state, _, _, its_session = entry.joinpath("stat").read_text().rpartition(")")[2].split()[:4]
-            if int(its_session) == session and state != "Z":
-                os.kill(int(entry.name), signal.SIGKILL)
+            state, parent, _, session = entry.joinpath("stat").read_text().rpartition(")")[2].split()[:4]
+            unknown = int(parent) == me and pid not in known and int(session) not in molds
+            if state != "Z" and (int(session) == dead or unknown):
+                os.kill(pid, signal.SIGKILL)
         except (FileNotFoundError, ProcessLookupError):
             continue

@@ -63,7 +63,7 @@ class Master:
         self._title = ""
         self._selector = selectors.DefaultSelector()
         name, incarnation = identity.name, identity.incarnation
-        connect = Connect(settings.url, name, incarnation, identity.predecessor, gone_after=GONE_AFTER)
+        connect = Connect(settings.url, name, incarnation, identity.place, gone_after=GONE_AFTER)
         self._post = Post(connect, self._selector)
         self._keeper = MoldKeeper(settings, identity.board, identity.lock, self._selector)
         lineage = f"{name}/{incarnation}"
@@ -177,7 +177,7 @@ class Master:
             pid = ended.si_pid
             child = self._nursery.children.by_pid(pid)
             if child is not None:  # before its pid is free: whatever the slot has left behind goes with it
-                linux.kill_session(pid)
+                linux.kill_strays(pid, *self._known())
             _, status = os.waitpid(pid, 0)
             if child is not None:
                 self._nursery.buried(child, status)
@@ -186,6 +186,12 @@ class Master:
                 self._post.exited(monotonic())
             elif self._keeper.mold is not None and pid == self._keeper.mold.pid:
                 self._keeper.gone(deaths.decode(status, "").text, monotonic())
+
+    def _known(self) -> tuple[set[int], set[int]]:
+        """The pids of our own children, and of molds."""
+        mold = {self._keeper.mold.pid} if self._keeper.mold is not None else set()
+        slots = {child.pid for child in self._nursery.living() if child.pid is not None}
+        return slots | mold | ({self._post.pid} if self._post.pid is not None else set()), mold
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any] | None:
         match request.get("command"):
@@ -233,4 +239,5 @@ class Master:
             )
         else:
             give_up(self._identity)
-        log.info("ended")
+        if not self._fault:
+            log.info("ended")

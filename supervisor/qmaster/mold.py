@@ -16,6 +16,7 @@ import os  # noqa: E402
 import signal  # noqa: E402
 import socket  # noqa: E402
 import sys  # noqa: E402
+import threading  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
 from types import TracebackType  # noqa: E402
@@ -64,8 +65,9 @@ def innermost(trace: TracebackType | None) -> str:
 
 def freeze() -> None:
     """Makes the heap fit to be shared, or refuses: a fork takes only the calling thread, and locks of others stay."""
-    threads = linux.thread_names()
-    if len(threads) > 1:
+    threads = [each.name for each in threading.enumerate() if each is not threading.main_thread()]
+    threads = threads or linux.thread_names()[1:]  # native ones, of libraries
+    if threads:
         raise Error(
             f"the application has started threads while it was imported ({', '.join(threads)}): "
             "slots are forked from one thread; start them in the handlers or at first use"

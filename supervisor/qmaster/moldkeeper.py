@@ -110,7 +110,7 @@ class MoldKeeper:
             self._selector.unregister(mold.commands)
         mold.commands.close()
         self.mold = None
-        why, self.fault = self.fault or f"the mold {how}", ""
+        why, self.fault = self.fault or f"app {', '.join(self._settings.app)}: the mold {how}", ""
         self.again_at = now + AGAIN
         if self.ready is None:
             self.fault = why

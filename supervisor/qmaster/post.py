@@ -122,7 +122,7 @@ class Post:
             self.refused = reply.why
 
     def _noticed(self, why: str) -> None:
-        if why and not self.down:
+        if why and not self.down and self.connected:
             log.warning("%s; slots go on with the last map", why)
         elif self.down and not why:
             log.info("the queue server answers again")

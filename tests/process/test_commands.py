@@ -1,0 +1,117 @@
+"""A real manager over a real master: its map is followed, and the reading commands print what is promised."""
+
+import json
+import signal
+from typing import Any
+
+from process.fleet import SERVER, Fleet
+from support.waiting import wait_for
+
+WORK = """\
+@task(min_slots=1, max_slots=1)
+def work(n: int) -> None:
+    note("begin", n)
+    gate("open")
+    note("end", n)
+
+
+@task
+def other(n: int) -> None:
+    note("other", n)
+"""
+SLOT = {"server", "index", "pid", "generation", "state", "queues", "task", "task_age", "done", "pss", "private"}
+QUEUE = {
+    "name", "priority", "min", "wanted", "granted", "max", "load", "active", "inactive", "locked", "buried", "oldest",
+    "rate", "mean_time", "reason",
+}  # fmt: skip
+SERVER_KEYS = {"name", "budget", "slots", "max_slots", "pss", "free_memory", "generation", "age"}
+
+
+def read(fleet: Fleet, command: str) -> Any:
+    program = fleet.start("qmanager.admin", command, "--json")
+    assert program.ended() == 0, program.said()
+    return json.loads(program.out.read_text())
+
+
+def test_the_reading_commands_print_what_is_promised_while_a_task_runs(fleet: Fleet) -> None:
+    fleet.write_app(WORK)
+    manager, master = fleet.start("qmanager", "run"), fleet.start_master()
+    task = fleet.app.work.enqueue(1).id
+    [run] = fleet.wait_run("begin", 1)
+    fleet.app.other.enqueue(1)
+    fleet.wait_run("other", 1)
+
+    def reported() -> bool:
+        return any(slot["task"] == task for slot in read(fleet, "slots"))
+
+    wait_for(reported, "the task to be reported")
+    slots = read(fleet, "slots")
+    assert all(slot.keys() >= SLOT for slot in slots)
+    [busy] = [slot for slot in slots if slot["task"]]
+    assert (busy["pid"], busy["server"], busy["state"], busy["queues"]) == (run.pid, SERVER, "busy", ["work"])
+    assert busy["task_age"] > 0
+
+    [server] = read(fleet, "servers")
+    assert server.keys() >= SERVER_KEYS
+    assert (server["name"], server["slots"], server["generation"]) == (SERVER, len(slots), 1)
+    assert 0 < server["pss"] < server["budget"] <= server["free_memory"] + server["pss"]
+
+    queues = {queue["name"]: queue for queue in read(fleet, "queues")}
+    assert queues.keys() == {"work", "other"}
+    assert all(queue.keys() >= QUEUE for queue in queues.values())
+    assert (queues["work"]["locked"], queues["work"]["min"], queues["work"]["max"]) == (1, 1, 1)
+
+    slot_map = read(fleet, "map")
+    assert slot_map.keys() >= {"epoch", "published", "servers"}
+    assert {slot["index"]: slot["queues"] for slot in slot_map["servers"][SERVER]} == {
+        slot["index"]: slot["queues"] for slot in slots
+    }
+    fleet.open()
+    fleet.wait_empty()
+    for program in (master, manager):
+        program.signal(signal.SIGTERM)
+        assert program.ended() == 0
+
+
+def test_no_slot_notices_that_the_manager_was_killed(fleet: Fleet) -> None:
+    fleet.write_app(WORK)
+    fleet.open()
+    manager = fleet.start("qmanager", "run")
+    fleet.start_master()
+    fleet.app.work.enqueue(1)
+    fleet.wait_run("end", 1)
+    before = {slot["index"]: slot["pid"] for slot in fleet.live()}
+    manager.signal(signal.SIGKILL)
+    manager.ended()
+    fleet.app.work.enqueue(2)
+    fleet.wait_run("end", 2, within=2.0)
+    fleet.start("qmanager", "run", "--take-over")
+    fleet.app.work.enqueue(3)
+    fleet.wait_run("end", 3, within=2.0)
+    assert {slot["index"]: slot["pid"] for slot in fleet.live()}.items() >= before.items()
+
+
+def test_a_second_manager_is_refused_and_a_taking_over_one_deposes_the_first(fleet: Fleet) -> None:
+    fleet.write_app(WORK)
+    first = fleet.start("qmanager", "run")
+    fleet.start_master()
+    fleet.app.other.enqueue(1)
+    fleet.wait_run("other", 1)
+    second = fleet.start("qmanager", "run")
+    assert second.ended() == 1
+    [line] = second.err.read_text().splitlines()
+    assert f"/{first.pid} published a moment ago" in line
+    third = fleet.start("qmanager", "run", "--take-over")
+    assert first.ended() == 1
+    fleet.app.other.enqueue(2)
+    fleet.wait_run("other", 2, within=5.0)
+    assert third.process.poll() is None
+
+
+def test_every_reading_command_says_in_one_line_that_the_queue_server_is_away(bare_fleet: Fleet) -> None:
+    for command in ("map", "queues", "servers", "slots"):
+        program = bare_fleet.start("qmanager.admin", command, "--json", "--redis", "redis://127.0.0.1:1")
+        assert program.ended() == 1
+        [line] = program.err.read_text().splitlines()
+        assert "does not answer" in line
+        assert program.out.read_text() == ""

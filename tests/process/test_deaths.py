@@ -1,0 +1,124 @@
+"""Slots that die: what they had done stays done, what ran is charged if it was to blame, the rest runs at once."""
+
+import os
+import signal
+
+from process.fleet import PACK, Fleet, lives
+from support.waiting import wait_for
+
+POISON = """\
+import signal
+
+
+@task(batch=4, backoff="50ms..100ms", max_crashes=2)
+def work(how: str) -> None:
+    note("begin", how)
+    if how == "exit":
+        os._exit(3)
+    if how == "abort":
+        os.abort()
+    if how == "segv":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    note("end", how)
+"""
+CAUSES = {"exit": "exited with code 3", "abort": "killed by SIGABRT", "segv": "killed by SIGSEGV"}
+HANGS = """\
+import ctypes
+import subprocess
+
+
+@task(time_limit="500ms", max_crashes=1)
+def hang(own_session: bool) -> None:
+    child = subprocess.Popen(["sleep", "600"], start_new_session=own_session)
+    note("child", child.pid)
+    ctypes.PyDLL(None).sleep(600)  # in C, with the interpreter's lock held
+
+
+@task
+def work(n: int) -> None:
+    note("begin", n)
+    gate("open")
+    note("end", n)
+"""
+
+
+def stopped_in_a_pack(fleet: Fleet) -> int:
+    """Tasks 0 to 6 in packs of 1, 2 and 4 through slot 0: it stands in task 5, with 3 and 4 marked and 6 not begun."""
+    fleet.write_app(PACK)
+    fleet.app.work.enqueue_many([(n,) for n in range(7)])
+    fleet.publish(("work",))
+    fleet.start_master()
+    [run] = fleet.wait_run("begin", 5)
+    assert fleet.locked() == [4]
+    return run.pid
+
+
+def test_after_the_kill_of_a_slot_marked_tasks_stay_done_and_the_rest_runs_at_once(fleet: Fleet) -> None:
+    victim = stopped_in_a_pack(fleet)
+    fleet.publish(("work",), ("work",))
+    fleet.slots(2)
+    other = fleet.pid_of(1)
+    wait_for(lambda: fleet.live()[1]["state"] == "idle", "slot 1 to be idle")
+    os.kill(victim, signal.SIGKILL)
+    [rest] = fleet.wait_run("begin", 6, within=1.0)
+    assert rest.pid != victim
+    fleet.wait_run("begin", 5, count=2)
+    [fate] = fleet.fates().values()
+    assert (fate.crashes, fate.failures) == (1, 0)
+    assert "killed by SIGKILL" in fate.error
+    fleet.open()
+    fleet.wait_empty()
+    assert [len(fleet.runs("end", n)) for n in range(7)] == [1] * 7
+    assert [len(fleet.runs("begin", n)) for n in range(7)] == [1, 1, 1, 1, 1, 2, 1]
+    assert lives(other)
+    assert fleet.fates() == {}, "success clears the fate"
+    assert fleet.stats().done == 7
+
+
+def test_a_task_that_kills_its_process_is_buried_and_no_innocent_one_is_charged(fleet: Fleet) -> None:
+    fleet.write_app(POISON)
+    poison = {}
+    for how in CAUSES:
+        fleet.app.work.enqueue_many([(f"innocent-{how}-{n}",) for n in range(10)])
+        poison[how] = fleet.app.work.enqueue(how).id
+    fleet.publish(("work",), ("work",))
+    fleet.start_master()
+    fleet.wait_empty()
+    assert fleet.buried() == set(poison.values())
+    fates = fleet.fates()
+    assert fates.keys() == set(poison.values())
+    for how, task in poison.items():
+        assert CAUSES[how] in fates[task].error
+        assert fates[task].crashes == 2
+        assert len(fleet.runs("begin", how)) == 2
+    innocent = [run.words for run in fleet.runs("end")]
+    assert len(innocent) == len(set(innocent)) == 30
+
+
+def test_a_hard_limit_kills_in_c_code_with_children_and_nobody_else(fleet: Fleet) -> None:
+    master = fleet.launch(HANGS, ("hang",), ("work",))
+    fleet.app.work.enqueue(1)
+    [innocent] = fleet.wait_run("begin", 1)
+    task = fleet.app.hang.enqueue(False).id
+    [child] = fleet.wait_run("child")
+    wait_for(lambda: not lives(child.pid), "the slot that hangs to be killed", 5.0)
+    wait_for(lambda: fleet.buried("hang") == {task}, "the task to be buried")
+    assert "ran longer than its time limit" in fleet.fates("hang")[task].error
+    assert not lives(int(child.words[1])), "its child lives on"
+    fleet.open()
+    [end] = fleet.wait_run("end", 1)
+    assert end.pid == innocent.pid
+    assert master.process.poll() is None
+
+
+def test_a_hard_limit_ends_a_child_that_has_left_the_session(fleet: Fleet) -> None:
+    fleet.launch(HANGS, ("hang",))
+    fleet.app.hang.enqueue(True)
+    [child] = fleet.wait_run("child")
+    wait_for(lambda: not lives(child.pid), "the slot that hangs to be killed", 5.0)
+    stray = int(child.words[1])
+    try:
+        wait_for(lambda: not lives(stray), "its child to be gone", 2.0)
+    finally:
+        if lives(stray):
+            os.kill(stray, signal.SIGKILL)

@@ -1,0 +1,70 @@
+"""Slots as processes: whose children they are, what they are called, what the map makes of them."""
+
+import os
+
+from process.fleet import PACK, SERVER, Fleet, lives, parent_and_session, title, titled
+from support.waiting import wait_for
+
+TWO_QUEUES = """\
+@task
+def first(n: int) -> None:
+    note("first", n)
+
+
+@task
+def second(n: int) -> None:
+    note("second", n)
+"""
+
+
+def test_a_task_put_in_runs_in_a_slot(fleet: Fleet) -> None:
+    fleet.launch(PACK, ("work",))
+    fleet.app.work.enqueue(1)
+    [run] = fleet.wait_run("end", 1)
+    assert run.pid == fleet.pid_of(0)
+    fleet.wait_empty()
+    assert fleet.stats().done == 1
+
+
+def test_master_mold_courier_and_slots_carry_titles_and_live_in_sessions_of_their_own(fleet: Fleet) -> None:
+    master = fleet.launch(PACK, ("work",), ("work",))
+    pids = [fleet.pid_of(0), fleet.pid_of(1)]
+    assert [title(pid) for pid in pids] == ["qmaster: slot 0", "qmaster: slot 1"]
+    [mold], [courier] = titled(fleet.folder, "qmaster: mold gen 1"), titled(fleet.folder, "qmaster: courier")
+    wait_for(lambda: title(master.pid).startswith(f"qmaster: master [{SERVER}]"), lambda: title(master.pid))
+    for pid in (*pids, mold, courier):
+        assert parent_and_session(pid) == (master.pid, pid)
+    assert parent_and_session(master.pid)[1] not in pids
+
+
+def test_a_slot_serves_another_queue_without_being_born_again(fleet: Fleet) -> None:
+    fleet.launch(TWO_QUEUES, ("first",))
+    fleet.app.first.enqueue(1)
+    [before] = fleet.wait_run("first")
+    fleet.publish(("second",))
+    fleet.app.second.enqueue(1)
+    [after] = fleet.wait_run("second")
+    assert after.pid == before.pid
+    fleet.app.first.enqueue(2)
+    fleet.app.second.enqueue(2)
+    fleet.wait_run("second", 2)
+    assert len(fleet.runs("first")) == 1
+    assert [slot["queues"] for slot in fleet.live()] == [["second"]]
+
+
+def test_one_slot_serves_several_queues(fleet: Fleet) -> None:
+    fleet.launch(TWO_QUEUES, ("first", "second"))
+    fleet.app.first.enqueue(1)
+    fleet.app.second.enqueue(1)
+    assert fleet.wait_run("first")[0].pid == fleet.wait_run("second")[0].pid
+
+
+def test_an_index_taken_off_the_map_leaves_and_can_come_back(fleet: Fleet) -> None:
+    fleet.launch(PACK, ("work",), ("work",))
+    stays, leaves = fleet.pid_of(0), fleet.pid_of(1)
+    fleet.publish(("work",))
+    wait_for(lambda: not lives(leaves), "slot 1 to leave")
+    assert [slot["pid"] for slot in fleet.slots(1)] == [stays]
+    fleet.publish(("work",), ("work",))
+    assert [slot["pid"] for slot in fleet.slots(2)] == [stays, fleet.pid_of(1)]
+    assert fleet.pid_of(1) not in (leaves, os.getpid())
