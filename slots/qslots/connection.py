@@ -15,6 +15,13 @@ from .errors import DuplicateTask, HolderDead, QueueServerDown, QueueServerError
 
 OLDEST = (6, 2)
 SCHEMES = ("redis://", "rediss://", "unix://")
+_FOR_NOW = re.compile(r"(?:^|-)(OOM|READONLY|NOREPLICAS|MASTERDOWN|MISCONF|BUSY|TRYAGAIN) ")  # in a script, after a "-"
+_FOR_NOW_KINDS = (
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.TryAgainError,
+)  # redis-py takes the code off these
 
 
 def open_redis(url: str, *, name: str, timeout: float = 5.0, single: bool = False) -> redis.Redis:
@@ -49,7 +56,7 @@ def supported(client: redis.Redis, url: str) -> tuple[int, ...]:
 
 def without_password(url: str) -> str:
     """The URL fit for a log."""
-    return re.sub(r"//([^:@/]*):[^@/]*@", r"//\1:***@", url)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", re.sub(r"//([^:@/]*):[^@/]*@", r"//\1:***@", url))
 
 
 def down(url: str, error: BaseException) -> QueueServerDown:
@@ -73,4 +80,6 @@ def translated(url: str) -> Iterator[None]:
             raise HolderDead(rest) from None
         if code == "DUPLICATE":
             raise DuplicateTask(rest) from None
+        if isinstance(error, _FOR_NOW_KINDS) or _FOR_NOW.search(str(error)):
+            raise QueueServerDown(f"queue server {without_password(url)} refuses for now: {error}") from None
         raise QueueServerError(f"queue server {without_password(url)}: {error}") from None

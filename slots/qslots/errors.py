@@ -26,7 +26,10 @@ class QueueServerError(Error):
 
 
 class QueueServerDown(QueueServerError):
-    """No answer from the queue server within the time-out. Repeating the same call is safe."""
+    """No answer from the queue server within the time-out, or it refuses for now (memory full, read-only).
+
+    Repeating the same operation is safe; an ``enqueue`` without an id of its own makes a new task each time.
+    """
 
 
 class HolderDead(QueueServerError):

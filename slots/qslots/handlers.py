@@ -21,6 +21,8 @@ from .settings import QueueSettings
 from .units import duration, size, span
 
 LARGEST_BATCH = 1000
+SHORTEST_LOCK = 1.0  # seconds: what extending it and taking note of that may need
+SHORTEST_LIMIT = 0.001  # seconds; none at all is None
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -91,7 +93,7 @@ class Arguments:
     def _encoded(call: object) -> bytes:
         try:
             return _encode(call)
-        except (TypeError, ValueError, OverflowError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ArgumentsError(f"cannot be stored: {error}") from None
 
 
@@ -170,6 +172,13 @@ def _number(value: object, what: str, least: int, most: int | None = None) -> in
     return value
 
 
+def _seconds(value: typing.Any, what: str, least: float) -> float:
+    seconds = duration(value, what)
+    if seconds < least:
+        raise ValueError(f"{what} is {value!r}: at least {least:g} s")
+    return seconds
+
+
 def queue_options(options: Mapping[str, typing.Any], where: str) -> dict[str, object]:
     """Checks and turns into numbers what belongs to a queue. HandlerError names the place."""
     checks: dict[str, Callable[[typing.Any, str], object]] = {
@@ -177,7 +186,7 @@ def queue_options(options: Mapping[str, typing.Any], where: str) -> dict[str, ob
         "min_slots": lambda value, what: _number(value, what, 0),
         "max_slots": lambda value, what: None if value is None else _number(value, what, 0),
         "target_delay": duration,
-        "lock": duration,
+        "lock": lambda value, what: _seconds(value, what, SHORTEST_LOCK),
         "memory": lambda value, what: None if value is None else size(value, what),
     }
     try:
@@ -190,7 +199,7 @@ def handler_options(options: Mapping[str, typing.Any], where: str) -> Options:
     """Checks what belongs to a handler. HandlerError names the place."""
     checks: dict[str, Callable[[typing.Any, str], object]] = {
         "batch": lambda value, what: _number(value, what, 1, LARGEST_BATCH),
-        "time_limit": lambda value, what: None if value is None else duration(value, what),
+        "time_limit": lambda value, what: None if value is None else _seconds(value, what, SHORTEST_LIMIT),
         "max_failures": lambda value, what: _number(value, what, 1),
         "max_crashes": lambda value, what: _number(value, what, 1),
         "backoff": lambda value, what: Backoff(*span(value, what)),

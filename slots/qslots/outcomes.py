@@ -1,12 +1,13 @@
 """How a task can end other than well: what a handler may raise, and what the queue server is told. Pure."""
 
+import datetime
 import traceback
 from typing import Protocol
 
 import msgspec
 
 from .errors import Error
-from .units import duration
+from .units import duration, moment
 
 LONGEST_TEXT = 4000  # characters of a traceback that are kept with a task
 
@@ -20,11 +21,11 @@ class Retry(Error):
 
 
 class Postpone(Error):
-    """Raise it in a handler: not now; ``at`` seconds of Unix time, or after ``delay``. Nothing is counted."""
+    """Raise it in a handler: not now; ``at`` Unix time or a datetime, or after ``delay``. Nothing is counted."""
 
-    def __init__(self, at: float | None = None, *, delay: str | float | None = None) -> None:
+    def __init__(self, at: float | datetime.datetime | None = None, *, delay: str | float | None = None) -> None:
         super().__init__("the handler postponed the task")
-        self.at = at
+        self.at = None if at is None else moment(at)
         self.delay = duration(0 if delay is None else delay, "delay")
 
 

@@ -57,7 +57,7 @@ class _Producer(threading.local):
         self.request = 0
 
     def next_request(self) -> int:
-        """The number of a new request. A forked process is another producer: its numbers say nothing of its parent's."""
+        """The number of a new request. A forked process is another producer than its parent."""
         if self.pid != os.getpid():
             self.begin()
         self.request += 1
@@ -120,7 +120,7 @@ class QueueServer:
     ) -> Exchange:  # fmt: skip
         """Settles pack ``settle`` of ``holder`` as done and takes the next: at most ``want[handler]`` tasks of one.
 
-        With ``want`` of zeros it only settles. HolderDead: the slot must end. Repeating the same ``seq`` gives the same pack.
+        With ``want`` of zeros it only settles. HolderDead: the slot must end. The same ``seq`` gives the same pack.
         """
         vector = self.keys_of(queue)
         names = [*vector.vector, *map(vector.schedule, want)]

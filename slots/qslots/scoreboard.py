@@ -96,6 +96,10 @@ class Record:
         words[6] = start
         words[7] = deadline
 
+    def over(self) -> None:
+        """The task is over; while its end is being told, which may take long, no deadline counts."""
+        self.words[7] = 0
+
     def end(self) -> None:
         """No task runs."""
         self.words[7] = 0

@@ -156,12 +156,13 @@ def _override(document: dict[str, typing.Any], source: Mapping[str, str]) -> Non
         if variable == "QSLOTS_APP":
             value = [name.strip() for name in text.split(",") if name.strip()]
         elif variable == "QSLOTS_REDIS":
-            value = {"main": text}
-        elif variable == "QSLOTS_MAX_SLOTS" and text.isdigit():
+            listed = document.get("queue_servers")
+            value = {next(iter(listed)) if isinstance(listed, dict) and listed else "main": text}
+        elif variable == "QSLOTS_MAX_SLOTS" and text.isdecimal():
             value = int(text)
         room = document
         for step in path[:-1]:
-            inner = room.setdefault(step, {})
+            inner = room[step] = {} if room.get(step) is None else room[step]
             if not isinstance(inner, dict):
                 raise SettingsError(f"{step}: must be a mapping, not {inner!r}")
             room = inner
@@ -189,10 +190,12 @@ def _struct(kind: type[_T], document: object, path: str) -> _T:
 def _value(kind: typing.Any, value: object, path: str) -> object:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return _struct(kind, {} if value is None else value, path)
+    if value is None and typing.get_origin(kind) in (dict, tuple):
+        return kind()  # a heading with nothing under it
     if kind == dict[str, QueueSettings]:
         if not isinstance(value, dict):
             raise SettingsError(f"{path}: must be a mapping of queue names, not {value!r}")
-        return {str(name): _struct(QueueSettings, each or {}, f"{path}.{name}") for name, each in value.items()}
+        return {str(name): _value(QueueSettings, each, f"{path}.{name}") for name, each in value.items()}
     try:
         converted: object = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

@@ -12,7 +12,7 @@ from .handlers import REGISTRY, Handler, declare
 from .ids import new_ids
 from .outcomes import Outcome, micros
 from .records import header
-from .units import duration
+from .units import duration, moment
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -42,8 +42,8 @@ class Task:
         self.outcome = Outcome("retry", why, delay=micros(duration(delay, "delay")))
 
     def postpone(self, at: float | datetime.datetime) -> None:
-        """This task of the pack is not for now: ``at`` is Unix time."""
-        self.outcome = Outcome("postpone", at=micros(_unix(at)))
+        """This task of the pack is not for now: ``at`` is Unix time or a datetime."""
+        self.outcome = Outcome("postpone", at=micros(moment(at)))
 
     def bury(self, why: str) -> None:
         """This task of the pack can never succeed."""
@@ -99,6 +99,8 @@ class Using:
             raise Error(f"task {handler.name}: on_duplicate is {on_duplicate!r}: write 'refuse' or 'ignore'")
         if id is not None and not 1 <= len(id.encode()) <= 128:
             raise Error(f"task {handler.name}: an id has 1 to 128 bytes, not {len(id.encode())}")
+        if len((collection or "").encode()) > 64:
+            raise Error(f"task {handler.name}: the name of a collection has at most 64 bytes: {collection!r}")
         self._handler = handler
         self._id = id
         self._on_duplicate = on_duplicate
@@ -217,16 +219,6 @@ def _when(handler: Handler, delay: str | float | None, at: float | datetime.date
     try:
         if delay is not None:
             return f"+{micros(duration(delay, 'delay')):.0f}"
-        return "" if at is None else f"{micros(_unix(at)):.0f}"
+        return "" if at is None else f"{micros(moment(at)):.0f}"
     except ValueError as error:
         raise Error(f"task {handler.name}: {error}") from None
-
-
-def _unix(at: float | datetime.datetime) -> float:
-    if isinstance(at, datetime.datetime):
-        if at.tzinfo is None:
-            raise ValueError(f"at is {at!r}: a datetime without a time zone; add tzinfo")
-        return at.timestamp()
-    if isinstance(at, bool) or not isinstance(at, (int, float)) or at < 0:
-        raise ValueError(f"at is {at!r}: write Unix time in seconds or a datetime with a time zone")
-    return float(at)

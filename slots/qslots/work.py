@@ -57,9 +57,11 @@ class PackRun:
                 return position
             record.put_text("task", task_id)
             record.begin(position + 1, now, now + limit if limit else 0)
-            outcome = self._attempt(task_id.decode(), stored)
-            if outcome is not None and not self._report({position + 1: outcome}):
-                return position
+            outcome = self._attempt(task_id.decode(errors="replace"), stored)
+            if outcome is not None:
+                record.over()
+                if not self._report({position + 1: outcome}):
+                    return position
             marks[position] = 1
             words[Field.DONE] += 1
             now = boot_ns()
@@ -100,6 +102,7 @@ class PackRun:
                 handler.function(tasks)
             except BaseException as error:
                 self._blame(error, tasks)
+            self._record.over()
             outcomes |= {at: task.outcome for at, task in zip(positions, tasks, strict=True) if task.outcome}
         if outcomes and not self._report(outcomes):
             return 0

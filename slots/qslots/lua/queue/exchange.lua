@@ -14,14 +14,17 @@ local holder, seq, previous = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local ttl, busy, longest, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local lock = string.format('%s:%d', holder, seq)
 
+-- The answer that was lost. The slot trusts its lock from this request on, so it gets a full ttl again.
 local function answer(gone)
   local packed = call('HGET', PACKS, lock)
   if not packed then return { 0, gone, 0 } end
+  may_fill()
+  call('ZADD', LOCKS, 'XX', now + ttl, lock)
   local pack, ids, fates = cmsgpack.unpack(packed), {}, {}
   for i = 2, #pack, 2 do ids[#ids + 1] = pack[i] or '' end
   if call('HLEN', FATE) > 0 then fates = call('HMGET', FATE, unpack(ids)) end
-  local expiry = call('ZSCORE', LOCKS, lock)
-  return { 1, gone, expiry, pack[1], ids, call('HMGET', TASKS, unpack(ids)), fates, string.format('%.0f', pack[3]) }
+  local expiry, due = string.format('%.0f', now + ttl), string.format('%.0f', pack[3])
+  return { 1, gone, expiry, pack[1], ids, call('HMGET', TASKS, unpack(ids)), fates, due }
 end
 
 -- The place of the schedule whose head is due longest, or nil.

@@ -1,0 +1,176 @@
+"""Registration, reports, epochs and the slot map: one master a name, one manager a map, late ones refused."""
+
+import pytest
+from support.holder import micros_now
+
+from qslots import keys
+from qslots.control import Control, refused_with
+from qslots.errors import QueueServerError
+from qslots.queueserver import QueueServer
+from qslots.reports import Declared, MapRow, Plan, QueueDeclared, Report
+
+
+@pytest.fixture
+def control(server: QueueServer) -> Control:
+    return Control(server)
+
+
+def report(incarnation: str = "i1", declared: str = "", server: str = "web", epoch: int = 0) -> Report:
+    return Report(
+        server=server, incarnation=incarnation, host="h", pid=1, generation=1, declared=declared, budget=1,
+        max_slots=4, pss=1, free_memory=1, slot_size=1, slot_sizes={}, epoch=epoch, seq=1,
+    )  # fmt: skip
+
+
+def plan(manager: str, epoch: int, seq: int) -> Plan:
+    return Plan(epoch, seq, manager, 0.0, ())
+
+
+def row(epoch: int, seq: int, *queues: str) -> MapRow:
+    return MapRow(epoch, seq, "m", tuple((queue,) for queue in queues))
+
+
+def refusal(error: pytest.ExceptionInfo[QueueServerError]) -> str:
+    return next(code for code in ("TAKEN", "REPLACED", "REIGNING", "DEPOSED") if refused_with(error.value, code))
+
+
+def test_second_master_of_a_name_is_refused_naming_the_first(control: Control) -> None:  # case 34
+    control.take_over("web", "", "i1", gone_after=10)
+    with pytest.raises(QueueServerError, match="i1") as error:
+        control.take_over("web", "", "i2", gone_after=10)
+    assert refusal(error) == "TAKEN"
+    control.take_over("db", "", "i2", gone_after=10)
+
+
+def test_registration_repeated_after_a_lost_reply_is_no_conflict(control: Control) -> None:
+    for _ in range(2):
+        control.take_over("web", "", "i1", gone_after=10)
+
+
+def test_successor_on_the_same_machine_takes_over_at_once_and_one_elsewhere_does_not(control: Control) -> None:
+    control.take_over("web", "here.", "here.1", gone_after=10)
+    with pytest.raises(QueueServerError, match=r"here\.1"):
+        control.take_over("web", "there.", "there.1", gone_after=10)
+    control.take_over("web", "here.", "here.2", gone_after=10)
+    with pytest.raises(QueueServerError) as error:
+        control.report(report("here.1"), None)
+    assert refusal(error) == "REPLACED"
+    control.report(report("here.2"), None)
+
+
+def test_master_that_was_silent_too_long_may_be_replaced(control: Control) -> None:
+    control.take_over("web", "", "i1", gone_after=10)
+    control.server.redis.zadd(keys.SEEN, {"web": micros_now(control.server) - 11_000_000})
+    control.take_over("web", "", "i2", gone_after=10)
+
+
+def test_report_of_an_unregistered_master_is_refused_and_not_stored(control: Control) -> None:
+    with pytest.raises(QueueServerError) as error:
+        control.report(report(), None)
+    assert refusal(error) == "REPLACED"
+    assert control.reports() == ({}, {}, [])
+
+
+def test_report_is_read_back_with_its_age_by_the_servers_clock(control: Control) -> None:
+    control.take_over("web", "", "i1", gone_after=10)
+    assert control.report(report(), None) == (None, False)
+    found, ages, unreadable = control.reports()
+    assert found == {"web": report()}
+    assert 0 <= ages["web"] < 2
+    assert unreadable == []
+    control.server.redis.hset(keys.REPORTS, "bad", b"\xc1")
+    control.server.redis.hset(keys.REPORTS, "unseen", control.server.redis.hget(keys.REPORTS, "web") or b"")
+    found, ages, unreadable = control.reports()
+    assert unreadable == ["bad"]
+    assert ages["unseen"] == float("inf")
+
+
+def test_declaration_is_asked_for_until_it_is_stored(control: Control) -> None:
+    declared = Declared((QueueDeclared("resize"),))
+    digest = declared.digest()
+    control.take_over("web", "", "i1", gone_after=10)
+    assert control.report(report(declared=digest), None) == (None, True)
+    assert control.report(report(declared=digest), declared) == (None, False)
+    assert control.report(report(declared=digest), None) == (None, False)
+    control.server.redis.hset(keys.DECLARED, "bad", b"\xc1")
+    assert control.declared({digest, "", "unknown", "bad"}) == {digest: declared}
+    assert control.declared({""}) == {}
+
+
+def test_master_that_leaves_is_off_the_books_and_its_successor_is_not(control: Control) -> None:
+    control.take_over("web", "", "i1", gone_after=10)
+    control.report(report(), None)
+    control.leave("web", "stranger")
+    assert set(control.reports()[0]) == {"web"}
+    control.leave("web", "i1")
+    assert control.reports() == ({}, {}, [])
+    control.take_over("web", "", "i2", gone_after=10)
+    control.leave("web", "i1")
+    control.report(report("i2"), None)
+
+
+def test_each_manager_gets_a_higher_epoch(control: Control) -> None:
+    first = control.take_epoch("m1", 0, respect=3, take_over=False)
+    second = control.take_epoch("m2", 0, respect=3, take_over=False)
+    assert second > first >= micros_now(control.server) // 1000 - 5000
+    assert control.take_epoch("m3", second + 10**9, respect=3, take_over=False) == second + 10**9 + 1
+
+
+def test_epoch_rises_above_what_masters_remember_when_the_server_has_lost_it(control: Control) -> None:  # case 45
+    epoch = control.take_epoch("m1", 0, respect=3, take_over=False)
+    control.server.redis.delete(keys.EPOCH)
+    assert control.take_epoch("m2", epoch + 7, respect=3, take_over=False) > epoch + 7
+
+
+def test_manager_that_published_just_now_is_respected_unless_told_otherwise(control: Control) -> None:
+    epoch = control.take_epoch("m1", 0, respect=3, take_over=False)
+    control.publish(plan("m1", epoch, 1), {}, [])
+    with pytest.raises(QueueServerError, match="m1") as error:
+        control.take_epoch("m2", 0, respect=3, take_over=False)
+    assert refusal(error) == "REIGNING"
+    assert control.take_epoch("m1", 0, respect=3, take_over=False) > epoch
+    assert control.take_epoch("m2", 0, respect=3, take_over=True) > epoch
+
+
+def test_deposed_manager_changes_nothing(control: Control) -> None:
+    old = control.take_epoch("m1", 0, respect=3, take_over=False)
+    control.publish(plan("m1", old, 1), {"web": row(old, 1, "a")}, [])
+    new = control.take_epoch("m2", 0, respect=3, take_over=True)
+    with pytest.raises(QueueServerError) as error:
+        control.publish(plan("m1", old, 2), {"web": row(old, 2, "b")}, ["web"])
+    assert refusal(error) == "DEPOSED"
+    assert control.rows() == {"web": row(old, 1, "a")}
+    control.publish(plan("m2", new, 1), {"db": row(new, 1, "b")}, ["web"])
+    assert control.rows() == {"db": row(new, 1, "b")}
+
+
+def test_plan_of_an_older_turn_is_refused(control: Control) -> None:
+    epoch = control.take_epoch("m1", 0, respect=3, take_over=False)
+    control.publish(plan("m1", epoch, 2), {"web": row(epoch, 2, "a")}, [])
+    for seq in (1, 2):
+        with pytest.raises(QueueServerError, match="DEPOSED"):
+            control.publish(plan("m1", epoch, seq), {"web": row(epoch, seq, "b")}, [])
+    assert control.rows() == {"web": row(epoch, 2, "a")}
+
+
+def test_master_hears_its_row_with_the_report(control: Control) -> None:
+    epoch = control.take_epoch("m1", 0, respect=3, take_over=False)
+    control.publish(plan("m1", epoch, 1), {"web": row(epoch, 1, "a", "b"), "db": row(epoch, 1)}, [])
+    control.take_over("web", "", "i1", gone_after=10)
+    assert control.report(report(), None) == (row(epoch, 1, "a", "b"), False)
+    control.server.redis.hset(keys.MAP, "bad", b"\xc1")
+    assert set(control.rows()) == {"web", "db"}
+
+
+def test_full_server_still_hears_reports_and_publishes_the_map(control: Control) -> None:
+    control.take_over("web", "", "i1", gone_after=10)
+    epoch = control.take_epoch("m1", 0, respect=3, take_over=False)
+    control.server.redis.config_set("maxmemory", 1)
+    try:
+        control.report(report(), None)
+        control.publish(plan("m1", epoch, 1), {"web": row(epoch, 1, "a")}, [])
+        control.take_over("web", "i", "i2", gone_after=10)
+        control.take_epoch("m2", 0, respect=3, take_over=True)
+        control.leave("web", "i2")
+    finally:
+        control.server.redis.config_set("maxmemory", 0)

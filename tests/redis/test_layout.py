@@ -1,0 +1,109 @@
+"""The keys in the server are those that keys.py documents, and no others; stats counts what is there."""
+
+import itertools
+import re
+
+from support.holder import QUEUE, Holder, put, stats
+
+from qslots import keys
+from qslots.control import Control
+from qslots.keys import QueueKeys
+from qslots.outcomes import Outcome
+from qslots.queueserver import QueueServer
+from qslots.reports import Declared, MapRow, Plan, QueueDeclared, Report
+
+KINDS = {
+    keys.PULSE: b"hash", keys.QUEUES: b"set", keys.DECLARED: b"hash", keys.MASTERS: b"hash", keys.REPORTS: b"hash",
+    keys.SEEN: b"zset", keys.EPOCH: b"hash", keys.MAP: b"hash", keys.PLAN: b"string",
+}  # fmt: skip
+QUEUE_KINDS = {
+    "tasks": b"hash", "packs": b"hash", "locks": b"zset", "holders": b"hash", "buried": b"zset", "fate": b"hash",
+    "counters": b"hash", "waiters": b"zset", "wake": b"list", "handlers": b"set",
+}  # fmt: skip
+
+
+def busy(server: QueueServer) -> None:
+    """A little of everything, in two queues."""
+    for queue in (QUEUE, "other.queue-2"):
+        idle, slot = Holder(server, "idle", queue), Holder(server, "slot", queue)
+        idle.take()
+        put(server, *"abcdef", queue=queue)
+        put(server, "later", when="+90000000", queue=queue)
+        put(server, "x", handler="x", queue=queue)
+        slot.work(4)
+        slot.settle({1: Outcome("fail", "why", limit=9, base=1e6, cap=1e6), 2: Outcome("bury", "bad")})
+    control = Control(server)
+    declared = Declared((QueueDeclared("q"),))
+    control.take_over("web", "", "i", gone_after=9)
+    control.report(
+        Report(
+            server="web", incarnation="i", host="h", pid=1, generation=1, declared=declared.digest(), budget=1,
+            max_slots=1, pss=1, free_memory=1, slot_size=1, slot_sizes={}, epoch=0, seq=0,
+        ),
+        declared,
+    )  # fmt: skip
+    epoch = control.take_epoch("m", 0, respect=1, take_over=False)
+    control.publish(Plan(epoch, 1, "m", 0.0, ()), {"web": MapRow(epoch, 1, "m", ())}, [])
+
+
+def kind_documented(key: str) -> bytes | None:
+    if key in KINDS:
+        return KINDS[key]
+    match = re.fullmatch(r"qs:\{(.+?)\}:(\w+)(:.+)?", key)
+    if match is None or QueueKeys(match[1]).base + match[2] + (match[3] or "") != key:
+        return None
+    if match[3]:
+        return {"schedule": b"zset", "producer": b"string"}.get(match[2])
+    return QUEUE_KINDS.get(match[2])
+
+
+def test_every_key_found_after_a_busy_time_is_documented_and_of_its_kind(server: QueueServer) -> None:
+    busy(server)
+    found = {key.decode(): server.redis.type(key) for key in server.redis.keys("*")}
+    assert {key: kind_documented(key) for key in found} == found
+    assert set(KINDS) <= set(found)
+    parts = {key.rpartition(":")[2] for key in found if key.startswith(QueueKeys(QUEUE).base)}
+    assert set(QUEUE_KINDS) <= parts
+
+
+def test_documented_parts_are_those_of_the_vector_in_the_order_that_the_scripts_read() -> None:
+    assert set(QueueKeys.PARTS) == set(QUEUE_KINDS)
+    vector = QueueKeys("q").vector
+    assert vector == [keys.PULSE, *(f"qs:{{q}}:{part}" for part in QueueKeys.PARTS)]
+    assert len(vector) == len(set(vector)) == 11
+
+
+def test_stats_counts_each_task_in_its_place(server: QueueServer) -> None:
+    busy(server)
+    now = stats(server)
+    assert (now.active, now.inactive, now.locked, now.buried) == (1 + 3, 1 + 1, 2, 1) or now.locked + now.active == 5
+    assert now.active + now.inactive + now.locked + now.buried == 8
+    assert (now.put, now.failed) == (8, 1)
+    assert 0 <= now.oldest < 5
+
+
+def test_stats_of_queues_that_do_not_exist_are_zeros_also_after_the_scripts_are_forgotten(server: QueueServer) -> None:
+    server.redis.script_flush()
+    for name, found in zip("ab", server.stats(["a", "b"]), strict=True):
+        assert (found.name, found.active, found.put, found.oldest) == (name, 0, 0, 0.0)
+    assert server.stats([]) == []
+
+
+def test_oldest_is_the_age_of_the_head(server: QueueServer) -> None:
+    put(server, "a")
+    put(server, "b", when=str(int((stats(server).now - 100) * 1e6)), handler="x")
+    assert 100 <= stats(server).oldest < 105
+
+
+def test_counters_only_rise(server: QueueServer) -> None:
+    readings = []
+    slot = Holder(server, "s")
+    for n in range(4):
+        put(server, f"{n}")
+        slot.take(busy=0.25)
+        slot.keep(slot.again())
+        readings.append(stats(server))
+    for before, after in itertools.pairwise(readings):
+        assert after.put > before.put
+        assert after.taken > before.taken
+        assert after.busy > before.busy

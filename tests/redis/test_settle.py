@@ -1,0 +1,258 @@
+"""How tasks end: outcomes of a living slot, what a leaving one hands back, what a dead one leaves."""
+
+import pytest
+from support.holder import HANDLER, QUEUE, Holder, ids, micros_now, put, stats
+
+from qslots.errors import HolderDead, QueueServerError
+from qslots.outcomes import Outcome
+from qslots.queueserver import QueueServer
+from qslots.records import Fate, decode_fate
+
+FAIL = Outcome("fail", "why", limit=3, base=1e6, cap=10e6)
+CRASH = Outcome("crash", "killed", limit=2, base=1e6, cap=10e6)
+
+
+@pytest.fixture
+def slot(server: QueueServer) -> Holder:
+    return Holder(server, "s")
+
+
+def score(server: QueueServer, task: str) -> float | None:
+    found = server.redis.zscore(server.keys_of(QUEUE).schedule(HANDLER), task)
+    return None if found is None else float(found)
+
+
+def fate(server: QueueServer, task: str) -> Fate | None:
+    packed = server.redis.hget(server.keys_of(QUEUE).vector[6], task)
+    return decode_fate(packed) if packed else None
+
+
+def due_now(server: QueueServer, task: str) -> None:
+    server.redis.zadd(server.keys_of(QUEUE).schedule(HANDLER), {task: 1}, xx=True)
+
+
+def ended(server: QueueServer, slot: Holder, outcome: Outcome) -> float:
+    """Lets the one due task end so; returns after how many µs it is due again."""
+    slot.held = None
+    (task,) = slot.work(1)
+    before = micros_now(server)
+    assert slot.settle({1: outcome})
+    at = score(server, task)
+    due_now(server, task)
+    return (at or before) - before
+
+
+def test_failures_back_off_and_end_in_burial(server: QueueServer, slot: Holder) -> None:
+    put(server, "a")
+    first, second = ended(server, slot, FAIL), ended(server, slot, FAIL)
+    assert 1e6 <= first < 1.5e6
+    assert 2e6 <= second < 2.5e6
+    ended(server, slot, FAIL)
+    assert score(server, "a") is None
+    assert fate(server, "a") == Fate(3, 3, 0, 0, "why")
+    assert (stats(server).buried, stats(server).failed, stats(server).locked) == (1, 3, 0)
+
+
+def test_backoff_ends_at_its_cap_and_bears_the_jitter(server: QueueServer, slot: Holder) -> None:
+    put(server, "a")
+    endless = Outcome("fail", limit=100, base=1e6, cap=10e6, jitter=0.5)
+    delays = [ended(server, slot, endless) for _ in range(8)]
+    assert [round(delay / 1e5) / 10 for delay in delays] == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0, 5.0, 5.0]
+
+
+def test_retry_counts_no_failure_and_backs_off(server: QueueServer, slot: Holder) -> None:
+    put(server, "a")
+    ended(server, slot, Outcome("retry", "later", base=1e6, cap=10e6))
+    assert 2e6 <= ended(server, slot, Outcome("retry", "later", base=1e6, cap=10e6)) < 2.5e6
+    assert 7e6 <= ended(server, slot, Outcome("retry", "later", delay=7e6)) < 7.5e6
+    assert fate(server, "a") == Fate(3, 0, 0, 0, "later")
+    assert stats(server).failed == 0
+
+
+def test_retries_drive_the_delay_and_failures_the_burial(server: QueueServer, slot: Holder) -> None:
+    put(server, "a")
+    for _ in range(3):
+        ended(server, slot, Outcome("retry", base=1e6, cap=1e9))
+    assert 8e6 <= ended(server, slot, Outcome("fail", limit=2, base=1e6, cap=1e9)) < 8.5e6
+    assert fate(server, "a") == Fate(4, 1, 0, 0, "")
+
+
+def test_crashes_are_counted_apart_and_bury_at_their_own_limit(server: QueueServer, slot: Holder) -> None:
+    put(server, "a")
+    ended(server, slot, FAIL)
+    assert 2e6 <= ended(server, slot, CRASH) < 2.5e6
+    assert fate(server, "a") == Fate(2, 1, 1, 1, "killed")
+    ended(server, slot, CRASH)
+    assert (stats(server).buried, stats(server).crashed) == (1, 2)
+
+
+def test_success_clears_the_fate(server: QueueServer, slot: Holder) -> None:
+    put(server, "a", "b")
+    assert slot.work() == ["a", "b"]
+    slot.settle({1: FAIL, 2: FAIL})
+    slot.held = None
+    due_now(server, "a")
+    assert slot.work() == ["a"]
+    slot.take(0)
+    assert (fate(server, "a"), stats(server).done) == (None, 1)
+    assert fate(server, "b") is not None
+
+
+@pytest.mark.parametrize(("outcome", "after"), [
+    (Outcome("postpone", at=4e15), None), (Outcome("postpone", delay=5e6), 5e6), (Outcome("postpone", delay=0.0), 0),
+])  # fmt: skip
+def test_postponed_task_counts_nothing(
+    server: QueueServer, slot: Holder, outcome: Outcome, after: float | None
+) -> None:
+    put(server, "a")
+    assert slot.work() == ["a"]
+    before = micros_now(server)
+    slot.settle({1: outcome})
+    at = score(server, "a") or 0.0
+    assert at == 4e15 if after is None else 0 <= at - before - after < 5e5
+    assert fate(server, "a") is None
+
+
+def test_buried_task_keeps_its_record_and_its_reason(server: QueueServer, slot: Holder) -> None:
+    put(server, "a")
+    slot.work()
+    slot.settle({1: Outcome("bury", "hopeless")})
+    assert fate(server, "a") == Fate(error="hopeless")
+    assert server.redis.hexists(server.keys_of(QUEUE).vector[1], "a")
+    assert (stats(server).buried, stats(server).locked) == (1, 0)
+
+
+def test_repeated_settlement_charges_once(server: QueueServer, slot: Holder) -> None:
+    put(server, "a", "b")
+    slot.work()
+    assert slot.settle({1: FAIL})
+    assert slot.settle({1: FAIL})
+    assert fate(server, "a") == Fate(1, 1, 0, 0, "why")
+    assert (stats(server).locked, stats(server).failed) == (1, 1)
+
+
+def test_settled_task_is_not_settled_again_by_the_exchange(server: QueueServer, slot: Holder) -> None:
+    """Case 1: the retry of one task in a pack outlives the rest of it."""
+    put(server, "a", "b", "c")
+    slot.work()
+    slot.settle({2: Outcome("retry", delay=0.0)})
+    assert slot.work() == ["b"]
+    assert (stats(server).done, stats(server).locked) == (2, 1)
+
+
+def test_settlement_of_a_lock_that_is_gone_says_so_and_changes_nothing(server: QueueServer, slot: Holder) -> None:
+    put(server, "a")
+    slot.work()
+    slot.release()
+    assert not slot.settle({1: FAIL})
+    assert (fate(server, "a"), stats(server).active) == (None, 1)
+
+
+def test_pack_all_settled_singly_is_still_the_slots_own(server: QueueServer, slot: Holder) -> None:
+    put(server, "a")
+    slot.work()
+    slot.settle({1: FAIL})
+    assert server.extend(QUEUE, 60.0, ["s:1"]) == []
+    assert slot.take().gone is False
+    assert stats(server).done == 0
+
+
+def test_release_hands_back_in_the_old_order_without_a_charge(server: QueueServer, slot: Holder) -> None:
+    put(server, *"abcdef")
+    assert slot.work() == list("abcdef")
+    assert slot.release([1, 3], busy=0.5)
+    assert (stats(server).done, stats(server).active, stats(server).busy) == (2, 4, 0.5)
+    assert not slot.release([1, 3], busy=0.5)
+    assert (stats(server).done, stats(server).busy) == (2, 0.5)
+    assert fate(server, "b") is None
+    assert Holder(server, "t").work() == list("bdef")
+
+
+def test_slot_that_released_may_go_on_and_one_that_left_may_not(server: QueueServer, slot: Holder) -> None:
+    put(server, "a")
+    slot.work()
+    slot.release()
+    slot.held = None
+    assert slot.work() == ["a"]
+    slot.release(leave=True)
+    with pytest.raises(HolderDead):
+        slot.take()
+    assert stats(server).active == 1
+
+
+def test_dead_slot_is_settled_exactly_by_its_marks(server: QueueServer, slot: Holder) -> None:
+    put(server, *"abcdefgh")
+    slot.work()
+    slot.settle({3: Outcome("retry", delay=9e9)})
+    assert slot.die({5: CRASH}, done=[1, 2, 3, 4])
+    assert (stats(server).done, stats(server).crashed) == (3, 1)
+    assert (stats(server).active, stats(server).inactive, stats(server).locked) == (3, 2, 0)
+    assert fate(server, "e") == Fate(1, 0, 1, 1, "killed")
+    assert fate(server, "f") is None
+    assert Holder(server, "t").work() == list("fgh")
+
+
+def test_settlement_of_a_dead_slot_repeated_changes_nothing(server: QueueServer, slot: Holder) -> None:
+    put(server, "a", "b")
+    slot.work()
+    assert slot.die({1: CRASH})
+    other = Holder(server, "t")
+    assert other.work() == ["b"]
+    assert not slot.die({1: CRASH})
+    assert (stats(server).crashed, stats(server).locked) == (1, 1)
+
+
+def test_pack_that_was_asked_for_and_never_seen_goes_back(server: QueueServer, slot: Holder) -> None:
+    put(server, *"abcd")
+    assert slot.work(2) == ["a", "b"]
+    assert ids(slot.take(2)) == ["c", "d"]  # the slot died before it read this
+    slot.die(done=[1, 2])
+    assert (stats(server).done, stats(server).active, stats(server).locked) == (2, 2, 0)
+    assert fate(server, "c") is None
+
+
+def test_first_pack_never_seen_goes_back(server: QueueServer, slot: Holder) -> None:
+    put(server, "a")
+    slot.take()
+    assert not slot.die()
+    assert stats(server).active == 1
+
+
+def test_pack_of_a_list_handler_is_lost_without_a_charge(server: QueueServer, slot: Holder) -> None:
+    put(server, "a", "b")
+    slot.work()
+    slot.die(rest="loss", why="killed by SIGKILL")
+    assert fate(server, "a") == fate(server, "b") == Fate(0, 0, 0, 1, "killed by SIGKILL")
+    assert stats(server).active == 2
+
+
+def test_raised_pack_comes_back_after_its_delay(server: QueueServer, slot: Holder) -> None:
+    put(server, "a")
+    assert 3e6 <= ended(server, slot, Outcome("loss", "raised", delay=3e6)) < 3.5e6
+    assert fate(server, "a") == Fate(0, 0, 0, 1, "raised")
+
+
+def test_tasks_of_several_handlers_go_back_each_to_its_own_schedule(server: QueueServer, slot: Holder) -> None:
+    put(server, "x", handler="x")
+    put(server, "y", handler="y", when="1")
+    assert slot.keep(slot.take({"x": 1, "y": 1})) == ["y"]
+    assert ids(slot.take({"x": 1, "y": 1})) == ["x"]
+    slot.die(done=[])
+    assert server.redis.zrange(server.keys_of(QUEUE).schedule("x"), 0, -1) == [b"x"]
+    assert stats(server).done == 1  # y: its exchange had settled it before
+
+
+def test_unnamed_handler_refuses_the_settlement_before_it_writes(server: QueueServer, slot: Holder) -> None:
+    put(server, "a")
+    slot.work()
+    with pytest.raises(QueueServerError, match="NOSCHEDULE"):
+        slot.settle({1: FAIL}, handler="other")
+    assert (fate(server, "a"), stats(server).locked) == (None, 1)
+
+
+def test_holders_that_died_long_ago_are_forgotten(server: QueueServer) -> None:
+    holders = server.keys_of(QUEUE).vector[4]
+    server.redis.hset(holders, mapping={f"old-{n}": "dead:1" for n in range(20)})
+    for _ in range(80):  # each death looks at four of them by chance
+        Holder(server, "s").die()
+    assert server.redis.hkeys(holders) == [b"s"]

@@ -1,0 +1,103 @@
+"""A slot as the queue server sees it, without a process: it counts its requests as a slot does."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from qslots.keys import PULSE
+from qslots.outcomes import Outcome
+from qslots.queueserver import Exchange, Pack, QueueServer
+from qslots.records import header
+from qslots.reports import QueueStats
+
+QUEUE = "q"
+HANDLER = "h"
+
+
+def record(handler: str = HANDLER, body: bytes = b"\x80") -> bytes:
+    """A record without its stamp."""
+    return header(handler, 7) + body
+
+
+def put(server: QueueServer, *ids: str, when: str = "", handler: str = HANDLER, queue: str = QUEUE, **how: Any) -> int:
+    """Stores a task of each id."""
+    return server.put(queue, handler, [(id_, when, record(handler)) for id_ in ids], **how)
+
+
+def stats(server: QueueServer, queue: str = QUEUE) -> QueueStats:
+    """The counts of the queue."""
+    return server.stats([queue])[0]
+
+
+def resume_long_ago(server: QueueServer) -> None:
+    """As if the server had served without a gap for an hour: locks may expire."""
+    now = micros_now(server)
+    server.redis.hset(PULSE, mapping={"last": now, "resumed": now - 3_600_000_000})
+
+
+def micros_now(server: QueueServer) -> int:
+    """The server's clock."""
+    seconds, micros = server.redis.time()
+    return int(seconds) * 1_000_000 + int(micros)
+
+
+def ids(answer: Exchange) -> list[str]:
+    """The tasks of an answer, none if it has no pack."""
+    return [each.decode() for each in answer.pack.ids] if answer.pack else []
+
+
+class Holder:
+    """One incarnation of a slot."""
+
+    def __init__(self, server: QueueServer, name: str, queue: str = QUEUE, ttl: float = 60.0) -> None:
+        self.server = server
+        self.name = name
+        self.queue = queue
+        self.ttl = ttl
+        self.seq = 0
+        self.held: int | None = None
+        self.pack: Pack | None = None
+
+    def take(self, most: int | Mapping[str, int] = 100, *, busy: float = 0.0, wait: float = 3.0) -> Exchange:
+        """Settles what it holds as done and takes the next pack."""
+        self.seq += 1
+        return self.again(most, busy=busy, wait=wait)
+
+    def again(self, most: int | Mapping[str, int] = 100, *, busy: float = 0.0, wait: float = 3.0) -> Exchange:
+        """The last request once more, or the first time."""
+        want = {HANDLER: most} if isinstance(most, int) else most
+        answer = self.server.exchange(
+            self.queue, self.name, self.seq, settle=self.held, want=want, ttl=self.ttl, busy=busy, wait=wait
+        )
+        self.pack = answer.pack
+        return answer
+
+    def keep(self, answer: Exchange) -> list[str]:
+        """Notes the pack as held, as a slot does when it has read the answer; returns its ids."""
+        self.held = self.seq if answer.pack else None
+        return ids(answer)
+
+    def work(self, most: int | Mapping[str, int] = 100) -> list[str]:
+        """Takes, and holds what it got."""
+        return self.keep(self.take(most))
+
+    def settle(self, outcomes: Mapping[int, Outcome], handler: str = HANDLER) -> bool:
+        """Says how tasks of the held pack ended."""
+        return self.server.settle(self.queue, self.name, self.held or 0, handler, outcomes)
+
+    def release(self, done: Iterable[int] = (), *, leave: bool = False, busy: float = 0.0) -> bool:
+        """Hands back what is not done (positions from 1)."""
+        return self.server.release(self.queue, self.name, held=self.held, marks=marks(done), busy=busy, leave=leave)
+
+    def die(self, outcomes: Mapping[int, Outcome] | None = None, done: Iterable[int] = (), rest: str = "back",
+            why: str = "") -> bool:  # fmt: skip
+        """What its master does for it afterwards."""
+        return self.server.settle_dead(
+            self.queue, self.name, held=self.held, asked=self.seq, outcomes=outcomes or {}, marks=marks(done),
+            rest=rest, why=why,
+        )  # fmt: skip
+
+
+def marks(done: Iterable[int]) -> bytes:
+    """Done marks as in the scoreboard."""
+    positions = set(done)
+    return bytes(position in positions for position in range(1, max(positions, default=0) + 1))

