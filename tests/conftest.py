@@ -12,7 +12,7 @@ from support.servers import RedisServer
 
 from qslots.queueserver import QueueServer
 
-hypothesis.settings.register_profile("few", max_examples=25, deadline=None, database=None)
+hypothesis.settings.register_profile("few", max_examples=15, deadline=None, database=None)
 hypothesis.settings.load_profile("few")
 
 _failed = pytest.StashKey[bool]()

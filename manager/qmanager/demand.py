@@ -28,7 +28,7 @@ class Sample:
 
     now: float
     active: int = 0
-    taken: int = 0
+    taken: int = 0  # less what was handed back untouched
     finished: int = 0  # done, failed or crashed
     booked: float = 0.0  # slot seconds of the finished tasks
     busy: float = 0.0  # booked, and what the running tasks have used so far
@@ -64,11 +64,11 @@ def observe(samples: Samples, stats: QueueStats, *, running: Sequence[float] = (
     last = samples[-1] if samples else None
     if last and stats.now == last.now:
         return samples  # the same reading once more
-    if last and (stats.now < last.now or finished < last.finished or stats.taken < last.taken):
+    if last and (stats.now < last.now or finished < last.finished):
         samples, last = (), None  # another server or an emptied one: differences would mean nothing
     lifetime = last.lifetime + slots * (stats.now - last.now) if last else 0.0
     busy = stats.busy + sum(running)
-    newest = Sample(stats.now, stats.active, stats.taken, finished, stats.busy, busy, lifetime)
+    newest = Sample(stats.now, stats.active, stats.taken - stats.returned, finished, stats.busy, busy, lifetime)
     return _thinned((*samples, newest)) if len(samples) >= _READINGS else (*samples, newest)
 
 

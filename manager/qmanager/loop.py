@@ -1,7 +1,7 @@
 """The manager's loop: collect, plan, publish, once an interval. All between the first and the last is pure.
 
 It holds nothing that its successor needs: the map in force and the masters' reports are on the queue server. A manager
-that lost its epoch ends; one that cannot reach the queue server goes on trying, and the fleet goes on with the last map.
+that lost its epoch ends; one that cannot reach the queue server goes on trying, and the fleet keeps the last map.
 """
 
 import logging

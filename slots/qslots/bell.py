@@ -17,7 +17,7 @@ _SLACK = 1.0  # seconds that the server waits longer than we do: only in case we
 
 
 class Bell:
-    """The waiting side of a slot's one connection; a second one is opened only to take a wait back."""
+    """The waiting side of a slot's one connection (so the server is ``single``). A second one only takes waits back."""
 
     def __init__(self, server: QueueServer) -> None:
         self._server = server
@@ -27,15 +27,11 @@ class Bell:
         """Waits until a token comes (True), or until one of ``others`` can be read or the time is over (False)."""
         client: Any = self._server.redis
         with translated(self._server.url):
-            connection = client.connection or client.connection_pool.get_connection()  # the latter after a close
             try:
-                return self._blocked(connection, lists, seconds, others)
+                return self._blocked(client.connection, lists, seconds, others)
             except BaseException:
-                connection.disconnect()  # the answer may still come; nobody shall take it for another's
+                self._server.close()  # the answer may still come; nobody shall take it for another's
                 raise
-            finally:
-                if connection is not client.connection:
-                    client.connection_pool.release(connection)
 
     def _blocked(self, connection: Any, lists: list[str], seconds: float, others: list[socket.socket]) -> bool:
         connection.connect()
@@ -56,5 +52,4 @@ class Bell:
         try:
             self._side.client_unblock(me)
         except (redis.exceptions.RedisError, OSError) as error:
-            self._server.close()
             raise down(self._server.url, error) from None

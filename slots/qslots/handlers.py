@@ -249,6 +249,8 @@ def declare(function: Callable[..., object], name: str | None, queue: str | None
 
 def _takes_pack(function: Callable[..., object], pack_of: type) -> bool:
     hints = _hints(function)
+    if list[pack_of] in hints.values() and len(inspect.signature(function).parameters) != 1:  # type: ignore[valid-type]
+        raise TypeError("a handler that takes list[Task] has no other parameter")
     return list(hints.values()) == [list[pack_of]] and len(inspect.signature(function).parameters) == 1  # type: ignore[valid-type]
 
 

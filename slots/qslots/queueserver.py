@@ -3,6 +3,7 @@
 Times go in and come out in seconds; scripts speak µs. Every error is one of ``qslots.errors``.
 """
 
+import functools
 import os
 import secrets
 import threading
@@ -69,10 +70,20 @@ class QueueServer:
 
     def __init__(self, url: str, *, name: str, timeout: float = 5.0, single: bool = False) -> None:
         self.url = url
-        self.redis = open_redis(url, name=name, timeout=timeout, single=single)
+        self._single = single
+        self._open = functools.partial(open_redis, url, name=name, timeout=timeout, single=single)
+        # A single connection is opened at its first use, so that who owns it can go on trying where it is used.
+        self._redis = None if single else self._open()
         self._version: tuple[int, ...] | None = None
         self._producer = _Producer()
         self._keys: dict[str, QueueKeys] = {}
+
+    @property
+    def redis(self) -> redis.Redis:
+        """The client below. QueueServerDown if a single connection cannot be opened."""
+        if self._redis is None:
+            self._redis = self._open()
+        return self._redis
 
     def version(self) -> tuple[int, ...]:
         """The server's version; QueueServerError if it is too old, QueueServerDown if there is no answer."""
@@ -81,8 +92,10 @@ class QueueServer:
         return self._version
 
     def close(self) -> None:
-        """Closes all connections; the next operation opens new ones."""
-        self.redis.close()
+        """Closes all connections; the next operation opens new ones, from scratch."""
+        if self._redis is not None:
+            self._redis.close()
+            self._redis = None if self._single else self._redis
 
     def keys_of(self, queue: str) -> QueueKeys:
         """The keys of a queue."""

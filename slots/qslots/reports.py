@@ -98,6 +98,7 @@ class QueueStats(msgspec.Struct, frozen=True):
     oldest: float = 0.0  # age of the oldest active task
     put: int = 0
     taken: int = 0
+    returned: int = 0  # of those taken, handed back untouched
     done: int = 0
     failed: int = 0
     crashed: int = 0

@@ -54,6 +54,7 @@ class Slot:
         self._lottery = Lottery({})
         self._sizes: dict[str, PackSize] = {}
         self._left: list[str] = []  # queues no longer served, where this slot may still count as waiting
+        self._covers: set[str] = set()  # queues of whose waiting slots this one wakes for the next due task
         self._held: str | None = None  # queue of the pack to settle with the next exchange
         self._busy = 0.0  # seconds that handlers ran since the last exchange
         self._leaving = False
@@ -123,6 +124,7 @@ class Slot:
         for queue in self._lottery.draw(now, random.random):
             answer = self._exchange(queue)
             if answer.pack is not None:
+                self._hand_over_covers(queue)
                 return queue, answer.pack
             self._lottery.found_empty(queue, now + answer.wait)
         return None
@@ -130,6 +132,13 @@ class Slot:
     def _wait_no_more(self, queue: str) -> None:
         """A token that this slot has swallowed, or would, goes to those who still serve the queue."""
         self._insist(lambda: self._server.release(queue, self._holder, held=None, marks=b"", leave=False))
+
+    def _hand_over_covers(self, busy_with: str) -> None:
+        """Others rely on this slot to wake for the next due task of these queues; it may now be busy for long."""
+        while self._covers:
+            queue = self._covers.pop()
+            if queue != busy_with:
+                self._wait_no_more(queue)
 
     def _rung(self) -> bool:
         """Whether a queue that dropped out has got work meanwhile."""
@@ -159,6 +168,9 @@ class Slot:
 
         answer = self._insist(exchange)
         self._settled(answer.gone)
+        self._covers.discard(queue)
+        if answer.pack is None and 0 < answer.wait < wait - 0.001:
+            self._covers.add(queue)
         if answer.pack is not None:
             words[Field.TTL] = int(ttl * 1e9)
             words[Field.LOCK_UNTIL] = asked + int(ttl * TRUSTED * 1e9)

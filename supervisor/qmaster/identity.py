@@ -1,10 +1,10 @@
 """Who this master is: its name, its folders, its locks, and what a predecessor of the same name has left.
 
 ``NAME.master`` is locked by the master alone: a second one of the same name on this machine is refused at once.
-``NAME.lock`` is inherited by mold and slots: holding it proves that the last old slot is gone. It contains a random name
-of this place, with which every incarnation begins: so the queue server can tell a predecessor, which our lock proves
-dead, from a namesake on another machine. Scoreboards are named by incarnation and removed when all that they say is
-settled; so a master killed twice in a row forgets nothing.
+``NAME.lock`` is inherited by mold and slots: holding it proves that the last old slot is gone. It contains a random
+name of this place, with which every incarnation begins: so the queue server can tell a predecessor, which our lock
+proves dead, from a namesake on another machine. Scoreboards are named by incarnation and removed when all that they say
+is settled; so a master killed twice in a row forgets nothing.
 """
 
 import fcntl

@@ -113,6 +113,6 @@ def test_bell_rings_again_after_the_server_cut_the_connection(server: QueueServe
 
 
 def test_wait_on_a_server_that_is_not_there_is_an_error_of_ours(redis_server: RedisServer) -> None:
-    nowhere = QueueServer(f"unix://{redis_server.folder}/none", name="slot")
+    nowhere = QueueServer(f"unix://{redis_server.folder}/none", name="slot", single=True)
     with pytest.raises(QueueServerDown, match="does not answer"):
         Bell(nowhere).wait(["a"], 0.1, [])

@@ -82,7 +82,16 @@ def test_server_that_is_not_there_is_named_with_the_remedy(redis_server: RedisSe
     with pytest.raises(QueueServerDown, match=r"/none does not answer: .*; is it running, is the URL right\?"):
         put(QueueServer(url, name="t"), "a")
     with pytest.raises(QueueServerDown, match="/none does not answer"):
-        QueueServer(url, name="t", single=True)
+        QueueServer(url, name="t", single=True).version()
+
+
+def test_single_connection_is_opened_at_its_first_use_so_its_owner_may_be_there_first(
+    redis_server: RedisServer,
+) -> None:
+    early = QueueServer(redis_server.url, name="t", single=True)
+    assert early.redis.connection is not None
+    early.close()
+    assert early.version() >= (6, 2)
 
 
 @pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "redis://localhost:port", ""])

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qmaster.capacity import (
@@ -212,7 +212,6 @@ some_slots = st.lists(
 ).map(tuple)
 
 
-@settings(max_examples=25, deadline=None, database=None)
 @given(st.lists(st.tuples(st.integers(0, 9000 * M), some_slots, st.floats(0, 1)), max_size=5))
 def test_whatever_is_read_the_capacity_is_never_negative(
     turns: list[tuple[int, tuple[SlotReading, ...], float]],
@@ -224,7 +223,6 @@ def test_whatever_is_read_the_capacity_is_never_negative(
         assert capacity.slot_size >= LEAST_SIZE
 
 
-@settings(max_examples=25, deadline=None, database=None)
 @given(st.lists(st.tuples(st.floats(0, 8), st.integers(0, 10_000), st.booleans()), min_size=1, max_size=12))
 def test_no_rise_is_quicker_than_allowed(turns: list[tuple[float, int, bool]]) -> None:
     state, now, risen = State(budget=1000), 0.0, -WINDOW

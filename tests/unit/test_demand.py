@@ -1,7 +1,7 @@
 """What a queue is worth: table tests over readings, no clock and no server."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qmanager.demand import Demand, Samples, measure, observe, unknown
@@ -127,7 +127,6 @@ def test_history_of_a_day_stays_short_and_keeps_its_beginning() -> None:
     assert samples[0].now < 12_000
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6), st.floats(0, 1e6)), min_size=1, max_size=8),
     st.lists(st.floats(0, 1e6), max_size=5),

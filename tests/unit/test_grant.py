@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qmanager.demand import Demand
@@ -125,7 +125,6 @@ QUEUES = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=50, deadline=None)
 @given(QUEUES, st.integers(1, 60))
 def test_everybody_is_heard_once_and_nobody_gets_more_than_there_is(
     queues: list[tuple[float, float | None, int, int, int | None, float]], capacity: int

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qslots.lottery import PACK_TIME, Lottery, PackSize
@@ -63,7 +63,6 @@ def test_empty_assignment_draws_nothing() -> None:
     assert Lottery({}).earliest(5.0) == 0.0
 
 
-@settings(max_examples=20, deadline=None)
 @given(
     st.dictionaries(st.text(max_size=2), st.integers(1, 100), max_size=6),
     st.lists(st.floats(0, 1e6), max_size=6),

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qmanager.grant import Grant, Names
@@ -138,7 +138,6 @@ SERVERS = st.lists(
 WANTS = st.tuples(st.permutations(NAMES), st.lists(st.tuples(st.integers(1, 3), st.integers(1, 6)), max_size=4))
 
 
-@settings(max_examples=50, deadline=None)
 @given(SERVERS, WANTS)
 def test_no_server_is_overfilled_nobody_unheard_and_it_comes_to_rest(
     drawn: list[tuple[int, int, bool, set[str], dict[str, int], list[list[str]]]],

@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass, field
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qmanager.planner import Memory, PlanResult, plan
@@ -214,7 +214,6 @@ def test_queue_without_a_handler_gets_no_slot() -> None:
     assert numbers(result, "orphan").reason == "no handler"
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40), st.integers(1, 100)), min_size=1, max_size=12),
     st.lists(st.integers(0, 8), min_size=1, max_size=4),

@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qslots.records import VERSION, Fate, body, decode_fate, header, put_time, signature
@@ -11,7 +11,6 @@ from qslots.records import VERSION, Fate, body, decode_fate, header, put_time, s
 STAMP = bytes([VERSION]) + struct.pack(">d", 1.5e15)
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.text(max_size=60), st.integers(0, 2**32 - 1), st.text(max_size=60), st.binary(min_size=1, max_size=40))
 def test_arguments_and_put_time_come_back(handler: str, crc: int, collection: str, arguments: bytes) -> None:
     stored = STAMP + header(handler, crc, collection) + arguments
@@ -20,7 +19,6 @@ def test_arguments_and_put_time_come_back(handler: str, crc: int, collection: st
     assert struct.unpack_from(">I", stored, 9) == (crc,)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=60) | st.binary(max_size=60).map(lambda tail: STAMP + tail))
 def test_garbage_is_a_value_error_or_some_bytes(garbage: bytes) -> None:
     try:

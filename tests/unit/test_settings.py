@@ -3,7 +3,7 @@
 import pathlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qslots.errors import SettingsError
@@ -141,7 +141,6 @@ _leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_
 _keys = st.sampled_from(["app", "queue_servers", "server", "manager", "queues", "priority", "name", "lock", "x"])
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.recursive(_leaves, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_keys, inner, max_size=3)))
 def test_any_document_is_settings_or_a_settings_error(document: object) -> None:
     try:

@@ -139,7 +139,7 @@ local function settle_lock(lock, said, marks, rest, why)
   local packed = call('HGET', PACKS, lock)
   if not packed then return false end
   local pack = cmsgpack.unpack(packed)
-  local schedule, done, left = schedule_of[pack[1]], {}, 0
+  local schedule, done, left, returned = schedule_of[pack[1]], {}, 0, 0
   for i = 2, #pack, 2 do
     local position, id = i / 2, pack[i]
     local outcome = said[position]
@@ -150,6 +150,7 @@ local function settle_lock(lock, said, marks, rest, why)
       if kind == 'done' then
         done[#done + 1] = id
       else
+        returned = returned + (kind == 'back' and 1 or 0)
         ends[kind](id, pack[i + 1], schedule, outcome or { why = why })
       end
       pack[i] = false
@@ -160,6 +161,7 @@ local function settle_lock(lock, said, marks, rest, why)
     if call('HLEN', FATE) > 0 then in_chunks('HDEL', FATE, done) end
     count('done', #done)
   end
+  count('returned', returned)
   if left > 0 or rest == 'keep' then
     call('HSET', PACKS, lock, cmsgpack.pack(pack))
   else
