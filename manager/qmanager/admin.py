@@ -12,7 +12,6 @@ import pathlib
 import sys
 import time
 import typing
-import urllib.parse
 from collections.abc import Callable
 
 import click
@@ -21,6 +20,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from qslots import keys, settings
+from qslots.client import url_of
 from qslots.connection import translated
 from qslots.errors import Error, QueueServerDown
 from qslots.queueserver import QueueServer
@@ -82,15 +82,8 @@ def _reading(command: Callable[..., None]) -> Callable[..., None]:
     return _of_a_fleet(as_json(_quiet(command)))
 
 
-def find_url(chosen: settings.Settings) -> str:
-    """The queue server of the settings, else the private one that ``qslots up`` runs in this folder."""
-    if not chosen.queue_servers and settings.LEFT_BY_UP.exists():
-        return "unix://" + urllib.parse.quote(str(settings.LEFT_BY_UP.absolute()))
-    return chosen.url
-
-
 def _open(file: str | None, redis: str | None) -> QueueServer:
-    client = QueueServer(find_url(settings.read(file, os.environ, redis=redis)), name="admin")
+    client = QueueServer(url_of(settings.read(file, os.environ, redis=redis)), name="admin")
     client.version()
     return client
 

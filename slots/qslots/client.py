@@ -1,6 +1,7 @@
 """The queue server that this process enqueues to: named once, or found in the environment or the settings file."""
 
 import os
+import urllib.parse
 
 from .errors import SettingsError
 from .queueserver import QueueServer
@@ -26,7 +27,7 @@ def current() -> QueueServer:
 def url_of(settings: Settings) -> str:
     """The URL that settings name, or that of the private server in this folder, or SettingsError with the remedy."""
     if not settings.queue_servers and LEFT_BY_UP.exists():
-        return f"unix://{LEFT_BY_UP.absolute()}"
+        return "unix://" + urllib.parse.quote(str(LEFT_BY_UP.absolute()))
     try:
         return settings.url
     except SettingsError as error:

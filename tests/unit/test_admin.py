@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 
 from qmanager import admin, up
 from qslots import settings
+from qslots.client import url_of
 from qslots.errors import SettingsError
 
 READING = ("map", "queues", "servers", "slots")
@@ -72,11 +73,11 @@ def test_help_and_version_need_nothing() -> None:
 
 def test_the_private_server_of_up_in_this_folder_is_found_unless_a_url_is_given(tmp_path: pathlib.Path) -> None:
     with pytest.raises(SettingsError):
-        admin.find_url(settings.Settings())
+        url_of(settings.Settings())
     settings.LEFT_BY_UP.parent.mkdir()
     settings.LEFT_BY_UP.touch()
-    assert admin.find_url(settings.Settings()) == f"unix://{tmp_path}/.qslots/redis.sock"
-    assert admin.find_url(settings.Settings(queue_servers={"main": "redis://h"})) == "redis://h"
+    assert url_of(settings.Settings()) == f"unix://{tmp_path}/.qslots/redis.sock"
+    assert url_of(settings.Settings(queue_servers={"main": "redis://h"})) == "redis://h"
 
 
 def test_up_without_an_application_starts_nothing(tmp_path: pathlib.Path) -> None:
