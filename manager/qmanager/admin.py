@@ -4,6 +4,7 @@ Exit codes: 0 ok, 1 error, 2 usage, 130 after ^C, 141 when the reader of our out
 stderr, never a traceback; with ``--json`` stdout carries one document and nothing else.
 """
 
+import dataclasses
 import functools
 import importlib.metadata
 import json
@@ -77,9 +78,10 @@ def _of_a_fleet(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _reading(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that prints what it has read."""
+    """A command that prints what it has read, once or again and again."""
     as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-    return _of_a_fleet(as_json(_quiet(command)))
+    watch = click.option("--watch", is_flag=True, help="Look again every second until ^C.")
+    return _of_a_fleet(watch(as_json(_quiet(command))))
 
 
 def _open(file: str | None, redis: str | None) -> QueueServer:
@@ -101,48 +103,54 @@ def _console() -> Console:
     return Console(highlight=False) if sys.stdout.isatty() else Console(width=UNLIMITED, highlight=False)
 
 
-def _print(document: typing.Any, as_json: bool, table: Callable[[int], RenderableType]) -> None:
-    if as_json:
-        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
-        return
-    console = _console()
-    with console.capture() as capture:
-        console.print(table(console.width))
-    for line in capture.get().rstrip().splitlines():
-        click.echo(line.rstrip(), color=True)
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Show:
+    """One reading command: what it reads, how that is drawn, and its line where nothing can be redrawn."""
 
+    view: Callable[[QueueServer], views.View]
+    table: Callable[[QueueServer, typing.Any, int], RenderableType]  # client, document, columns
+    line: Callable[[QueueServer, typing.Any], str] | None = None
 
-@main.command("map")
-@click.option("--watch", is_flag=True, help="Go on until ^C, about once a second.")
-@_reading
-def map_command(file: str | None, redis: str | None, as_json: bool, watch: bool) -> None:
-    """The slot map: how many slots each queue wants, is granted and has on each server; ▼ where short."""
-    if watch and as_json:
-        raise click.UsageError("--watch and --json do not go together: call `qslots map --json` again and again")
-    client = _open(file, redis)
-    if watch:
-        _watch(client)
-    document = _read(client, views.map_view)
-    _print(document, as_json, functools.partial(_map_table, client, document))
+    def run(self, file: str | None, redis: str | None, *, as_json: bool, watch: bool) -> None:
+        """Once, or until ^C."""
+        if watch and as_json:
+            raise click.UsageError("--watch and --json do not go together: call it with --json again and again")
+        client = _open(file, redis)
+        if watch:
+            self._watch(client)
+        document = _read(client, self.view)
+        if as_json:
+            click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        else:
+            _print(lambda width: self.table(client, document, width))
 
+    def _watch(self, client: QueueServer) -> typing.NoReturn:
+        """A live picture on a terminal, lines elsewhere; a queue server that is away is waited for."""
+        if not sys.stdout.isatty():
+            while True:
+                self._print_again(client)
+                sys.stdout.flush()
+                time.sleep(WATCH)
+        console = _console()
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                live.update(_or_why(lambda: self._picture(client, console.width)), refresh=True)
+                time.sleep(WATCH)
 
-def _map_table(client: QueueServer, slot_map: views.Document, width: int) -> RenderableType:
-    queues, servers = _read(client, views.queues_view), _read(client, views.servers_view)
-    return tables.map_table(slot_map, queues, servers, width)
+    def _print_again(self, client: QueueServer) -> None:
+        if self.line is None:
+            _print(lambda width: _or_why(lambda: self._picture(client, width)))
+        else:
+            line = self.line
+            click.echo(f"{time.strftime('%H:%M:%S')} {_or_why(lambda: line(client, self._document(client)))}")
 
+    def _document(self, client: QueueServer) -> typing.Any:
+        """Without the notes: they would tear the picture, and the command without --watch tells them."""
+        with translated(client.url):
+            return self.view(client).document
 
-def _watch(client: QueueServer) -> typing.NoReturn:
-    """A live picture on a terminal, a line a second elsewhere; a queue server that is away is waited for."""
-    if not sys.stdout.isatty():
-        while True:
-            click.echo(f"{time.strftime('%H:%M:%S')} {_or_why(lambda: _line(client))}")
-            sys.stdout.flush()
-            time.sleep(WATCH)
-    console = _console()
-    with Live(console=console, screen=True, auto_refresh=False) as live:
-        while True:
-            live.update(_or_why(lambda: _picture(client, console.width)), refresh=True)
-            time.sleep(WATCH)
+    def _picture(self, client: QueueServer, width: int) -> RenderableType:
+        return self.table(client, self._document(client), width)
 
 
 _T = typing.TypeVar("_T")
@@ -155,43 +163,63 @@ def _or_why(look: Callable[[], _T]) -> _T | str:
         return str(error)
 
 
-def _line(client: QueueServer) -> str:
-    with translated(client.url):
-        return tables.map_line(views.map_view(client).document, views.queues_view(client).document)
+def _print(table: Callable[[int], RenderableType]) -> None:
+    console = _console()
+    with console.capture() as capture:
+        console.print(table(console.width))
+    for line in capture.get().rstrip().splitlines():
+        click.echo(line.rstrip(), color=True)
 
 
-def _picture(client: QueueServer, width: int) -> RenderableType:
-    """The map without the notes: they would tear the picture, and `qslots map` tells them."""
+def _map_table(client: QueueServer, slot_map: views.Document, width: int) -> RenderableType:
     with translated(client.url):
         queues, servers = views.queues_view(client).document, views.servers_view(client).document
-        return tables.map_table(views.map_view(client).document, queues, servers, width)
+    return tables.map_table(slot_map, queues, servers, width)
 
 
-@main.command()
-@_reading
-def queues(file: str | None, redis: str | None, as_json: bool) -> None:
-    """The queues: what waits, what it needs, and why."""
-    document = _read(_open(file, redis), views.queues_view)
-    _print(document, as_json, lambda width: tables.queues_table(document, width))
+def _map_line(client: QueueServer, slot_map: views.Document) -> str:
+    with translated(client.url):
+        return tables.map_line(slot_map, views.queues_view(client).document)
 
 
-@main.command()
-@_reading
-def servers(file: str | None, redis: str | None, as_json: bool) -> None:
-    """The servers: slots, memory, generation of the code."""
-    document = _read(_open(file, redis), views.servers_view)
-    _print(document, as_json, lambda _: tables.servers_table(document))
-
-
-@main.command()
-@_reading
-def slots(file: str | None, redis: str | None, as_json: bool) -> None:
-    """The slots: state, current task and its age, memory."""
-    client = _open(file, redis)
-    document = _read(client, views.slots_view)
+def _slots_table(client: QueueServer, document: typing.Any, _: int) -> RenderableType:
     with translated(client.url):
         any_server = bool(client.redis.exists(keys.REPORTS))
-    _print(document, as_json, lambda _: tables.slots_table(document, any_server=any_server))
+    return tables.slots_table(document, any_server=any_server)
+
+
+MAP = _Show(views.map_view, _map_table, _map_line)
+QUEUES = _Show(views.queues_view, lambda _, document, width: tables.queues_table(document, width))
+SERVERS = _Show(views.servers_view, lambda _, document, __: tables.servers_table(document))
+SLOTS = _Show(views.slots_view, _slots_table)
+
+
+@main.command("map")
+@_reading
+def map_command(file: str | None, redis: str | None, as_json: bool, watch: bool) -> None:
+    """The slot map: how many slots each queue wants, is granted and has on each server; ▼ where short."""
+    MAP.run(file, redis, as_json=as_json, watch=watch)
+
+
+@main.command()
+@_reading
+def queues(file: str | None, redis: str | None, as_json: bool, watch: bool) -> None:
+    """The queues: what waits, what it needs, and why."""
+    QUEUES.run(file, redis, as_json=as_json, watch=watch)
+
+
+@main.command()
+@_reading
+def servers(file: str | None, redis: str | None, as_json: bool, watch: bool) -> None:
+    """The servers: slots, memory, generation of the code."""
+    SERVERS.run(file, redis, as_json=as_json, watch=watch)
+
+
+@main.command()
+@_reading
+def slots(file: str | None, redis: str | None, as_json: bool, watch: bool) -> None:
+    """The slots: state, current task and its age, memory."""
+    SLOTS.run(file, redis, as_json=as_json, watch=watch)
 
 
 @main.command()

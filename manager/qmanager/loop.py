@@ -10,7 +10,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from setproctitle import setproctitle
 
@@ -22,6 +22,8 @@ from qslots.reports import Declared, MapRow, Plan, QueueStats, Report
 from qslots.settings import Settings
 from qslots.units import duration
 
+from .grant import Names
+from .placement import Change
 from .planner import Memory, PlanResult, plan
 
 log = logging.getLogger("qmanager")
@@ -158,16 +160,36 @@ class Manager:
             if name not in self._rows or self._rows[name].slots != slots or self._rows[name].epoch != self._epoch
         }
         gone = [name for name in self._rows if name not in result.rows]
-        for change in result.changes:
-            log.info(
-                "%s slot %d: %s -> %s: %s", change.server, change.index,
-                ",".join(change.before) or "-", ",".join(change.after) or "-", change.reason,
-            )  # fmt: skip
-        told = Plan(self._epoch, self._seq, self._id, now, result.queues)
+        for line in told(result.changes):
+            log.info("%s", line)
+        document = Plan(self._epoch, self._seq, self._id, now, result.queues)
         try:
-            self._control.publish(told, changed, gone)
+            self._control.publish(document, changed, gone)
         except QueueServerError as error:
             if ": DEPOSED " in str(error):
                 raise Error(f"{self._id} ends: {str(error).partition('DEPOSED ')[2]}") from None
             raise
         self._rows = {name: row for name, row in self._rows.items() if name not in gone} | changed
+
+
+def told(changes: Sequence[Change]) -> list[str]:
+    """The changes in words, one line for all slots of a server that change alike."""
+    alike: dict[tuple[str, Names, Names, str], list[int]] = {}
+    for change in changes:
+        alike.setdefault((change.server, change.before, change.after, change.reason), []).append(change.index)
+    lines = []
+    for (server, before, after, reason), indexes in alike.items():
+        which = f"slot {indexes[0]}" if len(indexes) == 1 else f"slots {spans(indexes)}"
+        lines.append(f"{server} {which}: {','.join(before) or 'none'} -> {','.join(after) or 'none'} ({reason})")
+    return lines
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """0, 1, 2, 5 as "0-2, 5"."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

@@ -114,10 +114,11 @@ def slots_table(slots: list[Document], any_server: bool) -> RenderableType:
         wrap=("queues", "task"),
     )
     for slot in slots:
+        task = f"{slot['handler']} {slot['task']}" if slot["task"] else NOTHING
         table.add_row(
             Text(slot["server"], style="bold"), _count(slot["index"]), _text(str(slot["pid"])),
             _count(slot["generation"]), Text(slot["state"], style=STATE_STYLE.get(slot["state"], "")),
-            Text(", ".join(slot["queues"]) or NOTHING), Text(slot["task"] or NOTHING),
+            Text(", ".join(slot["queues"]) or NOTHING), Text(task),
             _text(seconds(slot["task_age"])), _count(slot["done"]), _text(size(slot["pss"])),
             _text(size(slot["private"])),
         )  # fmt: skip

@@ -48,7 +48,7 @@ def map_view(client: QueueServer) -> View:
 
 
 def slots_view(client: QueueServer) -> View:
-    """[{server, index, pid, generation, state, queues, task, task_age, done, pss, private}], by server and index."""
+    """[{server, index, pid, generation, state, queues, handler, task, task_age, done, pss, private}], in order."""
     reports, notes = _records(client.redis, keys.REPORTS, Report, "report")
     document = [
         {"server": name, **{field: getattr(slot, field) for field in SLOT_FIELDS}, "queues": list(slot.queues)}
@@ -58,7 +58,9 @@ def slots_view(client: QueueServer) -> View:
     return View(document, notes)
 
 
-SLOT_FIELDS = ("index", "pid", "generation", "state", "queues", "task", "task_age", "done", "pss", "private")
+SLOT_FIELDS = (
+    "index", "pid", "generation", "state", "queues", "handler", "task", "task_age", "done", "pss", "private",
+)  # fmt: skip
 
 
 def servers_view(client: QueueServer) -> View:

@@ -83,3 +83,8 @@ def translated(url: str) -> Iterator[None]:
         if isinstance(error, _FOR_NOW_KINDS) or _FOR_NOW.search(str(error)):
             raise QueueServerDown(f"queue server {without_password(url)} refuses for now: {error}") from None
         raise QueueServerError(f"queue server {without_password(url)}: {error}") from None
+    except redis.exceptions.RedisError as error:
+        why = " ".join(str(error).split())
+        raise QueueServerError(
+            f"{without_password(url)} does not speak as Redis does ({why}): is the URL right?"
+        ) from None

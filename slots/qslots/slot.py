@@ -109,8 +109,7 @@ class Slot:
             try:
                 return operation()
             except QueueServerDown as error:
-                if pause == _FIRST_RETRY:  # once: a whole fleet would say it again and again
-                    log.warning("%s; trying until it does", error)
+                log.debug("%s; trying again in %.2f s", error, pause)  # the master says it aloud, once for all
                 self._server.close()
                 self._hear(pause * jitter())
                 pause = min(2 * pause, _SLOWEST_RETRY)

@@ -97,6 +97,8 @@ class Using:
             raise Error(f"task {handler.name}: give delay or at, not both")
         if on_duplicate not in ("refuse", "ignore"):
             raise Error(f"task {handler.name}: on_duplicate is {on_duplicate!r}: write 'refuse' or 'ignore'")
+        if id is not None and not isinstance(id, str):
+            raise Error(f"task {handler.name}: id is {id!r}: write a text")
         if id is not None and not 1 <= len(id.encode()) <= 128:
             raise Error(f"task {handler.name}: an id has 1 to 128 bytes, not {len(id.encode())}")
         if len((collection or "").encode()) > 64:
@@ -212,6 +214,8 @@ def _call(call: tuple[Any, ...] | Mapping[str, Any]) -> tuple[tuple[Any, ...], M
     """Positional and named arguments of one of many calls; the common form first, asking an ABC is slow."""
     if type(call) is tuple:
         return call, {}
+    if isinstance(call, (str, bytes)):
+        raise ArgumentsError(f"each of many calls is a tuple of its arguments: write ({call!r},) instead of {call!r}")
     return ((), call) if isinstance(call, Mapping) else (tuple(call), {})
 
 

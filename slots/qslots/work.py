@@ -7,6 +7,7 @@ postponement after the queue server has stored it.
 import logging
 import random
 import struct
+import traceback
 from collections.abc import Callable
 
 from .errors import ArgumentsError
@@ -57,7 +58,7 @@ class PackRun:
                 return position
             record.put_text("task", task_id)
             record.begin(position + 1, now, now + limit if limit else 0)
-            outcome = self._attempt(task_id.decode(errors="replace"), stored)
+            outcome = self._attempt(position, task_id.decode(errors="replace"), stored)
             if outcome is not None:
                 record.over()
                 if not self._report({position + 1: outcome}):
@@ -67,24 +68,32 @@ class PackRun:
             now = boot_ns()
         return len(self._pack.ids)
 
-    def _attempt(self, task_id: str, stored: bytes) -> Outcome | None:
+    def _attempt(self, position: int, task_id: str, stored: bytes) -> Outcome | None:
         """Runs one task; None is success."""
         arguments = self._handler.arguments
         RUNNING.begin(task_id)
         try:
             args, kwargs = arguments.split(arguments.decode(body(stored)))
         except (ArgumentsError, ValueError) as error:
-            return self._logged(task_id, unfit(self._handler, error, stored), error)
+            return self._logged(position, unfit(self._handler, error, stored), error)
         try:
             self._handler.function(*args, **kwargs)
         except BaseException as error:
-            return self._logged(task_id, decided(error, self._handler.options, jitter()), error)
+            return self._logged(position, decided(error, self._handler.options, jitter()), error)
         return None
 
-    def _logged(self, task_id: str, outcome: Outcome, error: BaseException) -> Outcome:
-        said = (str(error).splitlines() or [""])[0]
-        what = (self._handler.name, task_id, outcome.kind, type(error).__name__, said)
-        log.warning("%s: task %s ended in %s: %s: %s", *what)
+    def _logged(self, position: int, outcome: Outcome, error: BaseException) -> Outcome:
+        task_id = self._pack.ids[position].decode(errors="replace")
+        wished = outcome.kind in ("retry", "postpone")
+        what = happened(outcome, self._pack.fates[position] or Fate())
+        log.log(
+            logging.INFO if wished else logging.WARNING,
+            "%s %s %s: %s",
+            self._handler.name,
+            task_id,
+            what,
+            briefly(error),
+        )
         return outcome
 
     def _run_whole(self) -> int:
@@ -113,7 +122,7 @@ class PackRun:
 
     def _blame(self, error: BaseException, tasks: list[Task]) -> None:
         """A pack handler raised: who is to blame is only known of a task that was alone; the others come narrower."""
-        log.warning("%s raised on a pack of %d: %s: %s", self._handler.name, len(tasks), type(error).__name__, error)
+        log.warning("%s raised on a pack of %d: %s", self._handler.name, len(tasks), briefly(error))
         options = self._handler.options
         for task in tasks:
             if task.outcome is not None:
@@ -133,7 +142,7 @@ class PackRun:
             try:
                 values = handler.arguments.decode(body(stored))
             except (ArgumentsError, ValueError) as error:
-                refused[position] = self._logged(raw_id.decode(), unfit(handler, error, stored), error)
+                refused[position] = self._logged(position - 1, unfit(handler, error, stored), error)
                 continue
             assert isinstance(values, PackBody)
             known = fate or Fate()
@@ -142,6 +151,28 @@ class PackRun:
                      retries=known.retries, failures=known.failures)
             )  # fmt: skip
         return tasks, refused
+
+
+def happened(outcome: Outcome, fate: Fate) -> str:
+    """What becomes of a task, in words for the log."""
+    failures = fate.failures + 1
+    match outcome.kind:
+        case "fail" if failures >= outcome.limit:
+            return f"is buried after {failures} failures"
+        case "fail":
+            return f"has failed, {failures} of {outcome.limit}"
+        case "bury":
+            return "is buried"
+        case "retry":
+            return "is to be run again"
+    return "is postponed"
+
+
+def briefly(error: BaseException) -> str:
+    """An error on one line: its kind, its first line, and where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}{place}"
 
 
 def unfit(handler: Handler, error: Exception, stored: bytes) -> Outcome:

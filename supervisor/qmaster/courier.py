@@ -67,14 +67,10 @@ class Courier:
                 self._wire.send(encode(Answer(request.number, self._answer(request.letter))))
 
     def _collect(self, *, wait: bool) -> None:
-        """Reads what has come. The most urgent goes first; an older report is passed over, with its answer."""
+        """Reads what has come; the most urgent goes first."""
         while select.select([self._wire], [], [], None if wait else 0)[0]:
             self._inbox += [read_request(message) for message in self._wire.receive()]
             wait = False
-        reports = [request for request in self._inbox if isinstance(request.letter, SendReport)]
-        for old in reports[:-1]:
-            self._inbox.remove(old)
-            self._wire.send(encode(Answer(old.number, Failed("superseded", ""))))
         self._inbox.sort(key=lambda request: _URGENCY.index(type(request.letter)))
 
     def _answer(self, letter: Letter) -> Reply:

@@ -3,6 +3,7 @@
 Of each kind of letter one is under way at most: what is late is not made later by asking again.
 """
 
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from .moldkeeper import MoldKeeper
 from .nursery import Nursery
 from .post import Post
 
+log = logging.getLogger("qmaster")
 TICK = 1.0  # seconds
 FIRST_TICK = 0.2  # until the first row of the map is here: nothing works before
 MEASURE_SHARE = 0.01  # of each second goes into reading smaps
@@ -44,6 +46,7 @@ class Duties:
         self._overdue: dict[int, watch.Overdue] = {}
         self._overdue_at: float | None = None  # when to read them a second time
         self._next = 0.0
+        self._warned = False
         self.row: MapRow | None = None  # the map row in force
         self.replaced = False  # another master has taken our name
         self.draining = False
@@ -68,7 +71,18 @@ class Duties:
         if ready is not None:
             size = MoldSize(mold.pid if mold is not None else 0, ready.pss)
             self._books.assess(self._nursery.children, self._nursery.record, size, ready.declared, now)
+            self._warn_of_no_room()
             self._report(size, now)
+
+    def _warn_of_no_room(self) -> None:
+        """Once: a server that can carry no slot looks like one that has nothing to do."""
+        capacity = self._books.capacity
+        if capacity is not None and capacity.max_slots == 0 and not self._warned:
+            self._warned = True
+            log.warning(
+                "not one slot fits: %d MB for slots by server.reserve_memory, server.max_slots and what is free",
+                capacity.budget >> 20,
+            )
 
     def _once(self, key: str, letter: Letter, on_reply: Callable[[Reply], None], now: float) -> None:
         if key in self._under_way:

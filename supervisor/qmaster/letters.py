@@ -21,7 +21,7 @@ class Connect(msgspec.Struct, tag="connect"):
 
 
 class SendReport(msgspec.Struct, tag="report"):
-    """Publish this; of several, only the newest is sent."""
+    """Publish this."""
 
     report: Report
     declared: Declared | None

@@ -16,6 +16,7 @@ import msgspec
 from setproctitle import setproctitle
 
 from qslots.connection import without_password
+from qslots.scoreboard import Field
 from qslots.settings import Settings
 from qslots.units import duration
 
@@ -137,7 +138,9 @@ class Master:
 
     def _stop(self, stage: Stage, why: str) -> None:
         if self._stage < stage:
-            log.info("stopping: %s", why)
+            living = self._nursery.living()
+            busy = sum(self._nursery.record(child.index).words[Field.TASK] != 0 for child in living)
+            log.info("stopping (%s): %d slots, %d of them finish a task first", why, len(living), busy)
             self._stage = stage
 
     def _listen_to_signals(self) -> None:

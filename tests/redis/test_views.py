@@ -85,11 +85,11 @@ def test_slots_and_servers_come_from_the_reports(client: QueueServer) -> None:
     assert document(client, "slots") == [
         {
             "server": "web-1", "index": 0, "pid": 90, "generation": 2, "state": "idle", "queues": ["mail", "index"],
-            "task": None, "task_age": None, "done": 0, "pss": None, "private": None,
+            "handler": None, "task": None, "task_age": None, "done": 0, "pss": None, "private": None,
         },
         {
             "server": "web-1", "index": 1, "pid": 91, "generation": 2, "state": "busy", "queues": ["mail"],
-            "task": "t1", "task_age": 0.5, "done": 12, "pss": 2000, "private": 1000,
+            "handler": "send", "task": "t1", "task_age": 0.5, "done": 12, "pss": 2000, "private": 1000,
         },
     ]  # fmt: skip
     (found,) = views.servers_view(client).document

@@ -98,7 +98,7 @@ def test_headings_with_nothing_under_them_change_nothing(tmp_path: pathlib.Path,
     ("server: {graceful_timeout: .nan}", "server.graceful_timeout is nan"),
     ("server: {name: 'web 7'}", "server.name 'web 7'"),
     ("manager: {interval: 0}", "manager.interval: 0 is too small"),
-    ("app: shop.tasks", "app: 'shop.tasks' does not fit"),
+    ("app: 7", "app: 7 does not fit"),
     ("queue_servers: {a: redis://x, b: redis://y}", "queue_servers: this version drains one queue server"),
     ("queue_servers: redis://x", "queue_servers: 'redis://x' does not fit"),
     ("[a, b]", "the file must be a mapping"),
@@ -147,3 +147,7 @@ def test_any_document_is_settings_or_a_settings_error(document: object) -> None:
         assert isinstance(build(document), Settings)
     except SettingsError as error:
         assert str(error)
+
+
+def test_one_module_need_not_be_a_list() -> None:
+    assert build({"app": "shop.tasks"}).app == ("shop.tasks",)
