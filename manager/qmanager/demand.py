@@ -16,6 +16,7 @@ from qslots.reports import QueueDeclared, QueueStats
 WINDOW = 60.0  # least span over which rates are taken
 YOUNG = 10.0  # a shorter history counts as this long: two readings a second apart are no rate
 ENOUGH = 20  # finished tasks from which a mean time is believed
+NEGLIGIBLE = 0.05  # of a slot: what keeps one less busy than this is nothing to speak of
 UTILISATION = 0.8  # how busy slots may be before arrivals queue up
 HORIZON = 86400.0  # older readings are forgotten
 _READINGS = 256  # a history longer than this is thinned
@@ -87,6 +88,8 @@ def measure(
     arrivals = _arrivals(samples, max(WINDOW, 2 * (mean or 0.0)))
     first = _before(samples, last.now - WINDOW)
     wanted, reason = _worth(queue, stats, arrivals, mean, interval)
+    if not stats.active and not running and wanted < NEGLIGIBLE:
+        reason = "nothing to do"
     wanted, reason = _sobered(wanted, reason, stats, last.finished, arrivals * max(mean or 0.0, 1.0), len(running))
     if stats.active and stats.oldest > queue.target_delay and wanted < 1.0:
         wanted, reason = 1.0, f"the oldest task has waited {stats.oldest:.3g} s of {queue.target_delay:.3g} s: one slot"

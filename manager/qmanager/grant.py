@@ -1,8 +1,9 @@
 """Who gets how many of the cluster's slots. Pure: demands, capacity and the last holding in, grants out.
 
 It knows no servers and no bytes, only a number of slots. Nobody with a handler goes unheard while there is one slot;
-what is worth less than a slot shares one. The holding (recent peaks, who owns and who shares) is handed back to the
-caller as data and is taken before capacity cuts it, so that a shortage cannot make the grants swing.
+what is worth less than a slot shares one. What is wanted now comes before what is kept of a recent peak, and nothing
+is kept that is not there: a peak that is over makes nobody grow. The holding (recent peaks, who owns and who shares)
+is handed back to the caller as data and is taken before capacity cuts it, so that a shortage cannot make it swing.
 """
 
 import math
@@ -10,7 +11,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from .demand import Demand
+from .demand import WINDOW, Demand
 
 Names = tuple[str, ...]  # the queues of a slot, sorted
 
@@ -23,10 +24,13 @@ _PARTS = 60  # peaks are remembered in steps of 1/60 of the stabilization window
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What must be remembered of one queue."""
+    """What must be remembered of one queue, or of several that share."""
 
     peaks: tuple[tuple[float, float], ...] = ()  # (instant, wanted), wanted falling: a sliding maximum
-    own: int = 0  # whole slots; 0 while it shares
+    own: int = 0  # whole slots by the highest peak; 0 while a queue shares
+    need: int = 0  # whole slots by what is wanted now; 0 while a queue could share
+    found: int = 0  # slots in the map when this manager began; they count as needed until it knows better
+    since: float = 0.0  # when that was
 
     @property
     def level(self) -> float:
@@ -39,7 +43,7 @@ class Holding:
     """What must be remembered between two cycles."""
 
     queues: Mapping[str, Held] = field(default_factory=dict)
-    groups: Mapping[Names, int] = field(default_factory=dict)  # queues that share -> slots wanted for them
+    groups: Mapping[Names, Held] = field(default_factory=dict)  # of those who share, without peaks
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,13 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """What a queue or a group asks for; up to ``spare`` it takes only what nobody else wants."""
+    """What a queue or a group asks for; beyond ``target`` it takes only what nobody else needs."""
 
     queues: Names
-    least: int
-    target: int
-    spare: int
+    least: int  # min_slots
+    target: int  # what it needs now
+    heard: int  # with the second slot of a group
+    spare: int  # with what is kept of a recent peak
     priority: int
 
 
@@ -75,31 +80,63 @@ def dead_band(priority: int) -> float:
 def remembered(counts: Mapping[Names, int], now: float) -> Holding:
     """The holding of a manager that has just begun: what the map says, as if it were wanted now.
 
-    So it takes nothing away for a full stabilization window: an empty memory is no proof of idleness.
+    An empty memory is no proof of idleness: it takes nothing away until rates are known, and without a shortage not
+    for a full stabilization window.
     """
-    own = {names[0]: Held(((now, float(count)),), count) for names, count in counts.items() if len(names) == 1}
-    return Holding(own, {names: count for names, count in counts.items() if len(names) > 1})
+    own = {
+        names[0]: _taken_over(count, now, ((now, float(count)),)) for names, count in counts.items() if len(names) == 1
+    }
+    return Holding(own, {names: _taken_over(count, now) for names, count in counts.items() if len(names) > 1})
+
+
+def _taken_over(count: int, now: float, peaks: tuple[tuple[float, float], ...] = ()) -> Held:
+    return Held(peaks, own=count, need=count, found=count, since=now)
+
+
+def _still_found(before: Held, now: float, mean_time: float | None) -> int:
+    """What a new manager found counts for as long as arrivals are averaged over: before that they are a guess."""
+    return before.found if now < before.since + max(WINDOW, min(2.0 * (mean_time or 0.0), 3600.0)) else 0
 
 
 def grant(
-    demands: Iterable[Demand], capacity: int, before: Holding, now: float, where: Mapping[str, Hashable]
-) -> tuple[tuple[Grant, ...], Holding]:
+    demands: Iterable[Demand], capacity: int, before: Holding, now: float, where: Mapping[str, Hashable],
+    present: Mapping[Names, int],
+) -> tuple[tuple[Grant, ...], Holding]:  # fmt: skip
     """Grants of at most ``capacity`` slots in all, and the holding for the next cycle.
 
-    ``where``: per queue a key of the servers that can serve it; only queues of one key share.
+    where    per queue a key of the servers that can serve it; only queues of one key share
+    present  slots in the map in force, by the queues they serve: no more than that is kept of a peak
     """
     served = {each.queue.name: each for each in sorted(demands, key=lambda each: each.queue.name) if each.served}
     held = {name: hold(demand, before.queues.get(name, Held()), now) for name, demand in served.items()}
-    sharing = {name: demand for name, demand in served.items() if not held[name].own}
-    pools = share(sharing, tuple(before.groups), where)
-    holding = Holding(held, {names: _group_slots(names, served, held, before.groups.get(names, 0)) for names in pools})
-    owners, shared = _folded([name for name in served if held[name].own], pools, capacity, served, held)
-    claims = [_own_claim(served[name], held[name].own) for name in owners]
-    for names in shared:
-        target = holding.groups.get(names) or _group_slots(names, served, held, 0)
-        claims.append(_group_claim(names, served, target))
+    for own in _owners(held, present):
+        sharing = {name: served[name] for name in sorted(served.keys() - own)}
+        pools = share(sharing, tuple(before.groups), where)
+        groups = {names: _together(names, served, held, before.groups.get(names, Held()), now) for names in pools}
+        alone = [_own_claim(served[name], held[name], present) for name in own]
+        claims = [*alone, *(_group_claim(names, served, groups[names], present) for names in pools)]
+        if sum(each.heard for each in claims) <= capacity:
+            break
+    if len(claims) > capacity:
+        claims = _folded(alone, pools, capacity, served, held)
     slots = _dealt(claims, capacity) if capacity > 0 else [0] * len(claims)
-    return tuple(Grant(each.queues, n, each.priority) for each, n in zip(claims, slots, strict=True)), holding
+    grants = tuple(Grant(each.queues, n, each.priority) for each, n in zip(claims, slots, strict=True))
+    return grants, Holding(held, groups)
+
+
+def _owners(held: Mapping[str, Held], present: Mapping[Names, int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Who has slots of its own: while there is room, also those who keep one; in a shortage only those who need one."""
+    keeping = tuple(name for name, each in held.items() if each.need or _kept((name,), each, present))
+    return keeping, tuple(name for name in keeping if _needed((name,), held[name], present))
+
+
+def _kept(names: Names, held: Held, present: Mapping[Names, int]) -> int:
+    """What is left of a recent peak: no more than is there."""
+    return min(held.own, present.get(names, 0))
+
+
+def _needed(names: Names, held: Held, present: Mapping[Names, int]) -> int:
+    return max(held.need, min(held.found, _kept(names, held, present)))
 
 
 def hold(demand: Demand, before: Held, now: float) -> Held:
@@ -111,8 +148,11 @@ def hold(demand: Demand, before: Held, now: float) -> Held:
         peaks = (*peaks, (now, demand.wanted))
     level = peaks[0][1]
     owns = level >= (SHARE_BELOW if before.own else OWN_FROM)
-    slots = max(_steady(level, before.own, queue.priority) if owns else 0, queue.min_slots)
-    return Held(peaks, slots if queue.max_slots is None else min(slots, queue.max_slots))
+    own = max(_steady(level, before.own, queue.priority) if owns else 0, queue.min_slots)
+    needs = demand.wanted >= (SHARE_BELOW if before.need else OWN_FROM)
+    need = max(_steady(demand.wanted, before.need, queue.priority) if needs else 0, queue.min_slots)
+    most = own if queue.max_slots is None else min(own, queue.max_slots)
+    return Held(peaks, most, min(need, most), _still_found(before, now, demand.mean_time), before.since)
 
 
 def _steady(level: float, held: int, priority: int) -> int:
@@ -191,19 +231,24 @@ def _merged(pools: list[_Pool]) -> list[_Pool]:
 
 
 def _folded(
-    own: list[str], pools: Sequence[Names], capacity: int, served: Mapping[str, Demand], held: Mapping[str, Held]
-) -> tuple[list[str], tuple[Names, ...]]:
-    """Owners and groups, no more than there are slots: groups are thrown together, then the least owners join them."""
-    if len(own) + len(pools) <= capacity:
-        return own, tuple(pools)
-    places = max(1, capacity - len(own))
-    ranked = sorted(own, key=lambda name: (-served[name].queue.priority * held[name].own, name))
-    kept = max(0, capacity - places)
-    loose = sorted([*pools, *((name,) for name in ranked[kept:])], key=lambda names: (_pace(names, served), names))
-    places = min(places, len(loose))
+    own: Sequence[_Claim], pools: Sequence[Names], capacity: int, served: Mapping[str, Demand],
+    held: Mapping[str, Held],
+) -> list[_Claim]:  # fmt: skip
+    """No more claims than there are slots: groups are thrown together, then the least owners join them."""
+
+    def weight(claim: _Claim) -> tuple[int, Names]:
+        # By the peak, so that it rests; one beyond all there is says no more than one of all there is.
+        return -claim.priority * min(held[claim.queues[0]].own, capacity), claim.queues
+
+    ranked = sorted(own, key=weight)
+    kept, joining = ranked[: max(0, capacity - 1)], ranked[max(0, capacity - 1) :]
+    loose = sorted([*pools, *(each.queues for each in joining)], key=lambda names: (_pace(names, served), names))
+    places = min(max(1, capacity - len(kept)), len(loose))
     cuts = [len(loose) * i // places for i in range(places + 1)]  # short with short, long with long
-    groups = (loose[start:end] for start, end in pairwise(cuts))
-    return sorted(ranked[:kept]), tuple(tuple(sorted(name for names in group for name in names)) for group in groups)
+    parts = (loose[start:end] for start, end in pairwise(cuts))
+    groups = [tuple(sorted(name for names in part for name in names)) for part in parts]
+    shared = [_group_claim(names, served, _together(names, served, held, Held(), 0.0), {}) for names in groups]
+    return [*sorted(kept, key=lambda each: each.queues), *shared]
 
 
 def _pace(names: Names, served: Mapping[str, Demand]) -> int:
@@ -211,23 +256,30 @@ def _pace(names: Names, served: Mapping[str, Demand]) -> int:
     return math.frexp(max(served[name].mean_time or 0.0 for name in names))[1]
 
 
-def _own_claim(demand: Demand, slots: int) -> _Claim:
-    queue = demand.queue
-    return _Claim((queue.name,), min(queue.min_slots, slots), slots, slots, queue.priority)
+def _own_claim(demand: Demand, held: Held, present: Mapping[Names, int]) -> _Claim:
+    queue, target = demand.queue, max(1, _needed((demand.queue.name,), held, present))
+    spare = max(target, _kept((queue.name,), held, present))
+    return _Claim((queue.name,), min(queue.min_slots, target), target, target, spare, queue.priority)
 
 
-def _group_slots(names: Names, served: Mapping[str, Demand], held: Mapping[str, Held], before: int) -> int:
+def _together(
+    names: Names, served: Mapping[str, Demand], held: Mapping[str, Held], before: Held, now: float
+) -> Held:  # fmt: skip
     """Slots that the members are worth together, within the least of their max."""
     priority = max(served[name].queue.priority for name in names)
-    slots = _steady(sum(held[name].level for name in names), before, priority)
-    return min(slots, _group_max(names, served, slots))
+    own = _steady(sum(held[name].level for name in names), before.own, priority)
+    need = _steady(sum(served[name].wanted for name in names), before.need, priority)
+    most = _group_max(names, served, own)
+    found = _still_found(before, now, max(served[name].mean_time or 0.0 for name in names))
+    return Held((), min(own, most), min(need, own, most), found, before.since)
 
 
-def _group_claim(names: Names, served: Mapping[str, Demand], target: int) -> _Claim:
+def _group_claim(names: Names, served: Mapping[str, Demand], held: Held, present: Mapping[Names, int]) -> _Claim:
     """A group is heard in two slots where there are two to spare: one long task must not silence it."""
-    spare = max(target, 2) if len(names) > 1 else target
+    target = _needed(names, held, present)
+    heard = max(target, min(2, _group_max(names, served, 2))) if len(names) > 1 else target
     priority = max(served[name].queue.priority for name in names)
-    return _Claim(names, 1, target, min(spare, _group_max(names, served, spare)), priority)
+    return _Claim(names, 1, target, heard, max(heard, _kept(names, held, present)), priority)
 
 
 def _group_max(names: Names, served: Mapping[str, Demand], otherwise: int) -> int:
@@ -236,7 +288,10 @@ def _group_max(names: Names, served: Mapping[str, Demand], otherwise: int) -> in
 
 
 def _dealt(claims: Sequence[_Claim], capacity: int) -> list[int]:
-    """1. a listening place each, 2. minima by priority, 3. weighted max-min, 4. what is left to who can use it."""
+    """1. a listening place each, 2. minima by priority, 3. weighted max-min of the needs, 4. what is left.
+
+    Of what is left groups get their second slot first, then stays what is kept of recent peaks.
+    """
     got = [1] * len(claims)
     left = capacity - len(claims)
     ranked = sorted(range(len(claims)), key=lambda i: (-claims[i].priority, claims[i].queues))
@@ -244,9 +299,13 @@ def _dealt(claims: Sequence[_Claim], capacity: int) -> list[int]:
         more = min(max(0, claims[i].least - got[i]), left)
         got[i], left = got[i] + more, left - more
     got = _filled(claims, got, left, ranked)
-    left = capacity - sum(got)
-    for i in ranked:
-        more = min(max(0, claims[i].spare - got[i]), left)
+    return _spared(claims, got, capacity - sum(got), ranked)
+
+
+def _spared(claims: Sequence[_Claim], got: Sequence[int], left: int, ranked: Sequence[int]) -> list[int]:
+    got = list(got)
+    for i, most in [*((i, claims[i].heard) for i in ranked), *((i, claims[i].spare) for i in ranked)]:
+        more = min(max(0, most - got[i]), left)
         got[i], left = got[i] + more, left - more
     return got
 

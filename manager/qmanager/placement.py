@@ -142,7 +142,7 @@ def place(
     spare = [slot for name in board.servers for slot in board.filled(name) if board.surplus(board.at(slot)) > 0]
     spare.sort(key=board.rank)
     for want in ranked:
-        _claim(board, want.queues, min(1, want.slots), spare, "a listening place")
+        _claim(board, want.queues, min(1, want.slots), spare, "so that somebody listens")
     for want in ranked:
         _claim(board, want.queues, want.slots, spare, f"{want.slots} granted")
     _hear(board, [name for want in ranked if want.slots for name in want.queues], before)
@@ -190,7 +190,8 @@ def _retype(board: _Board) -> None:
             near = Counter(heir for name in old for heir in heirs[name] if board.surplus(heir) < 0)
             able = [heir for heir in near if knows.issuperset(heir) and board.fits(server, heir, old)]
             heir = min(able, key=lambda each: (-near[each], -board.priority[each], each), default=())
-            board.put(slot, heir, "its group has changed")
+            shared = "other queues share this slot now" if len(heir) > 1 else "its queues no longer share a slot"
+            board.put(slot, heir, shared)
 
 
 def _keep_max(board: _Board, most: Mapping[str, int | None]) -> None:
@@ -202,7 +203,7 @@ def _keep_max(board: _Board, most: Mapping[str, int | None]) -> None:
         for slot in sorted(mine, key=board.rank)[: board.listening[name] - limit]:
             queues = board.at(slot)
             rest = () if board.surplus(queues) > 0 else tuple(each for each in queues if each != name)
-            board.put(slot, rest, f"{name} may have {limit}")
+            board.put(slot, rest, f"{name} may have {limit} at most")
 
 
 def _claim(board: _Board, queues: Names, slots: int, spare: list[Place], reason: str) -> None:
@@ -253,7 +254,7 @@ def _hear(board: _Board, names: Iterable[str], before: Rows) -> None:
         if home is not None:
             row = before[home]
             for index in range(len(board.rows[home])):
-                board.put((home, index), row[index] if index < len(row) else (), f"{name} would not be heard")
+                board.put((home, index), row[index] if index < len(row) else (), f"so that somebody listens to {name}")
             # Others may have lost theirs by it: once more, without this server.
             _hear(board, names, {server: row for server, row in before.items() if server != home})
             return
@@ -265,7 +266,7 @@ def _alone(board: _Board, name: str, able: Iterable[str]) -> bool:
     for server in able:
         index = board.room(server, (name,))
         if index is not None:
-            board.put((server, index), (name,), f"{name} would not be heard")
+            board.put((server, index), (name,), f"so that somebody listens to {name}")
             return True
     return False
 
@@ -276,7 +277,7 @@ def _beside(board: _Board, name: str, able: Iterable[str]) -> bool:
     for slot in sorted(slots, key=lambda each: (len(board.at(each)) == 1, board.rank(each))):
         joined = tuple(sorted((*board.at(slot), name)))
         if board.fits(slot[0], joined, board.at(slot)):
-            board.put(slot, joined, f"{name} would not be heard")
+            board.put(slot, joined, f"so that somebody listens to {name}")
             return True
     return False
 
@@ -292,7 +293,7 @@ def _together(board: _Board, name: str, able: Iterable[str]) -> bool:
             board.put(slot, (), f"{name} needs its memory")
             queues = tuple(sorted(joined))
             if board.fits(server, queues):
-                board.put(slot, queues, f"{name} would not be heard")
+                board.put(slot, queues, f"so that somebody listens to {name}")
                 return True
     return False
 

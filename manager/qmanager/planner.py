@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from qslots.reports import Declared, QueueDeclared, QueuePlan, QueueStats, Report, SlotReport
 
 from .demand import Demand, Samples, measure, observe, unknown
-from .grant import Grant, Holding, Names, grant, remembered
+from .grant import Grant, Held, Holding, Names, grant, remembered
 from .placement import Change, Rows, Server, place
 
 
@@ -62,9 +62,10 @@ def plan(
     servers = [_server(report, knows.get(report.declared)) for report in sorted(reports, key=lambda each: each.server)]
     samples, demands = _demands(queues, stats, reports, memory, interval)
     rows = {server.name: current.get(server.name, ()) for server in servers}
-    before = memory.holding or remembered(Counter(names for row in rows.values() for names in row if names), now)
+    present = Counter(names for row in rows.values() for names in row if names)
+    before = memory.holding or remembered(present, now)
     capacity = _capacity(servers, before, demands)
-    grants, holding = grant(demands.values(), capacity, before, now, _where(declared, reports))
+    grants, holding = grant(demands.values(), capacity, before, now, _where(declared, reports), present)
     most = {name: demand.queue.max_slots for name, demand in demands.items() if demand.served}
     placed, changes = place(rows, grants, servers, most)
     plans = tuple(_plans(demands, grants, holding))
@@ -126,18 +127,20 @@ def _observed(
     for slot in (slot for report in reports for slot in report.slots):
         if slot.state != "leaving":
             listening.update(slot.queues)
-        if slot.task_age is not None and slot.queues:
-            running.setdefault(_queue_of(slot, queues), []).append(slot.task_age)
+        name = _queue_of(slot, queues)
+        if slot.task_age is not None and name is not None:
+            running.setdefault(name, []).append(slot.task_age)
     return listening, running
 
 
-def _queue_of(slot: SlotReport, queues: Mapping[str, QueueDeclared]) -> str:
-    """Which of its queues a slot works for: the one that has the handler."""
-    if len(slot.queues) > 1:
-        for name in slot.queues:
-            if name in queues and any(handler.name == slot.handler for handler in queues[name].handlers):
-                return name
-    return slot.queues[0]
+def _queue_of(slot: SlotReport, queues: Mapping[str, QueueDeclared]) -> str | None:
+    """The queue of the running task; a master that does not tell it means the queue that has the handler."""
+    if slot.queue is not None:
+        return slot.queue
+    for name in slot.queues:
+        if name in queues and any(handler.name == slot.handler for handler in queues[name].handlers):
+            return name
+    return slot.queues[0] if slot.queues else None
 
 
 def _where(declared: Mapping[str, Declared], reports: Sequence[Report]) -> dict[str, frozenset[str]]:
@@ -173,7 +176,7 @@ def _plans(demands: Mapping[str, Demand], grants: Iterable[Grant], holding: Hold
     granted = {name: each for each in grants for name in each.queues}
     for name, demand in demands.items():
         held = holding.queues.get(name)
-        slots, note = _granted(demand, granted.get(name), held.own if held else 0)
+        slots, note = _granted(demand, granted.get(name), held or Held())
         yield QueuePlan(
             name=name,
             priority=demand.queue.priority,
@@ -189,14 +192,26 @@ def _plans(demands: Mapping[str, Demand], grants: Iterable[Grant], holding: Hold
         )
 
 
-def _granted(demand: Demand, mine: Grant | None, held: int) -> tuple[float, str]:
+def _granted(demand: Demand, mine: Grant | None, held: Held) -> tuple[float, str]:
     """Slots, as a fair part of those shared, and what to add to the demand's reason. ``held``: before any shortage."""
     if mine is None or not mine.slots:
         return 0.0, "; no slot is left" if demand.served else ""
     if len(mine.queues) > 1:
-        return mine.slots / len(mine.queues), f"; shares {mine.slots} with {len(mine.queues) - 1} others"
-    if mine.slots < held:
-        return float(mine.slots), f"; short of slots: {mine.slots} of {held}"
-    if mine.slots > math.ceil(demand.wanted) and held:
-        return float(mine.slots), f"; {mine.slots} kept from a recent peak"
-    return float(mine.slots), ""
+        return mine.slots / len(mine.queues), ("; short of slots:" if held.need else ";") + _shares(mine)
+    return float(mine.slots), _alone(demand, mine.slots, held)
+
+
+def _shares(mine: Grant) -> str:
+    slots, others = mine.slots, len(mine.queues) - 1
+    return f" shares {'a slot' if slots == 1 else f'{slots} slots'} with {others} other{'s' if others > 1 else ''}"
+
+
+def _alone(demand: Demand, slots: int, held: Held) -> str:
+    """What to say of slots that a queue has for itself."""
+    if slots < held.need:
+        return f"; short of slots: {slots} of {held.need}"
+    if not held.own:
+        return "; one slot so that somebody listens"
+    if slots > max(held.need, math.ceil(demand.wanted)):
+        return f"; {slots} kept from a recent peak"
+    return f"; {slots} stay, the difference is small" if slots != math.ceil(demand.wanted) else ""

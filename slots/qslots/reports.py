@@ -54,6 +54,7 @@ class SlotReport(msgspec.Struct, frozen=True):
     done: int = 0
     pss: int | None = None
     private: int | None = None
+    queue: str | None = None  # that of the running task; the slot may have left it since
 
 
 class Report(msgspec.Struct, frozen=True):

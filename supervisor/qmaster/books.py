@@ -114,6 +114,7 @@ class Books:
             words[Field.DONE],
             known.pss if known else None,
             known.private if known else None,
+            (record.text("held_queue") or None) if task else None,
         )
 
     def figures(self, mold: "MoldSize", slots: list[int]) -> "Figures | None":

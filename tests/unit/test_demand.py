@@ -88,6 +88,23 @@ def test_mean_time_of_an_old_queue_is_known_to_a_new_manager() -> None:
     assert measured(stats(9.0, taken=1000, done=1000, busy=250.0)).mean_time == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize(
+    ("fields", "running", "reason"),
+    [
+        ({}, (), "nothing to do"),
+        ({"active": 1}, (), "0.0667/s of 0.0515 s at 80% busy = 0.00429, 1 waiting to be done in 5 s = 0.0103"),
+        ({}, (0.01,), "0.0667/s of 0.0515 s at 80% busy = 0.00429"),
+    ],
+)
+def test_reason_is_plain_where_nothing_worth_a_slot_happens(
+    fields: dict[str, float], running: tuple[float, ...], reason: str
+) -> None:
+    before = stats(1000.0, taken=100, done=100, busy=5.15)
+    waiting = int(fields.get("active", 0))
+    after = stats(1060.0, taken=104 - waiting, done=104 - waiting, busy=(104 - waiting) * 0.0515, **fields)
+    assert measured(before, after, running=running).reason == reason
+
+
 def test_overdue_task_is_worth_a_slot_of_its_own() -> None:
     readings = [*steady(0.01, 0.01), stats(1120.0, taken=20, done=20, busy=0.2, active=1, oldest=6.0)]
     assert measured(*readings, target_delay=5.0).wanted == 1

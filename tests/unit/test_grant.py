@@ -1,13 +1,13 @@
 """Who gets how many slots: fairness, sharing and the dead band, without any server."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from qmanager.demand import Demand
-from qmanager.grant import Grant, Held, Holding, grant, hold, remembered, stabilization
+from qmanager.grant import Grant, Held, Holding, Names, grant, hold, remembered, stabilization
 from qslots.reports import HandlerDeclared, QueueDeclared
 
 
@@ -16,8 +16,10 @@ def demand(name: str, wanted: float, mean: float | None = 0.1, **fields: object)
     return Demand(queue, max(wanted, float(queue.min_slots)), "because", mean_time=mean)
 
 
-def granted(demands: Iterable[Demand], capacity: int, before: Holding | None = None, now: float = 0.0) -> list[Grant]:
-    return list(grant(demands, capacity, before or Holding(), now, {})[0])
+def granted(demands: Iterable[Demand], capacity: int, present: Mapping[Names, int] | None = None) -> list[Grant]:
+    """The next grants; what is ``present`` was wanted until a while ago."""
+    before = present or {}
+    return list(grant(demands, capacity, remembered(before, 0.0), 61.0, {}, before)[0])
 
 
 def slots(grants: Iterable[Grant]) -> dict[str, int]:
@@ -78,7 +80,7 @@ def test_queue_of_one_slot_is_never_shared_into_two() -> None:
 
 
 def test_queues_of_other_servers_do_not_share() -> None:
-    grants, _ = grant(idle(2), 9, Holding(), 0.0, {"q00": "x", "q01": "y"})
+    grants, _ = grant(idle(2), 9, Holding(), 0.0, {"q00": "x", "q01": "y"}, {})
     assert [each.queues for each in grants] == [("q00",), ("q01",)]
 
 
@@ -109,11 +111,81 @@ def test_small_swings_do_not_change_the_grant() -> None:
 
 
 def test_new_manager_takes_nothing_away_for_a_window() -> None:
-    before = remembered({("a",): 9, ("b", "c"): 2}, 0.0)
-    grants, after = grant([demand("a", 0.0), demand("b", 0.0), demand("c", 0.0)], 20, before, 1.0, {})
+    present: dict[Names, int] = {("a",): 9, ("b", "c"): 2}
+    demands = [demand("a", 0.0), demand("b", 0.0), demand("c", 0.0)]
+    grants, after = grant(demands, 20, remembered(present, 0.0), 1.0, {}, present)
     assert slots(grants) == {"a": 9, "b c": 2}
-    grants, _ = grant([demand("a", 0.0), demand("b", 0.0), demand("c", 0.0)], 20, after, 500.0, {})
+    grants, _ = grant(demands, 20, after, 500.0, {}, present)
     assert slots(grants) == {"a b c": 2}
+
+
+@pytest.mark.parametrize(("present", "expected"), [(0, 14), (3, 14), (20, 20), (46, 46), (60, 46)])
+def test_no_more_is_kept_of_a_peak_than_is_there(present: int, expected: int) -> None:
+    peak = Holding({"a": Held(((0.0, 46.0),), 46, 46)})
+    grants, after = grant([demand("a", 14.0)], 100, peak, 1.0, {}, {("a",): present})
+    assert slots(grants) == {"a": expected}
+    assert after.queues["a"].own == 46  # what is remembered does not depend on what is there
+
+
+@pytest.mark.parametrize(
+    ("demands", "capacity", "present", "expected"),
+    [
+        pytest.param(
+            [demand("big", 0.0), demand("busy", 6.0)], 8, {("big",): 8}, {"big": 2, "busy": 6}, id="need before peak",
+        ),
+        pytest.param(
+            [demand("big", 0.0), demand("busy", 6.0)], 20, {("big",): 8}, {"big": 8, "busy": 6}, id="room for both",
+        ),
+        pytest.param(
+            [demand("x", 0.0), demand("y", 0.0), demand("urgent", 9.0, min_slots=4, priority=80)], 4,
+            {("x",): 2, ("y",): 2}, {"urgent": 3, "x y": 1}, id="min before idle owners",
+        ),
+        pytest.param(
+            [demand("p", 0.9), demand("q", 0.2), demand("urgent", 4.0, priority=80)], 5,
+            {("p", "q"): 3}, {"urgent": 3, "p q": 2}, id="both are needs, by priority",
+        ),
+        pytest.param(
+            [demand("p", 0.1), demand("q", 0.1), demand("urgent", 4.0, priority=80)], 5,
+            {("p", "q"): 3}, {"urgent": 4, "p q": 1}, id="backlog before a second slot",
+        ),
+        pytest.param(
+            [demand("x", 0.0), demand("y", 0.0), demand("z", 0.0), *idle(2)], 4,
+            {("x",): 1, ("y",): 1, ("z",): 1, ("q00", "q01"): 1}, {"q00 q01 x y z": 2},
+            id="second slot before idle owners",
+        ),
+        pytest.param(
+            [demand("x", 0.0), *idle(2)], 4, {("x",): 9, ("q00", "q01"): 1}, {"q00 q01": 2, "x": 2},
+            id="second slot before a peak",
+        ),
+        pytest.param(
+            [demand("x", 0.7), demand("busy", 9.0)], 4, {("x",): 1}, {"x": 1, "busy": 3}, id="in need of its slot",
+        ),
+    ],
+)  # fmt: skip
+def test_present_needs_come_before_what_is_kept(
+    demands: list[Demand], capacity: int, present: dict[Names, int], expected: dict[str, int]
+) -> None:
+    assert slots(granted(demands, capacity, present)) == expected
+
+
+def test_what_a_new_manager_found_counts_as_needed_until_it_knows_rates() -> None:  # case 43
+    present: dict[Names, int] = {("steady",): 6, ("q00", "q01"): 1}
+    demands = [demand("steady", 0.0), *idle(2), demand("waits", 9.0)]
+    grants, holding = grant(demands, 8, remembered(present, 0.0), 0.0, {}, present)
+    assert slots(grants) == {"steady": 4, "waits": 3, "q00 q01": 1}
+    grants, _ = grant(demands, 8, holding, 61.0, {}, present)
+    assert slots(grants) == {"q00 q01 steady": 1, "waits": 7}
+
+
+def test_slot_given_up_in_a_shortage_is_not_taken_back_without_need() -> None:
+    calm, busy = [demand("x", 0.0), *idle(2)], [demand("busy", 3.0)]
+    before = remembered({("x",): 1}, 0.0)
+    grants, holding = grant([*calm, *busy], 4, before, 61.0, {}, {("x",): 1})
+    assert slots(grants) == {"busy": 3, "q00 q01 x": 1}
+    assert holding.queues["x"].own == 1
+    present = {each.queues: each.slots for each in grants}
+    grants, _ = grant([*calm, demand("busy", 0.0)], 4, holding, 62.0, {}, present)
+    assert slots(grants) == {"busy": 2, "q00 q01 x": 2}
 
 
 QUEUES = st.lists(
@@ -133,7 +205,7 @@ def test_everybody_is_heard_once_and_nobody_gets_more_than_there_is(
         demand(f"q{i:02}", w, mean, priority=p, min_slots=low, max_slots=high, target_delay=delay)
         for i, (w, mean, p, low, high, delay) in enumerate(queues)
     ]
-    grants, holding = grant(demands, capacity, Holding(), 0.0, {})
+    grants, holding = grant(demands, capacity, Holding(), 0.0, {}, {})
     heard = [name for each in grants if each.slots for name in each.queues]
     assert sorted(heard) == sorted(each.queue.name for each in demands)
     assert sum(each.slots for each in grants) <= capacity
@@ -144,7 +216,7 @@ def test_everybody_is_heard_once_and_nobody_gets_more_than_there_is(
         own = {each.queues[0]: each.slots for each in grants if len(each.queues) == 1}
         for d in demands:
             assert own.get(d.queue.name, 0) >= min(d.queue.min_slots, d.queue.max_slots or 99)
-    assert grant(demands, capacity, holding, 1.0, {})[0] == grants
+    assert grant(demands, capacity, holding, 1.0, {}, {each.queues: each.slots for each in grants})[0] == grants
 
 
 @pytest.mark.parametrize("capacity", [0, -1])

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,6 +111,19 @@ def test_max_slots_that_fell_cuts_the_tail_only() -> None:
 def test_changed_group_keeps_its_slots() -> None:
     rows = placed([want("abc", 2)], [server("x"), server("y")], {"x": [("a", "b")], "y": [("d",), ("a", "b")]})
     assert rows == {"x": (("a", "b", "c"),), "y": (("d",), ("a", "b", "c"))}
+
+
+@pytest.mark.parametrize(
+    ("wants", "before", "reason"),
+    [
+        ([want("a", 1)], [], "so that somebody listens"),
+        ([want("abc", 1)], [("a", "b")], "other queues share this slot now"),
+        ([want("a", 1), want("b", 1)], [("a", "b")], "its queues no longer share a slot"),
+    ],
+)
+def test_reasons_are_plain_words(wants: list[Grant], before: list[Names], reason: str) -> None:
+    _, changes = place({"x": before}, wants, [server("x")], dict.fromkeys(NAMES))
+    assert changes[0].reason == reason
 
 
 def test_new_server_gets_its_part_little_by_little() -> None:
