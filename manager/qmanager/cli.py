@@ -1,12 +1,11 @@
 """The ``qmanager`` command. Errors are one line; exit 0 ok, 1 error, 2 usage."""
 
-import logging
 import os
 import sys
 
 import click
 
-from qslots import __version__
+from qslots import __version__, logs
 from qslots.errors import Error
 from qslots.settings import read
 
@@ -28,7 +27,7 @@ def run(file: str | None, redis: str | None, take_over: bool) -> None:
     try:
         settings = read(file, os.environ, redis=redis)
         _ = settings.url
-        logging.basicConfig(format="%(asctime)s %(levelname)s qmanager: %(message)s", level=logging.INFO)
+        logs.to_stderr("qmanager")
         Manager(settings, take_over=take_over).run()
     except Error as error:
         click.echo(f"qmanager: {error}", err=True)

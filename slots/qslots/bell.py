@@ -23,8 +23,8 @@ class Bell:
         self._server = server
         self._side: redis.Redis | None = None
 
-    def wait(self, lists: list[str], seconds: float, others: list[socket.socket]) -> bool:
-        """Waits until a token comes (True), or until one of ``others`` can be read or the time is over (False)."""
+    def wait(self, lists: list[str], seconds: float, others: list[socket.socket]) -> str | None:
+        """Waits until a token comes (then returns its list), or one of ``others`` can be read, or the time is over."""
         client: Any = self._server.redis
         with translated(self._server.url):
             try:
@@ -33,7 +33,7 @@ class Bell:
                 self._server.close()  # the answer may still come; nobody shall take it for another's
                 raise
 
-    def _blocked(self, connection: Any, lists: list[str], seconds: float, others: list[socket.socket]) -> bool:
+    def _blocked(self, connection: Any, lists: list[str], seconds: float, others: list[socket.socket]) -> str | None:
         connection.connect()
         connection.send_packed_command(
             connection.pack_commands([("CLIENT", "ID"), ("BLPOP", *lists, round(seconds + _SLACK, 3))])
@@ -44,7 +44,8 @@ class Bell:
             ready, _, _ = select.select([line, *others], [], [], seconds)
             if line not in ready:
                 self._take_back(int(me))
-        return connection.read_response() is not None
+        token = connection.read_response()
+        return token[0].decode() if token else None
 
     def _take_back(self, me: int) -> None:
         if self._side is None:

@@ -21,7 +21,7 @@ from .settings import QueueSettings
 from .units import duration, size, span
 
 LARGEST_BATCH = 1000
-SHORTEST_LOCK = 1.0  # seconds: what extending it and taking note of that may need
+SHORTEST_LOCK = 3.0  # seconds: it is extended once a second, and a quarter of it is kept to act in
 SHORTEST_LIMIT = 0.001  # seconds; none at all is None
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -61,7 +61,9 @@ class Arguments:
     def body(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
         """The call as msgpack; ArgumentsError with the path of the field that does not fit."""
         if self.takes_pack:
-            return self._encoded([args, kwargs])
+            encoded = self._encoded([args, kwargs])
+            self.decode(encoded)
+            return encoded
         if len(args) > len(self._positional):
             raise ArgumentsError(f"takes {len(self._positional)} positional arguments, {len(args)} were given")
         call = dict(zip(self._positional, args, strict=False))
@@ -80,7 +82,7 @@ class Arguments:
             return self._decode(body)
         except msgspec.ValidationError as error:
             raise ArgumentsError(_with_path(str(error))) from None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise ArgumentsError(f"the stored arguments cannot be read: {error}") from None
 
     def split(self, values: msgspec.Struct) -> tuple[tuple[object, ...], dict[str, object]]:

@@ -35,16 +35,16 @@ class Lottery:
         self._pack_time[queue] = before + _NEWEST * (seconds - before)
 
     def found_empty(self, queue: str, until: float) -> None:
-        """The queue has nothing; it drops out until then, or until ``refill``."""
+        """The queue has nothing; it drops out until then, or until it is refilled."""
         self._dry[queue] = until
 
     def earliest(self, now: float) -> float:
         """Seconds until the first queue that dropped out is to be tried again."""
         return max(0.0, min(self._dry.values(), default=now) - now)
 
-    def refill(self) -> None:
-        """Somebody rang: every queue may have work again."""
-        self._dry.clear()
+    def refill(self, queue: str) -> None:
+        """This queue may have work again."""
+        self._dry.pop(queue, None)
 
     def draw(self, now: float, chance: Callable[[], float]) -> Iterator[str]:
         """The queues to try, one after the other, each at most once. ``chance`` gives numbers in [0, 1)."""

@@ -88,12 +88,12 @@ def decided(error: BaseException, options: "Judged", jitter: float) -> Outcome:
     match error:
         case Retry():
             delay = None if error.delay is None else micros(error.delay)
-            return Outcome("retry", str(error), delay=delay, base=base, cap=cap, jitter=jitter)
+            return Outcome("retry", spoken(error), delay=delay, base=base, cap=cap, jitter=jitter)
         case Postpone():
             at = None if error.at is None else micros(error.at)
             return Outcome("postpone", at=at, delay=micros(error.delay))
         case Bury():
-            return Outcome("bury", str(error))
+            return Outcome("bury", spoken(error))
     if isinstance(error, options.never_retry):
         return Outcome("bury", told(error))
     return charged("fail", told(error), options.max_failures, backoff, jitter)
@@ -101,7 +101,16 @@ def decided(error: BaseException, options: "Judged", jitter: float) -> Outcome:
 
 def cut(text: str) -> str:
     """The last part of a text that is too long: of a traceback, the part that says what happened."""
-    return text if len(text) <= LONGEST_TEXT else "… " + text[-LONGEST_TEXT:]
+    text = text if len(text) <= LONGEST_TEXT else "… " + text[-LONGEST_TEXT:]
+    return text.encode(errors="replace").decode()  # lone surrogates cannot be stored
+
+
+def spoken(error: BaseException) -> str:
+    """The text of an error, even of one whose ``str`` raises."""
+    try:
+        return cut(str(error))
+    except Exception as fault:
+        return f"(its text cannot be had: {type(fault).__name__})"
 
 
 def told(error: BaseException) -> str:

@@ -7,7 +7,7 @@ import functools
 import os
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from .keys import QueueKeys
 from .outcomes import Outcome
 from .records import Fate, decode_fate
 from .reports import QueueStats
-from .scripts import Argument, script
+from .scripts import Argument, Script, script
 
 PACK_BYTES = 4 << 20
 LONGEST_PACK = 1000
@@ -189,10 +189,33 @@ class QueueServer:
         gone = self.run("queue", "extend", self.keys_of(queue).vector, [_us(ttl), *locks])
         return [lock.decode() for lock in gone]
 
-    def any_exist(self, names: Sequence[str]) -> bool:
-        """Whether any of these keys exists."""
+    def due(self, handlers: Mapping[str, Sequence[str]]) -> set[str]:
+        """Which of these queues (with their handlers) have a task whose time has come."""
+        places = [(queue, name) for queue, names in handlers.items() for name in names]
+        found = self.run("control", "due", [self.keys_of(queue).schedule(name) for queue, name in places], [])
+        return {places[place - 1][0] for place in found}
+
+    def unwait(self, holder: str, handlers: Mapping[str, Sequence[str]]) -> None:
+        """This slot waits in these queues (with their handlers) no more; others are rung in its place."""
+        operation = script("queue", "unwait", self.version() >= _FLAGS_SINCE)
         with translated(self.url):
-            return bool(self.redis.exists(*names))
+            self._pipelined(operation, [(self._named(queue, names), [holder]) for queue, names in handlers.items()])
+
+    def _named(self, queue: str, handlers: Iterable[str]) -> list[str]:
+        vector = self.keys_of(queue)
+        return [*vector.vector, *map(vector.schedule, handlers)]
+
+    def _pipelined(self, operation: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """The replies of one script called several times in one round trip."""
+        with self.redis.pipeline(transaction=False) as line:
+            for names, args in calls:
+                line.evalsha(operation.digest, len(names), *names, *args)
+            try:
+                replies: list[Any] = line.execute()
+            except redis.exceptions.NoScriptError:
+                self.redis.script_load(operation.text)
+                return self._pipelined(operation, calls)
+        return replies
 
     def queue_names(self) -> list[str]:
         """All queues that ever had a task, sorted."""
@@ -210,22 +233,15 @@ class QueueServer:
         """The counts of these queues, in two round trips for all."""
         operation = script("queue", "stats", self.version() >= _FLAGS_SINCE)
         with translated(self.url):
-            return self._stats(queues, operation.digest, operation.text)
-
-    def _stats(self, queues: Sequence[str], digest: str, text: str) -> list[QueueStats]:
-        with self.redis.pipeline(transaction=False) as line:
-            for queue in queues:
-                line.smembers(self.keys_of(queue).handlers)
-            handlers: list[set[bytes]] = line.execute()
-            for queue, names in zip(queues, handlers, strict=True):
-                vector = self.keys_of(queue)
-                schedules = [vector.schedule(name.decode()) for name in names]
-                line.evalsha(digest, len(vector.vector) + len(schedules), *vector.vector, *schedules)
-            try:
-                replies = line.execute()
-            except redis.exceptions.NoScriptError:
-                self.redis.script_load(text)
-                return self._stats(queues, digest, text)
+            with self.redis.pipeline(transaction=False) as line:
+                for queue in queues:
+                    line.smembers(self.keys_of(queue).handlers)
+                handlers: list[set[bytes]] = line.execute()
+            known = zip(queues, handlers, strict=True)
+            calls: list[tuple[list[str], list[str]]] = [
+                (self._named(queue, (name.decode() for name in names)), []) for queue, names in known
+            ]
+            replies = self._pipelined(operation, calls)
         return [_stats_of(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
 
 

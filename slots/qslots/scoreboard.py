@@ -145,9 +145,19 @@ class Scoreboard:
     def create(cls, path: str) -> "Scoreboard":
         """A new file, for this user alone; refuses to follow or reuse anything that is there."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        os.ftruncate(descriptor, _HEADER + SLOTS * _RECORD)
-        os.pwrite(descriptor, _MAGIC.to_bytes(8, "little"), 0)
+        try:
+            os.ftruncate(descriptor, _HEADER + SLOTS * _RECORD)
+            os.posix_fallocate(descriptor, 0, _HEADER)
+            os.pwrite(descriptor, _MAGIC.to_bytes(8, "little"), 0)
+        except OSError as error:
+            os.close(descriptor)
+            os.unlink(path)  # noqa: PTH108 - paths are texts here
+            raise Error(f"scoreboard {path} cannot be made: {error.strerror}; is the file system full?") from None
         return cls(descriptor)
+
+    def reserve(self, index: int) -> None:
+        """Makes sure that a record has room on disk: a mapped page that has none is SIGBUS. OSError if it has not."""
+        os.posix_fallocate(self.descriptor, _HEADER + index * _RECORD, _RECORD)
 
     @classmethod
     def open(cls, path: str) -> "Scoreboard":
@@ -165,4 +175,6 @@ class Scoreboard:
         """The records that name a holder: slots that live, or died with a master that could not settle for them."""
         starts = range(_HEADER, _HEADER + SLOTS * _RECORD, _RECORD)
         at = _PLACES["holder"][0]
-        return [self.record(index) for index, start in enumerate(starts) if self._room[start + at]]
+        # Read, not looked up in the mapping: that would give every hole of the file a page.
+        found = [index for index, start in enumerate(starts) if os.pread(self.descriptor, 1, start + at) != b"\0"]
+        return [self.record(index) for index in found]

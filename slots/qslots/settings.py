@@ -97,7 +97,7 @@ _CHECKS: dict[str, typing.Callable[[typing.Any, str], object]] = {
     "target_delay": duration,
     "lock": duration,
 }
-_LEAST: dict[str, float] = {"min_slots": 0, "max_slots": 0, "lock": 1.0, "interval": 0.05, "priority": 1}
+_LEAST: dict[str, float] = {"min_slots": 0, "max_slots": 0, "lock": 3.0, "interval": 0.05, "priority": 1}
 _MOST: dict[str, float] = {"priority": 100}
 
 

@@ -11,7 +11,8 @@ import random
 import select
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import NoReturn, TypeVar
 
 from .bell import Bell
@@ -54,8 +55,8 @@ class Slot:
         self._channel = channel
         self._lottery = Lottery({})
         self._sizes: dict[str, PackSize] = {}
-        self._left: list[str] = []  # queues no longer served, where this slot may still count as waiting
-        self._covers: set[str] = set()  # queues of whose waiting slots this one wakes for the next due task
+        self._left: set[str] = set()  # queues no longer served, where this slot may still count as waiting
+        self._waiting: set[str] = set()  # queues where it is registered as waiting
         self._held: str | None = None  # queue of the pack to settle with the next exchange
         self._busy = 0.0  # seconds that handlers ran since the last exchange
         self._leaving = False
@@ -99,7 +100,8 @@ class Slot:
     def _serve(self, queues: tuple[str, ...]) -> None:
         known = {name: self._declared[name].priority for name in queues if name in self._declared}
         if set(known) != set(self._lottery.queues):
-            self._left += [queue for queue in self._lottery.queues if queue not in known]
+            self._left |= self._waiting - known.keys()
+            self._waiting &= known.keys()
             self._lottery = Lottery(known)
 
     def _insist(self, operation: Callable[[], _R]) -> _R:
@@ -117,34 +119,32 @@ class Slot:
                     raise Leave from None
 
     def _take(self) -> tuple[str, Pack] | None:
-        while self._left:
-            self._wait_no_more(self._left.pop())
+        if self._left:
+            self._wait_no_more(self._left)
+            self._left.clear()
         now = boot_ns() / 1e9
-        if self._lottery.dry and self._rung():
-            self._lottery.refill()
+        if self._lottery.dry and not self._waiting:
+            for queue in self._insist(lambda: self._server.due(self._handlers(self._lottery.dry))):
+                self._lottery.refill(queue)
         for queue in self._lottery.draw(now, random.random):
             answer = self._exchange(queue)
             if answer.pack is not None:
-                self._hand_over_covers(queue)
+                self._wait_no_more(self._waiting)
+                self._waiting.clear()
                 return queue, answer.pack
+            self._waiting.add(queue)
             self._lottery.found_empty(queue, now + answer.wait)
         return None
 
-    def _wait_no_more(self, queue: str) -> None:
-        """A token that this slot has swallowed, or would, goes to those who still serve the queue."""
-        self._insist(lambda: self._server.release(queue, self._holder, held=None, marks=b"", leave=False))
+    def _handlers(self, queues: Iterable[str]) -> dict[str, list[str]]:
+        """The handlers of these queues that this generation knows."""
+        return {queue: [handler.name for handler in self._registry.of_queue(queue)] for queue in queues}
 
-    def _hand_over_covers(self, busy_with: str) -> None:
-        """Others rely on this slot to wake for the next due task of these queues; it may now be busy for long."""
-        while self._covers:
-            queue = self._covers.pop()
-            if queue != busy_with:
-                self._wait_no_more(queue)
-
-    def _rung(self) -> bool:
-        """Whether a queue that dropped out has got work meanwhile."""
-        lists = [self._server.keys_of(queue).wake for queue in self._lottery.dry]
-        return bool(self._insist(lambda: self._server.any_exist(lists)))
+    def _wait_no_more(self, queues: Iterable[str]) -> None:
+        """Others rely on who is registered as waiting: to hear of new tasks, to wake for the next due one."""
+        handlers = self._handlers(queues)
+        if handlers:
+            self._insist(lambda: self._server.unwait(self._holder, handlers))
 
     def _exchange(self, queue: str, *, settle_only: bool = False) -> Exchange:
         if self._held not in (None, queue):
@@ -169,9 +169,7 @@ class Slot:
 
         answer = self._insist(exchange)
         self._settled(answer.gone)
-        self._covers.discard(queue)
-        if answer.pack is None and 0 < answer.wait < wait - 0.001:
-            self._covers.add(queue)
+        self._waiting.discard(queue)
         if answer.pack is not None:
             words[Field.TTL] = int(ttl * 1e9)
             words[Field.LOCK_UNTIL] = asked + int(ttl * TRUSTED * 1e9)
@@ -237,19 +235,18 @@ class Slot:
         try:
             rung = self._bell.wait(lists, seconds, [self._channel, self._wakeup])
         except QueueServerDown:
-            rung = True  # the next exchange says so, and insists
-        if rung:
-            self._lottery.refill()
+            for queue in self._lottery.dry:  # nothing is known any more; the next exchange insists
+                self._lottery.refill(queue)
+            return
+        if rung is not None:
+            self._lottery.refill(queues[lists.index(rung)])
 
     def _leave(self) -> None:
         self._record.words[Field.STATE] = SlotState.LEAVING
-        for queue in self._lottery.queues:
-            self._wait_no_more(queue)
         if self._held is not None:
             self._release(leave=True)
-        elif self._record.words[Field.ASKED]:
-            queue = self._record.text("asked_queue")
-            self._insist(lambda: self._server.release(queue, self._holder, held=None, marks=b"", leave=True))
+        for queue in {*self._lottery.queues, *self._left}:
+            self._insist(partial(self._server.release, queue, self._holder, held=None, marks=b"", leave=True))
 
     def _release(self, *, leave: bool) -> None:
         """Hands back what has not begun; what is marked is done."""

@@ -5,6 +5,7 @@ postponement after the queue server has stored it.
 """
 
 import logging
+import os
 import random
 import struct
 import traceback
@@ -12,13 +13,14 @@ from collections.abc import Callable
 
 from .errors import ArgumentsError
 from .handlers import Handler, PackBody
-from .outcomes import Outcome, charged, decided, micros, told
+from .outcomes import Outcome, charged, decided, micros, spoken, told
 from .queueserver import Pack
 from .records import Fate, body
 from .scoreboard import WHOLE_PACK, Field, Record, boot_ns
 from .tasks import RUNNING, Task
 
 log = logging.getLogger("qslots.slot")
+LONGEST_LINE = 200  # characters of an error's text in the log; the whole of it is kept with the task
 Report = Callable[[dict[int, Outcome]], bool]  # stores outcomes on the queue server; False: the lock is gone
 MayGoOn = Callable[[int], bool]  # whether another task may begin at this time (ns since boot)
 
@@ -37,6 +39,7 @@ class PackRun:
         self._record = record
         self._report = report
         self._may_go_on = may_go_on
+        self._pid = os.getpid()
         limit = handler.options.time_limit
         self._limit = 0 if limit is None else int(limit * 1e9)
         record.words[Field.MAX_CRASHES] = handler.options.max_crashes
@@ -79,8 +82,15 @@ class PackRun:
         try:
             self._handler.function(*args, **kwargs)
         except BaseException as error:
+            self._end_if_forked()
             return self._logged(position, decided(error, self._handler.options, jitter()), error)
+        self._end_if_forked()
         return None
+
+    def _end_if_forked(self) -> None:
+        """A handler that forks and comes back in the child must not make a second slot of it."""
+        if os.getpid() != self._pid:
+            os._exit(0)
 
     def _logged(self, position: int, outcome: Outcome, error: BaseException) -> Outcome:
         task_id = self._pack.ids[position].decode(errors="replace")
@@ -110,7 +120,9 @@ class PackRun:
             try:
                 handler.function(tasks)
             except BaseException as error:
+                self._end_if_forked()
                 self._blame(error, tasks)
+            self._end_if_forked()
             self._record.over()
             outcomes |= {at: task.outcome for at, task in zip(positions, tasks, strict=True) if task.outcome}
         if outcomes and not self._report(outcomes):
@@ -147,7 +159,7 @@ class PackRun:
             assert isinstance(values, PackBody)
             known = fate or Fate()
             tasks.append(
-                Task(raw_id.decode(), handler.queue, handler.name, values.args, values.kwargs,
+                Task(raw_id.decode(errors="replace"), handler.queue, handler.name, values.args, values.kwargs,
                      retries=known.retries, failures=known.failures)
             )  # fmt: skip
         return tasks, refused
@@ -172,7 +184,7 @@ def briefly(error: BaseException) -> str:
     """An error on one line: its kind, its first line, and where it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}{place}"
+    return f"{type(error).__name__}: {(spoken(error).splitlines() or [''])[0][:LONGEST_LINE]}{place}"
 
 
 def unfit(handler: Handler, error: Exception, stored: bytes) -> Outcome:

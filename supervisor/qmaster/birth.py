@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
+from qslots import logs
 from qslots.errors import Error
 from qslots.handlers import REGISTRY
 from qslots.orders import Born, Stillborn, send
@@ -81,9 +82,7 @@ def become_oneself(order: Fork) -> None:
         numpy.random.seed()  # Python's own generator reseeds itself after a fork
     gc.enable()
     setproctitle(f"qmaster: slot {order.index}")
-    logging.basicConfig(
-        format=f"%(asctime)s %(levelname)s slot {order.index}: %(message)s", level=logging.INFO, force=False
-    )
+    logs.to_stderr(f"slot {order.index}")
 
 
 def make(order: Fork, channel: socket.socket, begin: Begin, board: Scoreboard) -> Slot:

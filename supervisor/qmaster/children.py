@@ -77,14 +77,21 @@ class Children:
         """The tenant of this name, alive or not yet settled."""
         return next((child for child in self.tenants.values() if child.holder == holder), None)
 
-    def gone(self, child: Child, now: float) -> None:
-        """A tenant is settled: its index is free, later if it died soon after its birth and not by our wish."""
+    def gone(self, child: Child, now: float, *, worked: bool) -> None:
+        """A tenant is settled: its index is free; later if it died soon after its birth, not by our wish and before it
+        had any work. What a task does to its slot is held against the task, not against the place.
+        """
         del self.tenants[child.index]
         respawn = self.respawns.setdefault(child.index, Respawn())
-        if child.why or now - child.ordered_at > QUICK:
+        if worked or child.why or now - child.ordered_at > QUICK:
             respawn.quick_deaths = 0
             respawn.not_before = now
             return
+        self.hold_back(child.index, now)
+
+    def hold_back(self, index: int, now: float) -> None:
+        """The index had no success: each time it waits twice as long."""
+        respawn = self.respawns.setdefault(index, Respawn())
         respawn.not_before = now + min(_SLOWEST, 0.1 * 2**respawn.quick_deaths)
         respawn.quick_deaths += 1
 

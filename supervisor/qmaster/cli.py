@@ -1,7 +1,6 @@
 """The ``qmaster`` command: run one server's master, ask it, stop it. Exit 0 ok, 1 error (one line), 2 usage."""
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
-from qslots import __version__
+from qslots import __version__, logs
 from qslots.errors import Error, SettingsError
 from qslots.queueserver import QueueServer
 from qslots.settings import Settings, read
@@ -20,7 +19,6 @@ from .identity import assume, runtime_dir, server_name
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_FORMAT = "%(asctime)s %(levelname)s qmaster: %(message)s"
 
 
 def in_one_line(command: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -67,7 +65,7 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
     queue_server = QueueServer(settings.url, name="check")
     queue_server.version()  # refuses what is not there, or too old, before anything is started
     queue_server.close()
-    logging.basicConfig(format=_FORMAT, level=logging.INFO)
+    logs.to_stderr("qmaster")
     become(settings.server.user)
     fault = Master(settings, assume(settings.server)).run()
     if fault:

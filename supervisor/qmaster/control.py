@@ -42,7 +42,7 @@ class ControlSocket:
     def _accept(self) -> None:
         try:
             client, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionError):
+        except OSError:  # it has hung up, or we are out of descriptors: work goes on, the client asks again
             return
         raw = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         if _CREDENTIALS.unpack(raw)[1] not in (0, os.geteuid()):
@@ -61,10 +61,12 @@ class ControlSocket:
         inbox += piece
         if not piece or len(inbox) > LARGEST:
             self._drop(client)
-        elif b"\n" in inbox:
-            line, _, rest = bytes(inbox).partition(b"\n")
+        else:
+            *lines, rest = bytes(inbox).split(b"\n")
             self._pending[client] = bytearray(rest)
-            self._reply(client, line)
+            for line in lines:
+                if client in self._pending:  # an answer it did not take may have ended it
+                    self._reply(client, line)
 
     def _reply(self, client: socket.socket, line: bytes) -> None:
         try:

@@ -5,6 +5,7 @@ Anything else goes back without a charge; a pack whose handler had all tasks at 
 """
 
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qslots.outcomes import Outcome
@@ -42,8 +43,10 @@ def decode(status: int, why: str) -> Cause:
     return Cause(f"exited with code {status >> 8}", own=True)
 
 
-def left_behind(record: Record, cause: Cause, jitter: float) -> list[SettleDead]:
-    """The settlements that a dead slot needs: its pack, exactly, and the request that may still be under way."""
+def left_behind(record: Record, cause: Cause, jitter: float, served: Iterable[str] = ()) -> list[SettleDead]:
+    """The settlements that a dead slot needs: its pack, exactly; the request that may still be under way; and, in the
+    other queues that it served, that it waits no more.
+    """
     holder, asked, held = record.text("holder"), record.words[Field.ASKED], record.words[Field.HELD]
     if not holder or not asked:
         return []
@@ -59,9 +62,8 @@ def left_behind(record: Record, cause: Cause, jitter: float) -> list[SettleDead]
             outcomes[ran] = charge(record, cause, jitter)
         rest = "loss" if together else "back"
         letters.append(SettleDead(held_queue, holder, held, asked, outcomes, marks, rest, cause.text))
-    if not held or asked_queue != held_queue:
-        letters.append(SettleDead(asked_queue, holder, None, asked, {}, b"", "back", cause.text))
-    return letters
+    others = {asked_queue, *served} - {letter.queue for letter in letters}
+    return letters + [SettleDead(queue, holder, None, asked, {}, b"", "back", cause.text) for queue in sorted(others)]
 
 
 def charge(record: Record, cause: Cause, jitter: float) -> Outcome:

@@ -20,6 +20,9 @@ from qslots.errors import Error, SettingsError
 from qslots.scoreboard import Scoreboard
 from qslots.settings import LEFT_BY_UP, ServerSettings
 
+from . import linux
+
+MARK = "QSLOTS_PLACE"  # in the environment of a mold, and so of all that its slots start
 OLD_SLOTS_WITHIN = 10.0  # seconds: old slots end within one, unless the kernel holds them
 
 
@@ -85,8 +88,8 @@ def assume(settings: ServerSettings) -> Identity:
         pid = f" (pid {holder[0]})" if holder else ""
         raise Error(f"a qmaster of the name {name} is running{pid}: stop it, or give this one another --server name")
     lock = os.open(runtime / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    _wait_for_old_slots(lock, name)
     place = _place(lock)
+    _end_old_slots(lock, runtime / f"{name}.lock", place)
     left = sorted(runtime.glob(f"{name}.*.board"))
     incarnation = f"{place}{int(time.time()):x}-{secrets.token_hex(3)}"
     board = Scoreboard.create(str(runtime / f"{name}.{incarnation}.board"))
@@ -112,15 +115,18 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def _wait_for_old_slots(lock: int, name: str) -> None:
-    """The predecessor's slots die with it; the lock comes free with the last of them."""
+def _end_old_slots(lock: int, path: pathlib.Path, place: str) -> None:
+    """The predecessor's slots die with it, what their tasks had started does not; the lock comes free with the last."""
     deadline = time.monotonic() + OLD_SLOTS_WITHIN
+    mark = f"{MARK}={place}"
+    linux.kill_leftovers(path, mark)
     while not _locked(lock):
         if time.monotonic() > deadline:
             raise Error(
-                f"slots of an earlier qmaster {name} are still alive after {OLD_SLOTS_WITHIN:.0f} s: end them first"
+                f"processes of an earlier qmaster still hold {path} after {OLD_SLOTS_WITHIN:.0f} s: end them first"
             )
         time.sleep(0.02)  # flock has no time-out, and an alarm could hit elsewhere
+        linux.kill_leftovers(path, mark)
 
 
 def give_up(identity: Identity) -> None:

@@ -63,5 +63,21 @@ def kill_strays(dead: int, known: set[int], molds: set[int]) -> None:
             unknown = int(parent) == me and pid not in known and int(session) not in molds
             if state != "Z" and (int(session) == dead or unknown):
                 os.kill(pid, signal.SIGKILL)
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone meanwhile, or another user's by now
+            continue
+
+
+def kill_leftovers(lock: pathlib.Path, mark: str) -> None:
+    """SIGKILL for all that a dead master's slots have left: whoever has their lock file open, or their mark in its
+    environment. The first are forked children, the second programs that a task has started.
+    """
+    wanted, marked = str(lock.resolve()), mark.encode()
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            holds = any(os.readlink(each) == wanted for each in entry.joinpath("fd").iterdir())  # noqa: PTH115
+            if holds or marked in entry.joinpath("environ").read_bytes().split(b"\0"):
+                os.kill(int(entry.name), signal.SIGKILL)
+        except OSError:  # gone meanwhile, or another user's
             continue

@@ -66,7 +66,7 @@ class Master:
         name, incarnation = identity.name, identity.incarnation
         connect = Connect(settings.url, name, incarnation, identity.place, gone_after=GONE_AFTER)
         self._post = Post(connect, self._selector)
-        self._keeper = MoldKeeper(settings, identity.board, identity.lock, self._selector)
+        self._keeper = MoldKeeper(settings, identity, self._selector)
         lineage = f"{name}/{incarnation}"
         self._nursery = Nursery(lineage, identity.board, self._keeper, self._post, self._selector)
         self._books = Books(settings.server)

@@ -11,7 +11,6 @@ import gc
 gc.disable()
 
 import importlib  # noqa: E402 - nothing may be imported before the collector is off
-import logging  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
 import socket  # noqa: E402
@@ -23,7 +22,7 @@ from types import TracebackType  # noqa: E402
 
 from setproctitle import setproctitle  # noqa: E402
 
-from qslots import client  # noqa: E402
+from qslots import client, logs  # noqa: E402
 from qslots.errors import Error  # noqa: E402
 from qslots.handlers import REGISTRY  # noqa: E402
 from qslots.scoreboard import Scoreboard  # noqa: E402
@@ -109,12 +108,14 @@ def bear(order: Fork, channel: int, begin: Begin, commands: socket.socket, board
 def main() -> None:
     """The process that the master spawns: load, report, then fork on order until the master is gone."""
     linux.die_with_parent()
+    for descriptor in (COMMANDS, SCOREBOARD, LOCK):
+        os.set_inheritable(descriptor, False)  # for slots, which are forked, not for what their tasks start
     commands = socket.socket(fileno=COMMANDS)
     begin, _ = receive(commands)
     if not isinstance(begin, Begin) or os.getppid() != begin.master:
         return
     setproctitle(f"qmaster: mold gen {begin.generation}, loading")
-    logging.basicConfig(format="%(asctime)s %(levelname)s qslots: %(message)s", level=logging.INFO)
+    logs.to_stderr("mold")
     report = load_and_report(begin)
     send(commands, report)
     if isinstance(report, Refused):

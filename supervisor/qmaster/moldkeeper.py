@@ -10,10 +10,10 @@ import socket
 from dataclasses import dataclass
 
 from qslots.reports import Declared
-from qslots.scoreboard import Scoreboard
 from qslots.settings import Settings
 
 from . import molding
+from .identity import MARK, Identity
 from .spawn import spawn
 
 log = logging.getLogger("qmaster")
@@ -33,10 +33,9 @@ class Mold:
 class MoldKeeper:
     """One mold after the other."""
 
-    def __init__(self, settings: Settings, board: Scoreboard, lock: int, selector: selectors.BaseSelector) -> None:
+    def __init__(self, settings: Settings, who: Identity, selector: selectors.BaseSelector) -> None:
         self._settings = settings
-        self._board = board
-        self._lock = lock
+        self._who = who
         self._selector = selector
         self.mold: Mold | None = None
         self.generation = 0
@@ -59,7 +58,8 @@ class MoldKeeper:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.generation += 1
         self.again_at = None
-        pid = spawn("qmaster.mold", [theirs.fileno(), self._board.descriptor, self._lock])
+        descriptors = [theirs.fileno(), self._who.board.descriptor, self._who.lock]
+        pid = spawn("qmaster.mold", descriptors, **{MARK: self._who.place})
         theirs.close()
         settings = self._settings
         molding.send(ours, molding.Begin(settings.app, self.generation, settings.url, settings.queues, os.getpid()))

@@ -69,10 +69,16 @@ class Nursery:
         return sorted(born, key=lambda child: child.index)
 
     def _fork(self, index: int, now: float) -> None:
+        try:
+            self._board.reserve(index)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            log.warning("slot %d cannot be made: %s", index, error)
+            self.children.hold_back(index, now)
+            return
         self._births += 1
         server, incarnation = self._lineage
         holder = f"{server}/{index}/{incarnation}.{self._births}"
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         child = self.children.order(index, holder, self._keeper.generation, now)
         self.record(index).clear(holder=holder, generation=self._keeper.generation)
@@ -155,7 +161,7 @@ class Nursery:
         )  # fmt: skip
         self.children.advance(child, Phase.DEAD, now)
         self._hang_up(child.holder)
-        letters = deaths.left_behind(record, cause, random.uniform(0.85, 1.15))
+        letters = deaths.left_behind(record, cause, random.uniform(0.85, 1.15), child.queues)
         child.unsettled = len(letters)
         for letter in letters:
             self._post.send(letter, lambda reply: self._settled(child, reply), now)
@@ -172,5 +178,7 @@ class Nursery:
             self._free(child)
 
     def _free(self, child: Child) -> None:
-        self.record(child.index).clear()
-        self.children.gone(child, monotonic())
+        record = self.record(child.index)
+        worked = record.words[Field.DONE] > 0 or record.words[Field.HELD] > 0
+        record.clear()
+        self.children.gone(child, monotonic(), worked=worked)

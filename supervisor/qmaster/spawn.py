@@ -18,9 +18,12 @@ _ONE_THREAD = (
 _FIRST = 3
 
 
-def spawn(module: str, descriptors: list[int]) -> int:
-    """Runs ``python -m module`` in a session of its own; the descriptors become 3, 4, 5, … there. Returns its pid."""
-    environ = {**dict.fromkeys(_ONE_THREAD, "1"), **os.environ}
+def spawn(module: str, descriptors: list[int], **more: str) -> int:
+    """Runs ``python -m module`` in a session of its own; the descriptors become 3, 4, 5, … there. Returns its pid.
+
+    ``more`` is added to its environment.
+    """
+    environ = {**dict.fromkeys(_ONE_THREAD, "1"), **os.environ, **more}
     high = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 64) for each in descriptors]
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),

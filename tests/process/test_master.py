@@ -3,6 +3,7 @@
 import os
 import signal
 
+import pytest
 from process.fleet import PACK, SERVER, Fleet, Program, lives, processes_in, titled, within
 from support.waiting import wait_for
 
@@ -172,3 +173,36 @@ def test_status_and_stop(fleet: Fleet) -> None:
     assert none.ended() == 1
     [line] = none.err.read_text().splitlines()
     assert "no qmaster is running here" in line
+
+
+STARTS = """\
+import subprocess
+
+@task
+def start(how: str) -> None:
+    if how == "program":
+        child = subprocess.Popen(["sleep", "600"], start_new_session=True).pid
+    elif how == "shell":
+        os.system("sleep 600 & echo $! > pid")
+        child = int(open("pid").read())
+    else:
+        child = os.fork() or time.sleep(600)
+    note("child", child)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("how", ["program", "shell", "fork"])
+def test_what_a_task_had_started_does_not_outlive_a_killed_master_beyond_its_successor(fleet: Fleet, how: str) -> None:
+    master = fleet.launch(STARTS, ("start",))
+    fleet.app.start.enqueue(how)
+    [started] = fleet.wait_run("child")
+    stray = int(started.words[1])
+    master.signal(signal.SIGKILL)
+    master.ended()
+    try:
+        fleet.start_master()
+        wait_for(lambda: not lives(stray), "the child of the task to be gone", 3.0)
+    finally:
+        if lives(stray):
+            os.kill(stray, signal.SIGKILL)

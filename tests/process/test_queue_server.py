@@ -14,7 +14,7 @@ def work(n: int) -> None:
     note("end", n)
 """
 LONG = """\
-@task(lock="2s")
+@task(lock="3s")
 def work(n: int) -> None:
     note("begin", n)
     if n == 0:
@@ -90,7 +90,7 @@ def test_the_lock_of_a_task_that_runs_longer_is_extended(fleet: Fleet) -> None:
         fleet.app.work.enqueue(next(numbers))
         others = fleet.runs("begin")[1:]
         assert all(run.pid != long.pid for run in others)
-        return bool(others) and others[-1].at > long.at + 5.0  # two and a half times the lock
+        return bool(others) and others[-1].at > long.at + 6.0  # twice the lock
 
     wait_for(still_alone, "5 s to pass", 20.0)
     fleet.open()

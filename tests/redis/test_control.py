@@ -64,7 +64,23 @@ def test_master_that_was_silent_too_long_may_be_replaced(control: Control) -> No
     control.take_over("web", "", "i2", gone_after=10)
 
 
-def test_report_of_an_unregistered_master_is_refused_and_not_stored(control: Control) -> None:
+def test_a_server_that_has_lost_its_data_learns_its_masters_and_its_manager_again(control: Control) -> None:
+    control.take_over("web", "", "i1", gone_after=10)
+    epoch = control.take_epoch("m", 0, respect=3.0, take_over=False)
+    control.server.redis.flushall()
+    control.report(report(), None)
+    control.publish(Plan(epoch, 7, "m", 0.0, ()), {}, [])
+    assert set(control.reports()[0]) == {"web"}
+    with pytest.raises(QueueServerError) as error:
+        control.take_over("web", "", "i2", gone_after=10)
+    assert refusal(error) == "TAKEN"
+    with pytest.raises(QueueServerError) as error:
+        control.publish(Plan(epoch - 1, 8, "other", 0.0, ()), {}, [])
+    assert refusal(error) == "DEPOSED"
+
+
+def test_report_of_a_master_that_was_replaced_is_refused_and_not_stored(control: Control) -> None:
+    control.take_over("web", "", "i2", gone_after=10)
     with pytest.raises(QueueServerError) as error:
         control.report(report(), None)
     assert refusal(error) == "REPLACED"

@@ -120,3 +120,9 @@ def test_a_slot_that_has_moved_on_does_not_hold_the_lock_still(record: Record) -
     assert watch.holds_still(record, "web/3/x.1:7")
     record.hold(8, b"mail", b"send", 1)
     assert not watch.holds_still(record, "web/3/x.1:7")
+
+
+def test_where_a_dead_slot_only_waited_it_waits_no_more(record: Record) -> None:
+    pack, elsewhere = left_behind(record, CRASH, 1.0, ("mail", "photos"))
+    assert (pack.queue, pack.held) == ("mail", 7)
+    assert (elsewhere.queue, elsewhere.held, elsewhere.outcomes) == ("photos", None, {})

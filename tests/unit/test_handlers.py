@@ -98,7 +98,7 @@ def test_function_that_cannot_be_served_is_refused_at_its_place(function: Any, m
     ({"min_slots": -1}, "min_slots is -1: write a whole number, 0 or more"),
     ({"max_slots": 1.5}, "max_slots is 1.5"),
     ({"target_delay": "soon"}, "target_delay is 'soon'"),
-    ({"lock": "0.5s"}, "lock is '0.5s': at least 1 s"),
+    ({"lock": "0.5s"}, "lock is '0.5s': at least 3 s"),
     ({"memory": "lots"}, "memory is 'lots'"),
     ({"batch": 0}, "batch is 0: write a whole number, 1 to 1000"),
     ({"batch": 1001}, "batch is 1001"),

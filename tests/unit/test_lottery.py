@@ -53,7 +53,7 @@ def test_dry_queue_is_left_out_until_its_time_or_until_somebody_rings() -> None:
     assert lottery.earliest(9.0) == 1.0
     assert lottery.earliest(11.0) == 0.0
     assert list(lottery.draw(10.0, random.random)) == ["a"]
-    lottery.refill()
+    lottery.refill("b")
     assert lottery.dry == []
     assert sorted(lottery.draw(9.0, random.random)) == ["a", "b"]
 

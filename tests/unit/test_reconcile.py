@@ -73,7 +73,7 @@ def test_the_deadline_is_when_something_will_be_due() -> None:
 def test_quick_deaths_hold_an_index_back_twice_as_long_each_time() -> None:
     registry, now, pauses = Children(), 0.0, []
     for number in range(12):
-        registry.gone(registry.order(0, f"h{number}", 1, now), now)
+        registry.gone(registry.order(0, f"h{number}", 1, now), now, worked=False)
         pauses.append(registry.respawn_at(0) - now)
         now = registry.respawn_at(0)
     assert pauses[:4] == pytest.approx([0.1, 0.2, 0.4, 0.8])
@@ -82,14 +82,21 @@ def test_quick_deaths_hold_an_index_back_twice_as_long_each_time() -> None:
 
 def test_a_slot_that_lived_long_or_was_ended_by_us_is_followed_at_once() -> None:
     registry = Children()
-    registry.gone(registry.order(0, "short", 1, 0.0), 1.0)
+    registry.gone(registry.order(0, "short", 1, 0.0), 1.0, worked=False)
     assert not registry.may_spawn(0, 1.0)
-    registry.gone(registry.order(0, "long", 1, 2.0), 2.0 + QUICK + 1)
+    registry.gone(registry.order(0, "long", 1, 2.0), 2.0 + QUICK + 1, worked=False)
     assert registry.may_spawn(0, 2.0 + QUICK + 1)
     ended = registry.order(0, "ended", 1, 20.0)
     registry.advance(ended, Phase.LEAVING, 20.0, "no longer on the map")
-    registry.gone(ended, 20.1)
+    registry.gone(ended, 20.1, worked=False)
     assert registry.may_spawn(0, 20.1)
+
+
+def test_a_slot_that_a_task_has_killed_is_followed_at_once() -> None:
+    registry = Children()
+    for second in range(5):
+        registry.gone(registry.order(0, f"h{second}", 1, float(second)), second + 0.1, worked=True)
+        assert registry.may_spawn(0, second + 0.1)
 
 
 def test_a_phase_only_rises_and_the_first_reason_stands() -> None:

@@ -9,7 +9,8 @@
 
 redis.replicate_commands()
 local stored = redis.call('HMGET', KEYS[1], 'epoch', 'manager', 'seq')
-if stored[1] ~= ARGV[2] or stored[2] ~= ARGV[1] or tonumber(stored[3]) >= tonumber(ARGV[3]) then
+local lost = not stored[1] -- the server has lost its data: who reigns goes on, and is written down again
+if not lost and (stored[1] ~= ARGV[2] or stored[2] ~= ARGV[1] or tonumber(stored[3]) >= tonumber(ARGV[3])) then
   return redis.error_reply('DEPOSED the slot map is in other hands: ' .. tostring(stored[2]))
 end
 local clock = redis.call('TIME')
@@ -18,5 +19,5 @@ redis.call('HDEL', KEYS[1], '') -- for Redis 6 when memory is full: see may_fill
 for _, server in ipairs(cmsgpack.unpack(ARGV[5])) do redis.call('HDEL', KEYS[2], server) end
 for i = 6, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
 redis.call('SET', KEYS[3], ARGV[4])
-redis.call('HSET', KEYS[1], 'seq', ARGV[3], 'published', now)
+redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'manager', ARGV[1], 'seq', ARGV[3], 'published', now)
 return string.format('%.0f', now)

@@ -4,17 +4,20 @@
 -- ARGV    [1] server  [2] incarnation  [3] report  [4] digest of its declaration, "" for none
 --         [5] the declaration, "" unless this server asked for it
 -- Returns {row of the map or false, 1 if the declaration is wanted}; REPLACED: this server's name is another's
--- Race    a master that was cut off comes back after another took its name: it is told so and must end.
+-- Race    a master that was cut off comes back after another took its name: it is told so and must end. A server that
+--         has lost its data has forgotten everybody: who reports is registered anew.
 -- flags: allow-oom
 
 redis.replicate_commands()
 local server = ARGV[1]
-if redis.call('HGET', KEYS[1], server) ~= ARGV[2] then
+local registered = redis.call('HGET', KEYS[1], server)
+if registered and registered ~= ARGV[2] then
   return redis.error_reply('REPLACED another qmaster has taken the name of this server')
 end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 redis.call('HDEL', KEYS[1], '') -- for Redis 6 when memory is full: see may_fill in ../queue/prelude.lua
+if not registered then redis.call('HSET', KEYS[1], server, ARGV[2]) end
 redis.call('ZADD', KEYS[2], now, server)
 redis.call('HSET', KEYS[3], server, ARGV[3])
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[5], ARGV[4], ARGV[5]) end

@@ -1,0 +1,54 @@
+"""Log lines that never hold anybody up: a reader of stderr that stalls costs lines, not work.
+
+A pipe that poll calls writable takes 4,096 bytes without waiting; longer lines are cut. What could not be written is
+counted, and the count is written before the next line that can be.
+"""
+
+import logging
+import os
+import select
+
+LONGEST = 4000  # bytes of a line, the newline not counted
+
+
+class PatientHandler(logging.Handler):
+    """Writes to a descriptor if that can be done at once."""
+
+    def __init__(self, descriptor: int = 2) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+        self._dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line, or one more that was dropped."""
+        try:
+            text = self.format(record)
+            if self._dropped and self._written(f"({self._dropped} log lines were dropped: nobody read them)"):
+                self._dropped = 0
+            if self._dropped or not self._written(text):
+                self._dropped += 1
+        except Exception:
+            self.handleError(record)
+
+    def _written(self, text: str) -> bool:
+        ready = self._poll.poll(0)
+        if not ready or not ready[0][1] & select.POLLOUT:
+            return False
+        try:
+            os.write(self._descriptor, text.encode(errors="replace")[:LONGEST] + b"\n")
+        except OSError:  # the reader is gone: there is nobody to tell
+            return False
+        return True
+
+
+def to_stderr(who: str) -> None:
+    """Log lines of this process go to stderr as ``who``'s, unless the application has set up its own logging."""
+    root = logging.getLogger()
+    if any(not isinstance(handler, PatientHandler) for handler in root.handlers):
+        return
+    handler = PatientHandler()
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {who}: %(message)s"))
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
