@@ -24,6 +24,8 @@ LARGEST_BATCH = 1000
 SHORTEST_LOCK = 3.0  # seconds: it is extended once a second, and a quarter of it is kept to act in
 SHORTEST_LIMIT = 0.001  # seconds; none at all is None
 _encode = msgspec.msgpack.Encoder().encode
+_astuple = msgspec.structs.astuple
+_NONE: dict[str, object] = {}
 
 
 class PackBody(msgspec.Struct, array_like=True):
@@ -85,10 +87,12 @@ class Arguments:
         except (msgspec.DecodeError, RecursionError) as error:
             raise ArgumentsError(f"the stored arguments cannot be read: {error}") from None
 
-    def split(self, values: msgspec.Struct) -> tuple[tuple[object, ...], dict[str, object]]:
-        """Decoded arguments as positional and keyword arguments of the function."""
+    def call(self, body: bytes | memoryview) -> tuple[tuple[object, ...], dict[str, object]]:
+        """The positional and keyword arguments that a stored body holds. ArgumentsError if they do not fit."""
+        fields = _astuple(self.decode(body))
         count = len(self._positional)
-        fields = msgspec.structs.astuple(values)
+        if count == len(fields):
+            return fields, _NONE
         return fields[:count], dict(zip(self._names[count:], fields[count:], strict=True))
 
     @staticmethod

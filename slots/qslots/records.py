@@ -12,7 +12,7 @@ import zlib
 import msgspec
 
 VERSION = 1
-_STAMPED = 9
+_NAME = 13  # where the length of the handler's name stands
 
 
 class Fate(msgspec.Struct, array_like=True):
@@ -34,15 +34,18 @@ def header(handler: str, signature: int, collection: str = "") -> bytes:
     return struct.pack(">IB", signature, len(name)) + name + bytes([len(label)]) + label
 
 
-def body(record: bytes) -> memoryview:
+def body(record: bytes) -> bytes:
     """The arguments of a stored record. ValueError if it is not one."""
-    if len(record) < _STAMPED + 6 or record[0] != VERSION:
+    try:
+        after_name = _NAME + 1 + record[_NAME]
+        start = after_name + 1 + record[after_name]
+    except IndexError:
+        raise ValueError("a task record that ends in its header") from None
+    if record[0] != VERSION:
         raise ValueError("not a task record of a known version")
-    after_name = _STAMPED + 5 + record[_STAMPED + 4]
-    start = after_name + 1 + record[after_name] if after_name < len(record) else len(record)
     if start >= len(record):
         raise ValueError("a task record that ends in its header")
-    return memoryview(record)[start:]
+    return record[start:]
 
 
 def put_time(record: bytes) -> float:

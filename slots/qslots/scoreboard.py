@@ -60,12 +60,13 @@ def boot_ns() -> int:
 class Record:
     """One slot's record."""
 
-    __slots__ = ("_raw", "index", "marks", "words")
+    __slots__ = ("_raw", "_task", "index", "marks", "words")
 
     def __init__(self, room: memoryview, index: int) -> None:
         self.index = index
         self._raw = room
         self.words = room[:_TEXT_START].cast("q")
+        self._task = room[_TASK + 1 : _TASK + _TASK_ROOM]
         self.marks = room[_MARKS_START : _MARKS_START + MARKS]
 
     def text(self, name: str) -> str:
@@ -88,10 +89,15 @@ class Record:
         self.words[Field.GENERATION] = generation
         self.words[Field.STATE] = SlotState.STARTING if holder else SlotState.ABSENT
 
-    def begin(self, position: int, start: int, deadline: int) -> None:
+    def begin(self, position: int, start: int, deadline: int, task: bytes) -> None:
         """A task begins. The deadline stands at 0 while the rest changes, so that no old one meets a new task."""
-        words = self.words
+        words, size = self.words, len(task)
         words[7] = 0
+        if size < _TASK_ROOM:
+            self._task[:size] = task
+            self._raw[_TASK] = size
+        else:
+            self.put_text("task", task)
         words[5] = position
         words[6] = start
         words[7] = deadline
@@ -127,6 +133,8 @@ _next = _TEXT_START
 for _name, _room in _TEXTS.items():
     _PLACES[_name] = (_next, _room)
     _next += _room
+
+_TASK, _TASK_ROOM = _PLACES["task"]
 
 
 class Scoreboard:

@@ -25,7 +25,7 @@ from .queueserver import Exchange, Pack, QueueServer
 from .reports import QueueDeclared
 from .scoreboard import Field, Record, boot_ns
 from .states import SlotState
-from .work import PackRun, jitter
+from .work import TERM, PackRun, jitter
 
 log = logging.getLogger("qslots.slot")
 IDLE_WAIT = 3.0  # seconds that an idle slot waits at most before it looks again
@@ -59,7 +59,8 @@ class Slot:
         self._waiting: set[str] = set()  # queues where it is registered as waiting
         self._held: str | None = None  # queue of the pack to settle with the next exchange
         self._busy = 0.0  # seconds that handlers ran since the last exchange
-        self._leaving = False
+        TERM.asked = False
+        TERM.watch()
         self._wakeup, waker = socket.socketpair()
         waker.setblocking(False)
         self._waker = waker
@@ -69,7 +70,7 @@ class Slot:
     def run(self) -> None:
         """Works until told to leave (TERM, end of the channel) or declared dead."""
         try:
-            while not self._leaving:
+            while not TERM.asked:
                 self._hear(0.0)
                 taken = self._take()
                 if taken is None:
@@ -83,7 +84,7 @@ class Slot:
             log.warning("ended: %s", error)
 
     def _told_to_leave(self, *_: object) -> None:
-        self._leaving = True
+        TERM.asked = True
 
     def _hear(self, seconds: float) -> None:
         """Obeys what the master has said, waiting for it at most so long. Leave at the end of the channel."""
@@ -115,7 +116,7 @@ class Slot:
                 self._server.close()
                 self._hear(pause * jitter())
                 pause = min(2 * pause, _SLOWEST_RETRY)
-                if self._leaving:
+                if TERM.asked:
                     raise Leave from None
 
     def _take(self) -> tuple[str, Pack] | None:
@@ -205,11 +206,11 @@ class Slot:
         self._size(pack.handler).ran(began, seconds)
         self._lottery.ran(queue, seconds)
         if not whole:
-            self._release(leave=self._leaving)
+            self._release(leave=TERM.asked)
 
     def _may_go_on(self, now: int) -> bool:
         """Whether the next task may begin: not told to leave, and nobody else can have the pack."""
-        if self._leaving:
+        if TERM.asked:
             return False
         return now < self._record.trusted_until() or self._vouched()
 

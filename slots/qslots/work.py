@@ -30,6 +30,23 @@ def jitter() -> float:
     return random.uniform(0.85, 1.15)
 
 
+class Term:
+    """What has happened to this process from outside while a handler ran: told to leave, or forked by the handler."""
+
+    asked = False
+    forked = False
+
+    def watch(self) -> None:
+        """From now on children forked of this process know that they are none of its kind."""
+        os.register_at_fork(after_in_child=self._in_child)
+
+    def _in_child(self) -> None:
+        self.forked = True
+
+
+TERM = Term()
+
+
 class PackRun:
     """One pack under work."""
 
@@ -39,7 +56,7 @@ class PackRun:
         self._record = record
         self._report = report
         self._may_go_on = may_go_on
-        self._pid = os.getpid()
+        self._call = handler.arguments.call
         limit = handler.options.time_limit
         self._limit = 0 if limit is None else int(limit * 1e9)
         record.words[Field.MAX_CRASHES] = handler.options.max_crashes
@@ -54,29 +71,30 @@ class PackRun:
         return began, began == len(self._pack.ids)
 
     def _run_each(self) -> int:
+        """The hot loop of a slot: what is looked up once is looked up here."""
         record, words, marks, limit = self._record, self._record.words, self._record.marks, self._limit
-        now = boot_ns()
+        done, trusted, now = words[Field.DONE], 0, boot_ns()
         for position, (task_id, stored) in enumerate(zip(self._pack.ids, self._pack.records, strict=True)):
-            if not self._may_go_on(now):
-                return position
-            record.put_text("task", task_id)
-            record.begin(position + 1, now, now + limit if limit else 0)
-            outcome = self._attempt(position, task_id.decode(errors="replace"), stored)
+            if now >= trusted or TERM.asked:
+                if not self._may_go_on(now):
+                    return position
+                trusted = record.trusted_until()
+            record.begin(position + 1, now, now + limit if limit else 0, task_id)
+            outcome = self._attempt(position, task_id, stored)
             if outcome is not None:
                 record.over()
                 if not self._report({position + 1: outcome}):
                     return position
             marks[position] = 1
-            words[Field.DONE] += 1
+            words[Field.DONE] = done = done + 1
             now = boot_ns()
         return len(self._pack.ids)
 
-    def _attempt(self, position: int, task_id: str, stored: bytes) -> Outcome | None:
+    def _attempt(self, position: int, task_id: bytes, stored: bytes) -> Outcome | None:
         """Runs one task; None is success."""
-        arguments = self._handler.arguments
-        RUNNING.begin(task_id)
+        RUNNING.begin(task_id.decode(errors="replace"))
         try:
-            args, kwargs = arguments.split(arguments.decode(body(stored)))
+            args, kwargs = self._call(body(stored))
         except (ArgumentsError, ValueError) as error:
             return self._logged(position, unfit(self._handler, error, stored), error)
         try:
@@ -87,9 +105,10 @@ class PackRun:
         self._end_if_forked()
         return None
 
-    def _end_if_forked(self) -> None:
+    @staticmethod
+    def _end_if_forked() -> None:
         """A handler that forks and comes back in the child must not make a second slot of it."""
-        if os.getpid() != self._pid:
+        if TERM.forked:
             os._exit(0)
 
     def _logged(self, position: int, outcome: Outcome, error: BaseException) -> Outcome:
@@ -115,8 +134,7 @@ class PackRun:
         if tasks:
             now = boot_ns()
             RUNNING.begin(tasks[0].id)
-            self._record.put_text("task", pack.ids[0])
-            self._record.begin(WHOLE_PACK, now, now + self._limit if self._limit else 0)
+            self._record.begin(WHOLE_PACK, now, now + self._limit if self._limit else 0, pack.ids[0])
             try:
                 handler.function(tasks)
             except BaseException as error:

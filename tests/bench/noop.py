@@ -7,7 +7,7 @@ import time
 from qslots import task
 
 
-@task(queue="noop", batch=500)
+@task(queue="noop", batch=500, min_slots=2)
 def noop(n: int) -> None:
     """Nothing: what is measured is everything else."""
 

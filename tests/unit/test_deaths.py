@@ -27,7 +27,7 @@ def record(tmp_path: pathlib.Path) -> Iterator[Record]:
     record.words[Field.BACKOFF_LONGEST] = 900_000_000
     record.hold(7, b"mail", b"send", 4)
     record.marks[0] = record.marks[1] = 1
-    record.begin(3, 100, 200)
+    record.begin(3, 100, 200, b"t")
     yield record
 
 
@@ -71,14 +71,14 @@ def test_a_task_that_was_marked_before_the_slot_died_is_not_charged(record: Reco
 
 
 def test_a_pack_run_as_a_whole_comes_back_narrower_and_uncharged(record: Record) -> None:
-    record.begin(WHOLE_PACK, 100, 200)
+    record.begin(WHOLE_PACK, 100, 200, b"t")
     (letter,) = left_behind(record, CRASH, 1.0)
     assert (letter.outcomes, letter.rest) == ({}, "loss")
 
 
 def test_alone_in_its_pack_a_task_is_charged_also_by_a_pack_handler(record: Record) -> None:
     record.hold(7, b"mail", b"send", 1)
-    record.begin(WHOLE_PACK, 100, 200)
+    record.begin(WHOLE_PACK, 100, 200, b"t")
     (letter,) = left_behind(record, CRASH, 1.0)
     assert (list(letter.outcomes), letter.rest) == ([1], "back")
 
@@ -99,7 +99,7 @@ def test_a_slot_that_never_asked_left_nothing(record: Record) -> None:
 def test_a_deadline_counts_only_when_two_readings_agree(record: Record) -> None:
     first = watch.overdue([record], 300)
     assert watch.confirmed(first, watch.overdue([record], 400)) == [3]
-    record.begin(4, 350, 0)  # meanwhile it has gone on to a task without a limit
+    record.begin(4, 350, 0, b"u")  # meanwhile it has gone on to a task without a limit
     assert watch.confirmed(first, watch.overdue([record], 400)) == []
 
 

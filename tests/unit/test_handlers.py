@@ -140,9 +140,7 @@ def test_settings_file_overrides_the_declaration_and_is_checked_like_it() -> Non
 def call(function: Any, *args: object, **kwargs: object) -> tuple[tuple[object, ...], dict[str, object]]:
     """Arguments as they arrive in the handler."""
     arguments = made(function)[0].arguments
-    found: tuple[tuple[object, ...], dict[str, object]] = arguments.split(
-        arguments.decode(arguments.body(args, kwargs))
-    )
+    found: tuple[tuple[object, ...], dict[str, object]] = arguments.call(arguments.body(args, kwargs))
     return found
 
 

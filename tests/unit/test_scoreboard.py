@@ -112,7 +112,7 @@ def test_life_of_a_pack(board: Scoreboard) -> None:
     record.hold(5, b"mail", b"send", 4)
     assert (words[Field.HELD], words[Field.SIZE], bytes(record.marks[:5])) == (5, 4, b"\0\0\0\0\1")
     assert (record.text("held_queue"), record.text("handler")) == ("mail", "send")
-    record.begin(2, 100, 200)
+    record.begin(2, 100, 200, b"t")
     assert (words[Field.TASK], words[Field.START], words[Field.DEADLINE]) == (2, 100, 200)
     record.over()
     assert (words[Field.TASK], words[Field.DEADLINE]) == (2, 0)
