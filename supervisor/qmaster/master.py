@@ -233,9 +233,11 @@ class Master:
         """The end: mold and courier see the end of their sockets; nothing of ours stays."""
         self._control.close()
         self._post.close()
-        if self._keeper.mold is not None:
-            self._keeper.mold.commands.close()
-            os.kill(self._keeper.mold.pid, signal.SIGKILL)
+        mold = self._keeper.mold.pid if self._keeper.mold is not None else None
+        for pid in (mold, self._post.pid):
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)  # it cannot take long, and whoever comes after finds no zombie of ours
         if self._post.undone:
             log.warning(
                 "the queue server does not answer: %d settlements are left to the next qmaster", self._post.undone

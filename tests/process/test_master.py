@@ -1,6 +1,7 @@
 """The end of qmaster and of its helpers, wanted or not: who lives on, what is settled, what is left behind."""
 
 import os
+import pathlib
 import signal
 
 import pytest
@@ -206,3 +207,13 @@ def test_what_a_task_had_started_does_not_outlive_a_killed_master_beyond_its_suc
     finally:
         if lives(stray):
             os.kill(stray, signal.SIGKILL)
+
+
+def test_an_orderly_end_leaves_not_even_a_zombie(fleet: Fleet) -> None:
+    fleet.write_app(PACK)
+    master = fleet.start_master()
+    wait_for(lambda: len(children_of(fleet)) == 2, "mold and courier to live")
+    family = children_of(fleet)
+    master.signal(signal.SIGTERM)
+    assert master.ended() == 0
+    assert not any(pathlib.Path(f"/proc/{pid}").exists() for pid in family)
