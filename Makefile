@@ -5,7 +5,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE # importing hypothesis afresh each time costs a second
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help demo demo-memory test setup-tests lint unit redis process bench clean
+.PHONY: help demo demo-memory test setup-tests lint unit redis process deploy bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,7 +18,7 @@ demo-memory: ## what a slot of the demo costs, with and without gc.freeze
 	@.ci/venv embedded,demo
 	@$(BIN)/python deploy/demo/memory.py
 
-test: lint unit redis process ## all that must be green before a change lands
+test: lint unit redis process deploy ## all that must be green before a change lands
 
 setup-tests:
 	@.ci/packages
@@ -37,6 +37,9 @@ redis: setup-tests ## the queue server's scripts on real servers
 
 process: setup-tests ## real masters, molds and slots
 	@$(PYTEST) tests/process
+
+deploy: setup-tests ## what deploy/ ships: the demo
+	@$(PYTEST) tests/deploy
 
 bench: ## tasks a second, latency; figures, not tests
 	@.ci/venv embedded,demo,dev
