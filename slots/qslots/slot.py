@@ -29,6 +29,7 @@ from .work import TERM, PackRun, jitter
 
 log = logging.getLogger("qslots.slot")
 IDLE_WAIT = 3.0  # seconds that an idle slot waits at most before it looks again
+LOOK_ROUND = 0.005  # seconds between two questions of a busy slot what is due in its other queues
 TRUSTED = 0.75  # of a lock's ttl: the rest covers an extension's way and the time to kill
 _FIRST_RETRY = 0.05  # seconds
 _SLOWEST_RETRY = 2.0
@@ -56,6 +57,7 @@ class Slot:
         self._lottery = Lottery({})
         self._sizes: dict[str, PackSize] = {}
         self._left: set[str] = set()  # queues no longer served, where this slot may still count as waiting
+        self._look_at = 0.0  # when to ask again what is due in queues that dropped out, seconds since boot
         self._waiting: set[str] = set()  # queues where it is registered as waiting
         self._held: str | None = None  # queue of the pack to settle with the next exchange
         self._busy = 0.0  # seconds that handlers ran since the last exchange
@@ -124,7 +126,8 @@ class Slot:
             self._wait_no_more(self._left)
             self._left.clear()
         now = boot_ns() / 1e9
-        if self._lottery.dry and not self._waiting:
+        if self._lottery.dry and not self._waiting and now >= self._look_at:
+            self._look_at = now + LOOK_ROUND
             for queue in self._insist(lambda: self._server.due(self._handlers(self._lottery.dry))):
                 self._lottery.refill(queue)
         for queue in self._lottery.draw(now, random.random):
