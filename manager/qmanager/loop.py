@@ -112,7 +112,7 @@ class Manager:
                 self._id, highest, respect=REIGN * self._interval, take_over=self._take_over
             )
         except QueueServerError as error:
-            if ": REIGNING " not in str(error):
+            if error.code != "REIGNING":
                 raise
             other = str(error).rpartition(" ")[2]
             raise Error(f"manager {other} published a moment ago: stop it, or use --take-over") from None
@@ -166,7 +166,7 @@ class Manager:
         try:
             self._control.publish(document, changed, gone)
         except QueueServerError as error:
-            if ": DEPOSED " in str(error):
+            if error.code == "DEPOSED":
                 raise Error(f"{self._id} ends: {str(error).partition('DEPOSED ')[2]}") from None
             raise
         self._rows = {name: row for name, row in self._rows.items() if name not in gone} | changed

@@ -82,7 +82,7 @@ def translated(url: str) -> Iterator[None]:
             raise DuplicateTask(rest) from None
         if isinstance(error, _FOR_NOW_KINDS) or _FOR_NOW.search(str(error)):
             raise QueueServerDown(f"queue server {without_password(url)} refuses for now: {error}") from None
-        raise QueueServerError(f"queue server {without_password(url)}: {error}") from None
+        raise QueueServerError(f"queue server {without_password(url)}: {error}", code) from None
     except redis.exceptions.RedisError as error:
         why = " ".join(str(error).split())
         raise QueueServerError(

@@ -9,7 +9,6 @@ import msgspec
 
 from . import keys
 from .connection import translated
-from .errors import QueueServerError
 from .queueserver import QueueServer
 from .reports import Declared, MapRow, Plan, Report, pack
 
@@ -98,11 +97,3 @@ class Control:
         flat = [part for name, row in rows.items() for part in (name, pack(row))]
         args = [plan.manager, plan.epoch, plan.seq, pack(plan), msgspec.msgpack.encode(gone), *flat]
         self.server.run("control", "publish", [keys.EPOCH, keys.MAP, keys.PLAN], args)
-
-
-def refused_with(error: QueueServerError, code: str) -> bool:
-    """Whether a script refused with this code (TAKEN, REPLACED, REIGNING, DEPOSED)."""
-    return f": {code} " in f": {str(error).partition(': ')[2]} "
-
-
-__all__ = ["Control", "refused_with"]

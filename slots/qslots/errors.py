@@ -22,7 +22,14 @@ class DuplicateTask(Error):
 
 
 class QueueServerError(Error):
-    """The queue server refused or could not be used; the message says which one and why."""
+    """The queue server refused or could not be used; the message says which one and why.
+
+    ``code`` is the word with which one of our scripts has refused (TAKEN, REPLACED, REIGNING, DEPOSED, …), else "".
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class QueueServerDown(QueueServerError):

@@ -15,7 +15,7 @@ import redis
 
 from . import keys
 from .connection import open_redis, supported, translated
-from .errors import HolderDead, QueueServerDown
+from .errors import QueueServerDown
 from .keys import QueueKeys
 from .outcomes import Outcome
 from .records import Fate, decode_fate
@@ -23,7 +23,6 @@ from .reports import QueueStats
 from .scripts import Argument, Script, script
 
 PACK_BYTES = 4 << 20
-LONGEST_PACK = 1000
 _FLAGS_SINCE = (7,)
 
 
@@ -264,6 +263,3 @@ def _us(seconds: float) -> int:
 def lock_name(holder: str, seq: int) -> str:
     """The name of the pack that ``holder`` asked for as number ``seq``."""
     return f"{holder}:{seq}"
-
-
-__all__ = ["Exchange", "HolderDead", "Pack", "QueueServer", "lock_name"]

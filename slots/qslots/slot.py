@@ -162,7 +162,7 @@ class Slot:
         want = {h.name: 0 if settle_only else self._size(h.name).want() for h in self._registry.of_queue(queue)}
         settle = words[Field.HELD] if self._held else None
         wait = IDLE_WAIT * jitter()
-        asked = boot_ns()
+        asked = 0
 
         def exchange() -> Exchange:
             nonlocal asked

@@ -81,8 +81,7 @@ class Courier:
                 self._server.close()
             return Failed("down", str(error))
         except QueueServerError as error:
-            code = next((code for code in _CODES if f": {code} " in str(error)), "refused")
-            return Failed(code, str(error))
+            return Failed(error.code if error.code in _CODES else "refused", str(error))
         except Error as error:
             return Failed("refused", str(error))
 

@@ -104,9 +104,7 @@ class Master:
 
     def _advance(self, now: float) -> None:
         """The next stage, if what has happened calls for it."""
-        why = self._post.refused or (
-            "another qmaster has taken the name of this server" if self._duties.replaced else ""
-        )
+        why = self._post.refused or (REPLACED if self._duties.replaced else "")
         if self._stage is Stage.STARTING:
             why = why or self._post.down or self._keeper.fault
             if self._keeper.can_fork and self._post.connected:
