@@ -18,7 +18,7 @@ from .outcomes import Backoff
 from .records import signature
 from .reports import Declared, HandlerDeclared, QueueDeclared
 from .settings import QueueSettings
-from .units import duration, size, span
+from .units import duration, rate, size, span
 
 LARGEST_BATCH = 1000
 SHORTEST_LOCK = 3.0  # seconds: it is extended once a second, and a quarter of it is kept to act in
@@ -44,6 +44,7 @@ class Options(msgspec.Struct, frozen=True):
     max_crashes: int = 3
     backoff: Backoff = Backoff()
     never_retry: tuple[type[BaseException], ...] = ()
+    keep_result: float | None = None
 
 
 class Arguments:
@@ -178,6 +179,12 @@ def _number(value: object, what: str, least: int, most: int | None = None) -> in
     return value
 
 
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{what} is {value!r}: write a text")
+    return value
+
+
 def _seconds(value: typing.Any, what: str, least: float) -> float:
     seconds = duration(value, what)
     if seconds < least:
@@ -194,6 +201,10 @@ def queue_options(options: Mapping[str, typing.Any], where: str) -> dict[str, ob
         "target_delay": duration,
         "lock": lambda value, what: _seconds(value, what, SHORTEST_LOCK),
         "memory": lambda value, what: None if value is None else size(value, what),
+        "rate": lambda value, what: None if value is None else rate(value, what),
+        "durability": _text,
+        "dedupe_window": duration,
+        "max_size": size,
     }
     try:
         return {name: checks[name](value, name) for name, value in options.items()}
@@ -210,6 +221,7 @@ def handler_options(options: Mapping[str, typing.Any], where: str) -> Options:
         "max_crashes": lambda value, what: _number(value, what, 1),
         "backoff": lambda value, what: Backoff(*span(value, what)),
         "never_retry": _exceptions,
+        "keep_result": lambda value, what: None if value is None else _seconds(value, what, SHORTEST_LIMIT),
     }
     try:
         return Options(**{name: checks[name](value, name) for name, value in options.items()})  # type: ignore[arg-type]

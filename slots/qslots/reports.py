@@ -27,6 +27,10 @@ class QueueDeclared(msgspec.Struct, frozen=True):
     target_delay: float = 5.0
     lock: float = 60.0
     memory: int | None = None  # bytes of one slot, if the application says so
+    rate: float | None = None  # tasks a second that may begin, in the whole cluster
+    durability: str = "fast"  # what a put waits for: fast, fsync, replicated(n, timeout)
+    dedupe_window: float = 0.0  # seconds that the id of a finished task is still known
+    max_size: int = 1 << 20  # bytes of one task's arguments
     handlers: tuple[HandlerDeclared, ...] = ()
 
 
