@@ -54,8 +54,8 @@ def said_from_outside(server: QueueServer) -> None:
     slot = Holder(server, "said", QUEUE)
     put(server, *"uvwxyz123", handler="y", collection="c")
     assert slot.work({"y": 9})
-    server.settle(QUEUE, "said", 1, {1: Outcome("done")}, window=99.0, results={1: Kept("u", b"r", 99.0)})
-    put(server, "v", handler="y", own_ids=True, on_duplicate="rearm")
+    server.settle(QUEUE, "said", 1, {1: Outcome("done")}, window=99.0, results={1: Kept(slot.ids[0], b"r", 99.0)})
+    put(server, slot.ids[1], handler="y", own_ids=True, on_duplicate="rearm")
     server.inside(QUEUE, "gate", ["pause", "collection:c", 0], extra="c")
     assert Holder(server, "late").take({"y": 1}, rate=100.0).pack is None
 
