@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import platform
+import shutil
 import sys
 import tempfile
 import time
@@ -41,15 +42,11 @@ MEASUREMENTS: dict[str, Callable[[Plan], Result | list[Result]]] = {
 }
 
 
-def started(folder: pathlib.Path, binary: str | None) -> embedded.Embedded:
+def prepared(folder: pathlib.Path, binary: str | None) -> embedded.Embedded:
     """A private server: this machine's best, or the one asked for."""
     if binary is None:
-        return embedded.start(folder, _tell)
-    folder.mkdir(mode=0o700)
-    server = embedded.Embedded(folder, embedded.claim(folder), binary)
-    server.spawn()
-    server.wait_ready(_tell)
-    return server
+        return embedded.prepare(folder)
+    return embedded.Embedded(folder, embedded.claim(folder), binary)
 
 
 def machine(url: str) -> dict[str, Any]:
@@ -105,7 +102,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--server", metavar="PATH", help="the redis-server or valkey-server to measure")
     parser.add_argument("--only", action="append", choices=MEASUREMENTS, help="only this measurement; repeatable")
     parser.add_argument("--json", action="store_true", help="one document instead of the table")
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    if chosen.server and shutil.which(chosen.server) is None:
+        parser.error(f"--server {chosen.server}: no such program")
+    return chosen
 
 
 def main() -> None:
@@ -116,8 +116,10 @@ def main() -> None:
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="qs") as name,
-        started(pathlib.Path(name) / "data", chosen.server) as server,
+        prepared(pathlib.Path(name) / "data", chosen.server) as server,
     ):
+        server.spawn()
+        server.wait_ready(_tell)
         on = machine(server.url)
         plan = Plan(server.url, _tell, rounds, quick=chosen.quick, deepest=deepest)
         results = measured(plan, chosen.only or list(MEASUREMENTS))

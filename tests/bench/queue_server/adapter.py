@@ -79,8 +79,14 @@ class Client:
         self._server.put(queue, thumbnail.handler.name, tasks)
 
     def stored(self, queue: str) -> int:
-        """How many tasks stand in a queue."""
-        return int(self._server.redis.hlen(f"{self._server.keys_of(queue).base}tasks"))
+        """How many tasks a queue has, those in packs too."""
+        found = self._server.stats([queue])[0]
+        return found.active + found.inactive + found.locked
+
+    def drop(self, queue: str) -> None:
+        """Forgets all of a queue."""
+        client = self._server.redis
+        client.unlink(*client.scan_iter(f"{self._server.keys_of(queue).base}*", count=1000))
 
     def consumer(self, queue: str) -> "Consumer":
         """A new holder of this connection."""

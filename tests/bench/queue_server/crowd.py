@@ -111,7 +111,7 @@ def _throughput(plan: Plan, version: tuple[int, ...], each_side: int) -> tuple[f
         return drive(path, dialogues, warm, seconds, done)
 
     rates = together(work, DRIVERS)
-    client.redis.unlink(*client.redis.keys(f"qs:{{{queue}}}:*"))
+    client.drop(queue)
     return sum(rate[0] for rate in rates), sum(rate[1] for rate in rates)
 
 

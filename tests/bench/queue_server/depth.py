@@ -18,7 +18,8 @@ def measure(plan: Plan) -> list[Result]:
     """Queues of all depths stand side by side, and rounds go from one to the next."""
     wanted = [depth for depth in DEPTHS if depth <= plan.deepest]
     client = Client(plan.url)
-    filled = [depth for depth in wanted if _fill(plan, client, depth)]
+    lacks = {depth: _filled(plan, client, depth) for depth in wanted}
+    filled = [depth for depth in wanted if not lacks[depth]]
     costs: dict[int, list[float]] = {depth: [] for depth in filled}
     rounds = plan.rounds * (4 if plan.quick else 10)
     plan.say(f"takes of {SIZE} tasks from each depth, {rounds} rounds")
@@ -26,8 +27,8 @@ def measure(plan: Plan) -> list[Result]:
         for depth in filled:
             costs[depth].append(_takes(client, depth))
     for depth in filled:
-        _drop(client, depth)
-    return [_result(depth, costs) for depth in wanted]
+        client.drop(_queue(depth))
+    return [_result(depth, costs, lacks[depth]) for depth in wanted]
 
 
 def bytes_a_task(plan: Plan) -> Result:
@@ -39,7 +40,7 @@ def bytes_a_task(plan: Plan) -> Result:
     before = _used(client)
     put_all(plan.url, "bytes", tasks)
     used = _used(client) - before
-    client.redis.delete(*client.redis.keys("qs:{bytes}:*"))
+    client.drop("bytes")
     record = len(made(1)[0][2]) + 9
     return Result("a queued task", used / tasks, "bytes", beside={"its record": record})
 
@@ -61,16 +62,17 @@ def _queue(depth: int) -> str:
     return f"depth-{depth}"
 
 
-def _fill(plan: Plan, client: Client, depth: int) -> bool:
-    if lacking(depth):
-        return False
+def _filled(plan: Plan, client: Client, depth: int) -> str:
+    """Fills a queue; what is lacking if it cannot be."""
+    if lacks := lacking(depth):
+        return lacks
     plan.say(f"filling a queue of {depth:,} tasks")
     portion = 1_000_000
     for start in range(0, depth, portion):
         put_all(plan.url, _queue(depth), min(portion, depth - start))
         if start:
             plan.say(f"  {client.stored(_queue(depth)):,}")
-    return True
+    return ""
 
 
 def lacking(tasks: int) -> str:
@@ -94,18 +96,14 @@ def _takes(client: Client, depth: int) -> float:
     return used.scripts / got
 
 
-def _drop(client: Client, depth: int) -> None:
-    client.redis.unlink(*client.redis.keys(f"qs:{{{_queue(depth)}}}:*"))
-
-
 def _used(client: Client) -> int:
     return int(client.redis.info("memory")["used_memory"])
 
 
-def _result(depth: int, costs: dict[int, list[float]]) -> Result:
+def _result(depth: int, costs: dict[int, list[float]], lacks: str) -> Result:
     what = f"take + settle of {SIZE} from {depth:,}"
-    if depth not in costs:
-        return Result(what, None, "µs/task", note=f"skipped: {lacking(depth)}")
+    if lacks:
+        return Result(what, None, "", note=f"skipped: {lacks}")
     cost = middle(costs[depth])
     part = cost / middle(costs[DEPTHS[0]])
     return Result(what, cost, "server µs/task", "<= 5 x at 1,000" if depth > DEPTHS[0] else "", {"x at 1,000": part})
