@@ -15,12 +15,12 @@ import redis
 import qslots
 from qslots.ids import new_ids
 from qslots.queueserver import QueueServer
-from qslots.records import header
+from qslots.records import formed, header
 from qslots.scripts import script
 
 FLAGS_SINCE = (7,)
 TTL = 60.0
-StoredTask = tuple[str, str, bytes]
+StoredTask = tuple[str, bytes]  # id, body
 
 _holders = itertools.count()
 
@@ -32,9 +32,8 @@ def thumbnail(path: str) -> None:
 
 def made(count: int) -> list[StoredTask]:
     """That many new tasks as the queue server's client takes them."""
-    handler = thumbnail.handler
-    head = header(handler.name, handler.arguments.signature)
-    return [(id_, "", head + handler.arguments.body((f"photos/{id_}.jpg",), {})) for id_ in new_ids(count)]
+    body = thumbnail.handler.arguments.body
+    return [(id_, formed(body((f"photos/{id_}.jpg",), {}))) for id_ in new_ids(count)]
 
 
 def ids_of(tasks: Sequence[StoredTask]) -> list[str]:
@@ -43,8 +42,17 @@ def ids_of(tasks: Sequence[StoredTask]) -> list[str]:
 
 
 def records_of(tasks: Sequence[StoredTask]) -> list[bytes]:
-    """Their records; the server stamps nine bytes before each."""
-    return [bytes(9) + task[2] for task in tasks]
+    """Their records; the server stamps eight bytes before each."""
+    return [bytes(8) + _head() + body for _, body in tasks]
+
+
+def _head() -> bytes:
+    handler = thumbnail.handler
+    return header(handler.name, handler.arguments.signature)
+
+
+def _put(server: QueueServer, queue: str, tasks: Sequence[StoredTask]) -> None:
+    server.put(queue, thumbnail.handler.name, _head(), ids_of(tasks), [body for _, body in tasks])
 
 
 def enqueue() -> None:
@@ -76,7 +84,7 @@ class Client:
 
     def put(self, queue: str, tasks: Sequence[StoredTask]) -> None:
         """Stores new tasks in one round trip."""
-        self._server.put(queue, thumbnail.handler.name, tasks)
+        _put(self._server, queue, tasks)
 
     def stored(self, queue: str) -> int:
         """How many tasks a queue has, those in packs too."""
@@ -160,7 +168,7 @@ class ProducerRequests:
 
     def next(self) -> tuple[Any, ...]:
         """The words of the next put."""
-        return _recorded(lambda: self._server.put(self._queue, thumbnail.handler.name, made(self._tasks)))
+        return _recorded(lambda: _put(self._server, self._queue, made(self._tasks)))
 
 
 class ConsumerRequests:
