@@ -86,10 +86,15 @@ def supported(client: redis.Redis, url: str) -> tuple[int, ...]:
     """The version of the server, e.g. (7, 0, 15); QueueServerError if it is too old."""
     with translated(url):
         text = str(client.info("server")["redis_version"])
-    version = tuple(int(part) for part in re.findall(r"\d+", text))
+    version = numbers(text)
     if version < OLDEST:
         raise QueueServerError(f"queue server {without_password(url)} is Redis {text}: 6.2 or later is needed")
     return version
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """The parts of a version: "7.0.15" is (7, 0, 15)."""
+    return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
 def without_password(url: str) -> str:
