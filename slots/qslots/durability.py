@@ -105,7 +105,8 @@ def promise(link: Link, url: str, durability: Durability) -> Command | None:
 def _check_replicas(link: Link, url: str, durability: Durability) -> None:
     there = int(_info(link, "replication")["connected_slaves"])
     if there < durability.replicas:
-        raise _cannot(url, durability, f"it has {there} replicas: connect more, or ask for fewer")
+        why = f"{there} of {durability.replicas} replicas are connected: start more, or ask for fewer"
+        raise _cannot(url, durability, why)
 
 
 def _check_fsync(link: Link, url: str, durability: Durability, version: tuple[int, ...]) -> None:
