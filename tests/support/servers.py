@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from qslots import embedded
 from qslots.embedded import die_with_parent
@@ -104,7 +106,7 @@ class RedisServer:
             "port": str(self.port), "bind": "127.0.0.1", "unixsocket": str(self.socket), "unixsocketperm": "600",
             "dir": str(self.folder), "logfile": str(self.folder / "redis.log"), "daemonize": "no",
         }  # fmt: skip
-        if not self._last:  # a Sentinel keeps nothing
+        if not self._first:
             options |= {"save": "", "appendonly": "no"}
         options |= self._options
         words = [word for name, value in options.items() for word in (f"--{name}", *value.split(" "))]
@@ -116,7 +118,7 @@ class RedisServer:
         wait_for(self._answers, lambda: f"{self.binary.path} to answer; its log: {self.log()}")
 
     def _answers(self) -> bool:
-        client = redis.Redis(unix_socket_path=str(self.socket))
+        client = redis.Redis(unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0))
         with contextlib.closing(client), contextlib.suppress(redis.ConnectionError):
             try:
                 return bool(client.ping())
