@@ -44,7 +44,7 @@ def open_redis(url: str, *, name: str, timeout: float = 5.0, single: bool = Fals
     try:
         pool = _pool(url, name, timeout)
         pool.connection_class(**pool.connection_kwargs)  # an unknown option shows only here
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, redis.exceptions.RedisError) as error:
         raise SettingsError(f"queue server {without_password(url)!r}: {error}") from None
     try:
         client = redis.Redis(connection_pool=pool, single_connection_client=single)

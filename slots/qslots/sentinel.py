@@ -21,7 +21,7 @@ from redis.sentinel import (
 SCHEMES = ("redis+sentinel://", "rediss+sentinel://")
 FORM = "redis+sentinel://[user:password@]host[:port],host[:port],…/name[/db]"
 PORT = 26379
-PATIENCE = 1.0  # seconds at most for one Sentinel: the one asked first may have gone down together with the primary
+PATIENCE = 0.5  # seconds at most for one Sentinel: the one asked first may have gone down together with the primary
 _OWN = ("sentinel_username", "sentinel_password")  # in the query, where Sentinels ask for a password too
 _PATH = re.compile(r"/([A-Za-z0-9_.\-]+)(?:/([0-9]*))?")  # a name as Sentinel's own settings allow it
 
@@ -46,14 +46,18 @@ class Sentinels:
         for host, port in sorted(self._hosts, key=lambda each: each != _answered_last.get(self._hosts)):
             try:
                 with contextlib.closing(redis.Redis(host, port, **self._options)) as sentinel:
-                    state: Any = sentinel.sentinel_master(name)
+                    watched: Any = sentinel.sentinel_masters()
             except (redis.exceptions.RedisError, OSError) as error:
                 said.append(f"{host}:{port} says {error}")
                 continue
-            if state["is_master"] and not (state["is_sdown"] or state["is_odown"]):
+            state = watched.get(name)
+            if state is None:
+                said.append(f"{host}:{port} watches none of this name")
+            elif not state["is_master"] or state["is_sdown"] or state["is_odown"]:
+                said.append(f"{host}:{port} says {state['ip']}:{state['port']} is down")
+            else:
                 _answered_last[self._hosts] = host, port
                 return str(state["ip"]), int(state["port"])
-            said.append(f"{host}:{port} says {state['ip']}:{state['port']} is down")
         raise MasterNotFoundError(f"no Sentinel knows a primary {name!r} that is up: {', '.join(said)}")
 
 

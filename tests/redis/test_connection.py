@@ -1,11 +1,13 @@
 """One round trip: what came of it, whether it can have been sent, and that the next one is not touched by it."""
 
 import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
 import redis
 from support.servers import RedisServer
+from support.waiting import wait_for
 
 from qslots.connection import KINDS, SCHEMES, Link, open_redis, user_of, without_password
 from qslots.errors import QueueServerDown, QueueServerError, SettingsError
@@ -52,6 +54,23 @@ def test_refusal_for_now_closes_the_connection(link: Link, server: QueueServer) 
     finally:
         server.redis.execute_command("REPLICAOF", "NO", "ONE")
     assert link.call("CLIENT", "ID") != me
+
+
+def test_wait_that_ends_because_the_primary_is_demoted_is_a_refusal_for_now(server: QueueServer) -> None:
+    link = Link(open_redis(server.url, name="t"), server.url)
+    demotion = threading.Thread(target=_demote_when_somebody_waits, args=(server,))
+    demotion.start()
+    try:
+        with pytest.raises(QueueServerDown, match="refuses for now: UNBLOCKED"):
+            link.call("BLPOP", "qs:none", 4)
+    finally:
+        demotion.join()
+        server.redis.execute_command("REPLICAOF", "NO", "ONE")
+
+
+def _demote_when_somebody_waits(server: QueueServer) -> None:
+    wait_for(lambda: server.redis.info("clients")["blocked_clients"], "a blocked client")
+    server.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
 
 
 def test_what_is_no_command_is_the_callers_mistake(link: Link) -> None:
@@ -142,6 +161,8 @@ def test_each_thread_may_have_its_connection(server: QueueServer) -> None:
     "redis://:secret/1@host/0",
     "redis://host/main",
     "redis://host/0?nonsense=1",
+    "redis://host/0?protocol=9",
+    "rediss://host/0?ssl_cert_reqs=nonsense",
     "sentinel://h1/main",
 ])  # fmt: skip
 def test_url_that_is_none_is_refused_without_its_password(url: str) -> None:

@@ -11,7 +11,6 @@ import pytest
 from support import servers
 from support.holder import put, stats
 from support.servers import RedisServer
-from support.waiting import wait_for
 
 from qslots.connection import Link, open_redis
 from qslots.durability import FAST, Durability, check_reply, fit_for_tasks, parse, promise
@@ -126,13 +125,13 @@ def test_put_that_no_disk_confirms_in_time_is_said_to_be_so() -> None:
 @pytest.mark.parametrize("which", servers.BINARIES)
 def test_put_is_on_its_replicas_or_said_not_to_be(which: str) -> None:
     port = servers.free_port()
-    one = parse("replicated(1, 200ms)")
+    one = parse("replicated(1, 500ms)")
     at_once, follow = {"repl-diskless-sync-delay": "0"}, {"replicaof": f"127.0.0.1 {port}"}
     with running(which, at_once, port=port) as primary, running(which, follow) as replica:
         link = link_to(primary)
-        wait_for(lambda: link_to(replica).call("ROLE")[3] == b"connected", "the replica to follow")
+        assert link.calls(("SET", "qs:last", 0), ("WAIT", 1, 5000), wait=5.0)[1] == 1
         command = promise(link, primary.url, one)
-        assert command == ("WAIT", 1, 200)
+        assert command == ("WAIT", 1, 500)
         with pytest.raises(QueueServerError, match="1 of 2 replicas are connected: start more"):
             promise(link, primary.url, parse("replicated(2)"))
 
@@ -142,7 +141,7 @@ def test_put_is_on_its_replicas_or_said_not_to_be(which: str) -> None:
 
         replica.send(signal.SIGSTOP)
         _, reply = link.calls(("SET", "qs:last", 2), command)
-        with pytest.raises(NotReplicated, match=r"on 0 of 1 replicas after 0\.2 s: it is stored"):
+        with pytest.raises(NotReplicated, match=r"on 0 of 1 replicas after 0\.5 s: it is stored"):
             check_reply(one, reply, primary.url)
         replica.send(signal.SIGCONT)
         _, reply = link.calls(("SET", "qs:last", 3), ("WAIT", 1, 5000), wait=5.0)
