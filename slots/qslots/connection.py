@@ -78,8 +78,8 @@ def _check_place(url: str) -> None:
         parts.port  # noqa: B018
     except ValueError:
         raise ValueError("not a URL with a port; in a password write / ? # @ as %2F %3F %23 %40") from None
-    if parts.scheme != "unix" and not re.fullmatch(r"/?[0-9]*", parts.path):
-        raise ValueError(f"{parts.path!r} is no database: write its number, such as /0")
+    if parts.scheme != "unix" and not re.fullmatch(r"/?[0-9]*/?", parts.path):
+        raise ValueError("behind the host comes the number of the database, such as /0, or nothing")
 
 
 def supported(client: redis.Redis, url: str) -> tuple[int, ...]:
