@@ -22,7 +22,7 @@ from rich.live import Live
 
 from qslots import keys, settings
 from qslots.client import url_of
-from qslots.connection import translated
+from qslots.connection import KINDS, translated
 from qslots.errors import Error, QueueServerDown
 from qslots.queueserver import QueueServer
 
@@ -73,7 +73,7 @@ def _quiet(command: Callable[_P, None]) -> Callable[_P, None]:
 
 def _of_a_fleet(command: Callable[..., None]) -> Callable[..., None]:
     """A command that talks to a queue server: -c and --redis."""
-    command = click.option("--redis", metavar="URL", help="The queue server: redis://, rediss:// or unix://.")(command)
+    command = click.option("--redis", metavar="URL", help=f"The queue server: {KINDS}.")(command)
     return click.option("-c", "file", metavar="FILE", type=click.Path(), help="The settings file.")(command)
 
 
