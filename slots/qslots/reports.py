@@ -5,6 +5,7 @@ is rolled out.
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
 
@@ -27,6 +28,10 @@ class QueueDeclared(msgspec.Struct, frozen=True):
     target_delay: float = 5.0
     lock: float = 60.0
     memory: int | None = None  # bytes of one slot, if the application says so
+    rate: float | None = None  # tasks a second that may begin, in the whole cluster
+    durability: str = "fast"  # what a put waits for: fast, fsync, replicated(n, timeout)
+    dedupe_window: float = 0.0  # seconds that the id of a finished task is still known
+    max_size: int = 1 << 20  # bytes of one task's arguments
     handlers: tuple[HandlerDeclared, ...] = ()
 
 
@@ -106,6 +111,32 @@ class QueueStats(msgspec.Struct, frozen=True):
     busy: float = 0.0  # seconds that handlers ran, all in all
     packs: int = 0
     empty: int = 0  # takes that found nothing
+    lost: int = 0  # of those taken, given back because their slot or server was lost
+    burials: int = 0
+    deleted: int = 0
+    dropped: int = 0
+    renewed: int = 0  # of those taken, put back because they were replaced or rearmed while they ran
+    parked: int = 0  # tasks of paused collections that have come to the head of the queue; not among the active
+    takeable: int = 0  # of the active, those that a slot may take now: not paused, not beyond the rate
+    expired: int = 0  # locks whose time is over
+    paused: bool = False
+    gates: tuple[str, ...] = ()  # what is paused or being dropped: queue:, handler:NAME, collection:NAME, drop:NAME
+
+    @property
+    def tasks(self) -> int:
+        """All living tasks."""
+        return self.active + self.inactive + self.locked + self.parked + self.buried
+
+
+def merged(parts: Sequence[QueueStats]) -> QueueStats:
+    """The counts of a queue that lives on several servers: sums, the oldest of all, closed gates of any."""
+    if len(parts) == 1:
+        return parts[0]
+    counted = set(QueueStats.__struct_fields__) - {"name", "now", "oldest", "paused", "gates"}
+    chosen = {name: sum(getattr(part, name) for part in parts) for name in counted}
+    gates = tuple(sorted({gate for part in parts for gate in part.gates}))
+    oldest, paused = max(part.oldest for part in parts), any(part.paused for part in parts)
+    return QueueStats(parts[0].name, parts[0].now, oldest=oldest, paused=paused, gates=gates, **chosen)
 
 
 class QueuePlan(msgspec.Struct, frozen=True):

@@ -1,12 +1,17 @@
-"""The Lua scripts: read from the package once, sent by their digest, loaded again when a server has forgotten them."""
+"""The Lua scripts: read from the package once, sent by their digest, loaded again when a server has forgotten them.
+
+Before a script of a queue stands the prelude, then the rooms that its line ``-- with:`` names.
+"""
 
 import functools
 import hashlib
 import importlib.resources
+import re
 from collections.abc import Sequence
 
 import redis
 
+_HEADER = re.compile(r"^-- (with|flags): *(.*)$", re.MULTILINE)
 Argument = str | bytes | int | float
 
 
@@ -15,9 +20,10 @@ class Script:
 
     __slots__ = ("digest", "text")
 
-    def __init__(self, text: str, flags: str) -> None:
+    def __init__(self, text: str, flags: str | None) -> None:
         # Redis 7 wants to be told what a script may do when memory is full; older servers do not know the line.
-        self.text = f"#!lua flags={flags}\n{text}" if flags else text
+        first = "local FLAGGED = false\n" if flags is None else f"#!lua flags={flags}\nlocal FLAGGED = true\n"
+        self.text = first + text
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def run(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> object:
@@ -34,7 +40,8 @@ def script(place: str, name: str, flagged: bool) -> Script:
     """The script ``lua/<place>/<name>.lua``; ``flagged`` if the server knows script flags (Redis 7 and later)."""
     folder = importlib.resources.files(__package__) / "lua" / place
     text = (folder / f"{name}.lua").read_text()
-    flags = next(line.partition(":")[2] for line in text.splitlines() if line.startswith("-- flags:"))
-    if place == "queue":
-        text = (folder / "prelude.lua").read_text() + text
-    return Script(text, ",".join(flags.split()) if flagged else "")
+    header = dict(_HEADER.findall(text))
+    rooms = header.get("with", "").split()
+    if place == "queue" and rooms != ["nothing"]:
+        text = "".join((folder / f"{room}.lua").read_text() for room in ("prelude", *rooms)) + text
+    return Script(text, ",".join(header["flags"].split()) if flagged else None)

@@ -14,7 +14,7 @@ import yaml
 
 from .errors import SettingsError
 from .keys import check_name
-from .units import duration, share, size
+from .units import duration, rate, share, size
 
 DEFAULT_FILE = pathlib.Path("/etc/qslots/qslots.yml")
 LEFT_BY_UP = pathlib.Path(".qslots/redis.sock")  # where `qslots up` of this folder puts its private queue server
@@ -50,7 +50,11 @@ class QueueSettings(msgspec.Struct, frozen=True):
     target_delay: str | float | None = None
     lock: str | float | None = None
     memory: str | int | None = None
-    queue_server: str | None = None
+    rate: str | float | None = None
+    durability: str | None = None
+    dedupe_window: str | float | None = None
+    max_size: str | int | None = None
+    queue_server: str | tuple[str, ...] | None = None
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -71,6 +75,17 @@ class Settings(msgspec.Struct, frozen=True):
                 "or list it under queue_servers in the settings file"
             )
         return next(iter(self.queue_servers.values()))
+
+    def with_url(self, url: str) -> "Settings":
+        """The same with this URL for the first queue server."""
+        first = next(iter(self.queue_servers), "main")
+        return msgspec.structs.replace(self, queue_servers=self.queue_servers | {first: url})
+
+    @property
+    def places(self) -> dict[str, tuple[str, ...]]:
+        """For each queue that does not live on the first queue server alone: the names of those it lives on."""
+        named = {name: queue.queue_server for name, queue in self.queues.items() if queue.queue_server}
+        return {name: (place,) if isinstance(place, str) else place for name, place in named.items()}
 
 
 ENVIRONMENT: dict[str, tuple[str, ...]] = {
@@ -96,6 +111,9 @@ _CHECKS: dict[str, typing.Callable[[typing.Any, str], object]] = {
     "lost_after": duration,
     "target_delay": duration,
     "lock": duration,
+    "rate": rate,
+    "dedupe_window": duration,
+    "max_size": size,
 }
 _LEAST: dict[str, float] = {"min_slots": 0, "max_slots": 0, "lock": 3.0, "interval": 0.05, "priority": 1}
 _MOST: dict[str, float] = {"priority": 100}
@@ -127,11 +145,14 @@ def build(document: object) -> Settings:
         check_name(name, "queues: the queue name")
     if settings.server.name is not None:
         check_name(settings.server.name, "server.name")
-    if len(settings.queue_servers) > 1:
-        raise SettingsError("queue_servers: this version drains one queue server; list one")
-    for name, queue in settings.queues.items():
-        if queue.queue_server is not None and queue.queue_server not in settings.queue_servers:
-            raise SettingsError(f"queues.{name}.queue_server: {queue.queue_server!r} is not listed in queue_servers")
+    for name in settings.queue_servers:
+        check_name(name, "queue_servers: the name")
+    for queue, places in settings.places.items():
+        for place in places:
+            if place not in settings.queue_servers:
+                raise SettingsError(f"queues.{queue}.queue_server: {place!r} is not listed in queue_servers")
+        if len(set(places)) < len(places):
+            raise SettingsError(f"queues.{queue}.queue_server: {', '.join(places)}: one is named twice")
     return settings
 
 
@@ -157,7 +178,8 @@ def _override(document: dict[str, typing.Any], source: Mapping[str, str]) -> Non
             value = [name.strip() for name in text.split(",") if name.strip()]
         elif variable == "QSLOTS_REDIS":
             listed = document.get("queue_servers")
-            value = {next(iter(listed)) if isinstance(listed, dict) and listed else "main": text}
+            listed = dict(listed) if isinstance(listed, dict) and listed else {"main": ""}
+            value = listed | {next(iter(listed)): text}  # the first one; others stay as listed
         elif variable == "QSLOTS_MAX_SLOTS" and text.isdecimal():
             value = int(text)
         room = document

@@ -66,6 +66,19 @@ def size(value: str | int, what: str = "size") -> int:
     return int(float(match[1]) * _BYTES[match[2]])
 
 
+def rate(value: str | float, what: str = "rate") -> float:
+    """Tasks a second: a number above 0, or "10/s", "600/m", "2/h"."""
+    amount, slash, unit = value.partition("/") if isinstance(value, str) else (value, "", "s")
+    try:
+        each = duration("1" + unit.strip(), what) if slash else 1.0
+        found = float(amount) / each if not isinstance(amount, bool) else 0.0
+    except ValueError:
+        found = 0.0
+    if not 0 < found < 1e9:
+        raise ValueError(f"{what} is {value!r}: write tasks a second, or a text such as '10/s', '600/m'")
+    return found
+
+
 def share(value: str | int, what: str = "share") -> tuple[float, int]:
     """A part of a whole or an amount: "10%" is (0.1, 0), "2G" is (0.0, 2147483648)."""
     if isinstance(value, str) and value.rstrip().endswith("%"):

@@ -135,7 +135,7 @@ class Fleet:
 
     def connect(self, url: str) -> None:
         """What the test enqueues goes there."""
-        self._client = qslots.connect(url)
+        self._client = qslots.connect(url).control
 
     def write_app(self, source: str, name: str = APP) -> Any:
         """Writes the application's module and imports it here too, to enqueue."""
@@ -234,7 +234,7 @@ class Fleet:
     def locked(self, queue: str = "work") -> list[int]:
         """The sizes of the packs that are held."""
         stored: Any = self.client.redis.hvals(f"qs:{{{queue}}}:packs")
-        return [len(msgspec.msgpack.decode(raw, type=list[Any])) // 2 for raw in stored]
+        return [len(msgspec.msgpack.decode(raw, type=list[Any])[1]) // 2 for raw in stored]
 
     def runs(self, *words: object) -> list[Run]:
         """What handlers have written, beginning with these words."""

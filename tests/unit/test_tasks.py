@@ -12,7 +12,7 @@ from qslots import tasks
 from qslots.errors import ArgumentsError, Error, HandlerError
 from qslots.handlers import Registry
 from qslots.outcomes import Bury, Outcome, Retry
-from qslots.queueserver import Pack
+from qslots.queueserver import Kept, Pack
 from qslots.records import Fate, header
 from qslots.scoreboard import WHOLE_PACK, Field, Record, Scoreboard
 from qslots.tasks import RUNNING, Task, TaskFunction, task
@@ -104,7 +104,7 @@ class Runs:
     def __init__(self, record: Record, function: TaskFunction[..., Any], *bodies: bytes, signature: int = -1) -> None:
         handler = function.handler
         known = handler.arguments.signature if signature < 0 else signature
-        records = [b"\1" + bytes(8) + header(handler.name, known) + body for body in bodies]
+        records = [bytes(8) + header(handler.name, known) + b"\1" + body for body in bodies]
         names = [f"t{n}".encode() for n in range(1, len(bodies) + 1)]
         self.pack = Pack(handler.name, names, records, [None] * len(bodies), 0.0, 0.0)
         self.told: dict[int, Outcome] = {}
@@ -114,7 +114,7 @@ class Runs:
         self.deadline_when_told = -1
         record.hold(1, b"q", handler.name.encode(), len(bodies))
 
-    def report(self, outcomes: dict[int, Outcome]) -> bool:
+    def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept]) -> bool:  # noqa: ARG002
         self.told |= outcomes
         self.deadline_when_told = self.record.words[Field.DEADLINE]
         return not self.lock_is_gone

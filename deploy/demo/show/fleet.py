@@ -81,7 +81,7 @@ async def ask_queues() -> tuple[Queue, ...]:
 
 async def _ask(view: Callable[[QueueServer], views.View], kind: type[_T]) -> _T | None:
     def look() -> views.View:
-        server = current()
+        server = current().control
         with translated(server.url):
             return view(server)
 
