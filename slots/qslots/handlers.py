@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from . import durability
 from .errors import ArgumentsError, HandlerError, SettingsError
 from .keys import check_name
 from .outcomes import Backoff
@@ -201,12 +202,6 @@ def _number(value: object, what: str, least: int, most: int | None = None) -> in
     return value
 
 
-def _text(value: object, what: str) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{what} is {value!r}: write a text")
-    return value
-
-
 def _seconds(value: typing.Any, what: str, least: float) -> float:
     seconds = duration(value, what)
     if seconds < least:
@@ -224,7 +219,7 @@ def queue_options(options: Mapping[str, typing.Any], where: str) -> dict[str, ob
         "lock": lambda value, what: _seconds(value, what, SHORTEST_LOCK),
         "memory": lambda value, what: None if value is None else size(value, what),
         "rate": lambda value, what: None if value is None else rate(value, what),
-        "durability": _text,
+        "durability": lambda value, what: str(durability.parse(value, what)),
         "dedupe_window": duration,
         "max_size": size,
     }

@@ -158,6 +158,7 @@ class QueueServer:
         try:
             return self._named(queue, lambda: attempt(self._timeout / 2))
         except QueueServerDown as error:
+            self._promises.clear()  # the next primary may be set otherwise
             if not is_worth_another(error, self.url):
                 raise
             first = error

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from . import results
+from . import durability, results
 from .client import current, override
 from .errors import ArgumentsError, DuplicateTask, Error, NoResult, TaskTooLarge
 from .handlers import REGISTRY, Handler, declare
@@ -147,7 +147,8 @@ class Using:
     def _put(self, calls: list[tuple[tuple[Any, ...], Mapping[str, Any]]], own: Sequence[str] | None) -> list[Task]:
         handler = self._handler
         head = header(handler.name, handler.arguments.signature, self._collection)
-        bodies = self._bodies(calls)
+        declared = REGISTRY.queue(handler.queue, override(handler.queue))
+        bodies = self._bodies(calls, declared.max_size)
         parent = RUNNING.parent
         derived = own is None and parent is not None
         if own is not None:
@@ -158,6 +159,7 @@ class Using:
             current().put(
                 handler.queue, handler.name, head, ids, bodies, when=self._when, own_ids=derived or own is not None,
                 on_duplicate="ignore" if derived else self._on_duplicate,
+                durability=durability.parse(declared.durability),
             )  # fmt: skip
         except DuplicateTask as error:
             raise DuplicateTask(
@@ -169,10 +171,10 @@ class Using:
             for id_, (args, kwargs) in zip(ids, calls, strict=True)
         ]
 
-    def _bodies(self, calls: list[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[bytes]:
+    def _bodies(self, calls: list[tuple[tuple[Any, ...], Mapping[str, Any]]], most: int) -> list[bytes]:
         """The arguments as they are stored. ArgumentsError, TaskTooLarge."""
         handler = self._handler
-        body, most = handler.arguments.body, REGISTRY.queue(handler.queue, override(handler.queue)).max_size
+        body = handler.arguments.body
         try:
             bodies = [body(args, kwargs) for args, kwargs in calls]
         except ArgumentsError as error:
