@@ -110,6 +110,11 @@ class QueueStats(msgspec.Struct, frozen=True):
     busy: float = 0.0  # seconds that handlers ran, all in all
     packs: int = 0
     empty: int = 0  # takes that found nothing
+    parked: int = 0  # tasks of paused collections; they count in no other state
+    takeable: int = 0  # active tasks that a slot may take now: not parked, not paused, not beyond the rate
+    paused: bool = False  # the whole queue
+    gates: tuple[str, ...] = ()  # what is held back: "queue", "collection:spring", "handler:resize"
+    expired: int = 0  # locks past their time
 
 
 class QueuePlan(msgspec.Struct, frozen=True):
