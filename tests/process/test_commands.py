@@ -22,7 +22,7 @@ def other(n: int) -> None:
 SLOT = {"server", "index", "pid", "generation", "state", "queues", "task", "task_age", "done", "pss", "private"}
 QUEUE = {
     "name", "priority", "min", "wanted", "granted", "max", "load", "active", "inactive", "locked", "buried", "oldest",
-    "rate", "mean_time", "reason",
+    "rate", "mean_time", "reason", "parked", "takeable", "paused", "gates",
 }  # fmt: skip
 SERVER_KEYS = {"name", "budget", "slots", "max_slots", "pss", "free_memory", "generation", "age"}
 
