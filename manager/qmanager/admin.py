@@ -19,6 +19,7 @@ from qslots.servers import QueueServers
 
 from . import queueviews, tables, views
 from .admin_queue import queue
+from .admin_task import task
 from .command import of_a_fleet
 from .show import Show, reading
 
@@ -121,6 +122,7 @@ def completion(shell: str) -> None:
 
 
 main.add_command(queue)
+main.add_command(task)
 
 
 if __name__ == "__main__":
