@@ -4,8 +4,13 @@ import json
 import signal
 from typing import Any
 
+import msgspec
 from process.fleet import SERVER, Fleet
 from support.waiting import wait_for
+
+from qslots import embedded
+from qslots.queueserver import QueueServer
+from qslots.records import header
 
 WORK = """\
 @task(min_slots=1, max_slots=1)
@@ -27,8 +32,8 @@ QUEUE = {
 SERVER_KEYS = {"name", "budget", "slots", "max_slots", "pss", "free_memory", "generation", "age"}
 
 
-def read(fleet: Fleet, command: str) -> Any:
-    program = fleet.start("qmanager.admin", command, "--json")
+def read(fleet: Fleet, *command: str) -> Any:
+    program = fleet.start("qmanager.admin", *command, "--json")
     assert program.ended() == 0, program.said()
     return json.loads(program.out.read_text())
 
@@ -115,3 +120,32 @@ def test_every_reading_command_says_in_one_line_that_the_queue_server_is_away(ba
         [line] = program.err.read_text().splitlines()
         assert "does not answer" in line
         assert program.out.read_text() == ""
+
+
+def test_a_queue_on_another_queue_server_is_planned_for(fleet: Fleet) -> None:
+    fleet.write_app(WORK)
+    assert fleet.redis is not None
+    other = embedded.start(fleet.folder / "b", lambda _: None)
+    client = QueueServer(other.url, name="test")
+    try:
+        (fleet.folder / "q.yml").write_text(
+            f"queue_servers: {{main: '{fleet.redis.url}', b: '{other.url}'}}\nqueues: {{other: {{queue_server: b}}}}\n"
+        )
+        fleet.environ["QSLOTS_CONFIG"] = str(fleet.folder / "q.yml")
+        for program in (fleet.start("qmanager", "run"), fleet.start_master()):
+            assert program.process.poll() is None
+        body = msgspec.msgpack.encode({"n": 1})
+        client.put("other", "other", [(f"t{n}", "", header("other", 0) + body) for n in range(20)])
+
+        def counted() -> bool:
+            found = read(fleet, "queue", "show", "other")
+            return bool(found["wanted"] or found["counters"]["done"])
+
+        wait_for(counted, lambda: f"its tasks to be counted: {fleet.all_said()}")
+        shown = read(fleet, "queue", "show", "other")
+        assert [(each["name"], each["answers"]) for each in shown["servers"]] == [("b", True)]
+        assert shown["counters"]["put"] == 20
+    finally:
+        fleet.stop_programs()
+        client.close()
+        other.stop()
