@@ -1,7 +1,7 @@
 """Every key of the queue server, each made by one function. Pure.
 
-All scripts of a queue get the same vector of keys in the same order (``QueueKeys.vector``), then the schedules of the
-handlers they are to look at; so no script builds a key.
+All scripts of a queue get the same vector of keys in the same order (``QueueKeys.vector``), those of slots a longer one
+(``QueueKeys.slots_vector``), then the schedules and parking places that they may touch; so no script builds a key.
 """
 
 import re
@@ -32,28 +32,47 @@ def check_name(name: str, what: str) -> str:
 class QueueKeys:
     """The keys of one queue."""
 
-    __slots__ = ("base", "vector")
+    __slots__ = ("base", "slots_vector", "vector")
 
     PARTS = (
         "tasks",  # HASH id -> record
-        "packs",  # HASH lock -> [handler, id, score, id, score, …]
-        "locks",  # ZSET lock -> expiry (µs)
-        "holders",  # HASH slot incarnation -> last seq, or "dead"
         "buried",  # ZSET id -> when (µs)
         "fate",  # HASH id -> [retries, failures, crashes, losses, last error]
+        "again",  # HASH id -> what was said of a task while it was locked: [gone | rearm | replace, time, record]
+        "gates",  # HASH queue: | handler:X | collection:X -> paused | resuming; drop:X -> instant (µs); version
+        "rate",  # HASH rate, tokens, at (µs): the token bucket
         "counters",  # HASH: cumulative counts and busy time (µs)
         "waiters",  # ZSET slot incarnation -> when it wakes by itself (µs)
         "wake",  # LIST of tokens
         "handlers",  # SET of the names of handlers that ever had a task here
+        "finished",  # ZSET id -> until when (µs) a finished task is still known, where the queue asks for it
+    )
+    SLOTS_PARTS = (
+        "packs",  # HASH lock -> [handler, [id, score, id, score, …]]; an id that has ended is false
+        "locks",  # ZSET lock -> expiry (µs)
+        "holders",  # HASH slot incarnation -> last seq, or "dead"
     )
 
     def __init__(self, queue: str) -> None:
         self.base = f"{PREFIX}{{{queue}}}:"
-        self.vector = [PULSE, *(self.base + part for part in self.PARTS)]
+        self.vector = [self.base + part for part in self.PARTS]
+        self.slots_vector = [*self.vector, *(self.base + part for part in self.SLOTS_PARTS), PULSE]
+
+    def part(self, name: str) -> str:
+        """One of ``PARTS`` or ``SLOTS_PARTS``."""
+        return self.base + name
 
     def schedule(self, handler: str) -> str:
         """ZSET id -> activation time (µs) of one handler: inactive (> now) and active (<= now) in one."""
         return f"{self.base}schedule:{handler}"
+
+    def parked(self, collection: str) -> str:
+        """ZSET id -> activation time (µs): tasks of a paused collection that have come to the head of a schedule."""
+        return f"{self.base}parked:{collection}"
+
+    def result(self, task: str) -> str:
+        """STRING with a time to live: what a finished task has returned, where its handler keeps results."""
+        return f"{self.base}result:{task}"
 
     def producer(self, producer: str) -> str:
         """STRING with a time to live: the number and the answer of this producer's last request."""

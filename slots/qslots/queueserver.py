@@ -7,23 +7,26 @@ import functools
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 import redis
 
 from . import keys
 from .connection import open_redis, supported, translated
-from .errors import QueueServerDown
+from .errors import QueueServerDown, QueueServerError
 from .keys import QueueKeys
 from .outcomes import Outcome
 from .records import Fate, decode_fate
 from .reports import QueueStats
-from .scripts import Argument, Script, script
+from .scripts import Script, script
 
 PACK_BYTES = 4 << 20
 _FLAGS_SINCE = (7,)
+_LOOKS = 5  # times that names are looked up anew before an UNNAMED key is a fault
+_R = TypeVar("_R")
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Pack(msgspec.Struct):
@@ -43,6 +46,21 @@ class Exchange(msgspec.Struct):
     pack: Pack | None
     wait: float
     gone: bool
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What is kept of a finished task, and for how long."""
+
+    task: str
+    result: bytes
+    seconds: float
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What was last seen of a queue: its handlers, and the collections that are paused or being resumed."""
+
+    handlers: tuple[str, ...] = ()
+    collections: tuple[str, ...] = ()
 
 
 class _Producer(threading.local):
@@ -76,6 +94,7 @@ class QueueServer:
         self._version: tuple[int, ...] | None = None
         self._producer = _Producer()
         self._keys: dict[str, QueueKeys] = {}
+        self._known: dict[str, Known] = {}
 
     @property
     def redis(self) -> redis.Redis:
@@ -109,83 +128,160 @@ class QueueServer:
             return operation.run(self.redis, vector, args)
 
     def put(
-        self, queue: str, handler: str, tasks: Sequence[tuple[str, str, bytes]], *, on_duplicate: str = "refuse",
-        own_ids: bool = False,
+        self, queue: str, handler: str, head: bytes, ids: Sequence[str], bodies: Sequence[bytes], *,
+        when: str | Sequence[str] = "", on_duplicate: str = "refuse", own_ids: bool = False,
     ) -> int:  # fmt: skip
-        """Stores tasks (id, when, record without its stamp; when is "", "+µs" or "µs"); returns how many were stored.
+        """Stores tasks of one handler; ``head`` is their records' header.
 
-        A lost reply is asked for once more under the same request number; so the call either succeeded or raised.
-        DuplicateTask: nothing was stored.
+        ``when`` is "" (now), "+µs" (from now) or "µs" (at), one for all or one each. Returns how many were stored or
+        changed. A lost reply is asked for once more under the same request number; so the call either succeeded or
+        raised. DuplicateTask: nothing was stored.
         """
         vector = self.keys_of(queue)
         request = self._producer.next_request()
-        names = [*vector.vector, vector.schedule(handler), vector.producer(self._producer.name), keys.QUEUES]
-        flat: list[Argument] = [part for task in tasks for part in task]
+        names = [*vector.vector, vector.producer(self._producer.name), keys.QUEUES, vector.schedule(handler)]
+        whens = when if isinstance(when, str) else _encode(when)
+        args = [
+            queue,
+            handler,
+            request,
+            on_duplicate,
+            int(own_ids),
+            whens,
+            head,
+            _encode(ids),
+            _encode([len(body) for body in bodies]),
+            b"".join(bodies),
+        ]
+
+        def store() -> int:
+            gated = self._known.get(queue, Known()).collections
+            return int(self.run("queue", "put", [*names, *map(vector.parked, gated)], args))
+
         try:
-            return int(self.run("queue", "put", names, [queue, handler, request, on_duplicate, int(own_ids), *flat]))
+            return self._named(queue, store)
         except QueueServerDown:
-            return int(self.run("queue", "put", names, [queue, handler, request, on_duplicate, 1, *flat]))
+            args[4] = 1  # what may have been stored is no duplicate: the request number tells
+            return self._named(queue, store)
+
+    def known(self, queue: str) -> Known:
+        """Looks up the handlers and the gated collections of a queue, and remembers them."""
+        vector = self.keys_of(queue)
+        with translated(self.url), self.redis.pipeline(transaction=False) as line:
+            line.smembers(vector.part("handlers"))
+            line.hkeys(vector.part("gates"))
+            found = _known(*line.execute())
+        self._known[queue] = found
+        return found
+
+    def _named(self, queue: str, operation: Callable[[], _R]) -> _R:
+        """Repeats what was refused because a key was not named, with the names looked up anew."""
+        for _ in range(_LOOKS):
+            try:
+                return operation()
+            except QueueServerError as error:
+                if error.code != "UNNAMED":
+                    raise
+            self.known(queue)
+        return operation()
+
+    def inside(self, queue: str, name: str, args: Sequence[Any], *, slots: bool = False, extra: str = "") -> Any:
+        """The reply of a script that may touch every schedule and parking place of a queue.
+
+        ``slots``: it wants the slots' vector. ``extra``: a collection whose parking place it needs in any case.
+        """
+        vector = self.keys_of(queue)
+
+        def run() -> Any:
+            names = self.every_place(queue, slots=slots)
+            if extra and vector.parked(extra) not in names:
+                names.append(vector.parked(extra))
+            return self.run("queue", name, names, args)
+
+        return self._named(queue, run)
+
+    def every_place(self, queue: str, *, slots: bool = False) -> list[str]:
+        """The vector of a queue, then all schedules and parking places last seen."""
+        vector, known = self.keys_of(queue), self._known.get(queue) or self.known(queue)
+        places = [*map(vector.schedule, known.handlers), *map(vector.parked, known.collections)]
+        return [*(vector.slots_vector if slots else vector.vector), *places]
 
     def exchange(
         self, queue: str, holder: str, seq: int, *, settle: int | None, want: Mapping[str, int], ttl: float,
-        busy: float = 0.0, wait: float = 3.0,
+        busy: float = 0.0, wait: float = 3.0, rate: float | None = None, window: float = 0.0,
     ) -> Exchange:  # fmt: skip
         """Settles pack ``settle`` of ``holder`` as done and takes the next: at most ``want[handler]`` tasks of one.
 
-        With ``want`` of zeros it only settles. HolderDead: the slot must end. The same ``seq`` gives the same pack.
+        With ``want`` of zeros it only settles. ``rate``: tasks a second that may begin in the whole queue; ``window``:
+        seconds that the ids of finished tasks stay known. HolderDead: the slot must end. The same ``seq`` gives the
+        same pack.
         """
         vector = self.keys_of(queue)
-        names = [*vector.vector, *map(vector.schedule, want)]
-        previous = "" if settle is None else settle
+        names = [*vector.slots_vector, *map(vector.schedule, want)]
         args = [
-            holder,
-            seq,
-            previous,
-            _us(ttl),
-            _us(busy),
-            _us(wait),
-            PACK_BYTES,
-            int(any(want.values())),
-            *want.values(),
-        ]
-        reply = self.run("queue", "exchange", names, args)
+            holder, seq, "" if settle is None else settle, _us(ttl), _us(busy), _us(wait), PACK_BYTES,
+            int(any(want.values())), "" if rate is None else rate, _us(window), *want.values(),
+        ]  # fmt: skip
+
+        def ask() -> Any:
+            gated = self._known.get(queue, Known()).collections
+            return self.run("queue", "exchange", [*names, *map(vector.parked, gated)] if gated else names, args)
+
+        reply = self._named(queue, ask)
         if not reply[0]:
             return Exchange(None, reply[2] / 1e6, bool(reply[1]))
         _, gone, expiry, handler, ids, records, fates, due = reply
-        known = [decode_fate(fate) if fate else None for fate in fates or [None] * len(ids)]
-        pack = Pack(handler.decode(), ids, records, known, int(expiry) / 1e6, int(due) / 1e6)
+        known = [decode_fate(fate) if fate else None for fate in fates]
+        pack = Pack(handler.decode(), ids, records, known or [None] * len(ids), int(expiry) / 1e6, int(due) / 1e6)
         return Exchange(pack, 0.0, bool(gone))
 
-    def settle(self, queue: str, holder: str, seq: int, handler: str, outcomes: Mapping[int, Outcome]) -> bool:
-        """Says how single tasks (by position, from 1) of a living slot's pack ended; False if the lock is gone."""
-        return self._settle(queue, [handler], [holder, seq, _packed(outcomes), b"", "keep", "", ""])
+    def settle(
+        self, queue: str, holder: str, seq: int, outcomes: Mapping[int, Outcome], *, window: float = 0.0,
+        results: Mapping[int, Kept] | None = None,
+    ) -> bool:  # fmt: skip
+        """Says how single tasks (by position, from 1) of a living slot's pack ended; False if the lock is gone.
+
+        ``results``: position -> what is to be kept of a task that is done.
+        """
+        vector = self.keys_of(queue)
+
+        def say() -> bool:
+            names = self.every_place(queue, slots=True)
+            args = [holder, seq, _encode(outcomes), b"", "keep", "", "", _us(window), b""]
+            places = {}
+            for position, kept in (results or {}).items():
+                names.append(vector.result(kept.task))
+                args.append(kept.result)
+                places[position] = (len(names), len(args), round(kept.seconds * 1e3))
+            args[8] = _encode(places)
+            return bool(self.run("queue", "settle", names, args))
+
+        return self._named(queue, say)
 
     def settle_dead(
         self, queue: str, holder: str, *, held: int | None, asked: int, outcomes: Mapping[int, Outcome], marks: bytes,
         rest: str = "back", why: str = "",
     ) -> bool:  # fmt: skip
         """Ends all that a dead slot left in a queue, and refuses whatever of it may still be under way."""
-        with translated(self.url):
-            handlers = self.handlers(queue)
-        previous = "" if held is None else held
-        return self._settle(queue, handlers, [holder, previous, _packed(outcomes), marks, rest, why, asked])
-
-    def _settle(self, queue: str, handlers: Sequence[str], args: Sequence[Any]) -> bool:
-        vector = self.keys_of(queue)
-        return bool(self.run("queue", "settle", [*vector.vector, *map(vector.schedule, handlers)], args))
+        args = [holder, "" if held is None else held, _encode(outcomes), marks, rest, why, asked, 0, _encode({})]
+        return bool(self.inside(queue, "settle", args, slots=True))
 
     def release(
-        self, queue: str, holder: str, *, held: int | None, marks: bytes, busy: float = 0.0, leave: bool = True
-    ) -> bool:
+        self, queue: str, holder: str, *, held: int | None, marks: bytes, busy: float = 0.0, leave: bool = True,
+        window: float = 0.0,
+    ) -> bool:  # fmt: skip
         """Hands back what a slot has not begun; with ``leave`` nothing of this holder is obeyed afterwards."""
-        vector = self.keys_of(queue)
-        names = [*vector.vector, *map(vector.schedule, self.handlers(queue))]
         previous = "" if held is None else held
-        return bool(self.run("queue", "release", names, [holder, previous, marks, _us(busy), int(leave)]))
+        args = [holder, previous, marks, _us(busy), int(leave), _us(window)]
+        return bool(self.inside(queue, "release", args, slots=True))
+
+    def reclaim(self, queue: str, ttl: float) -> int:
+        """Takes back what expired locks hold; returns the number of tasks. At most some 1,000 go at once."""
+        return int(self.inside(queue, "reclaim", [_us(ttl)], slots=True))
 
     def extend(self, queue: str, ttl: float, locks: Sequence[str]) -> list[str]:
         """Gives locks (``holder:seq``) a full ttl again; returns those that are gone."""
-        gone = self.run("queue", "extend", self.keys_of(queue).vector, [_us(ttl), *locks])
+        gone = self.run("queue", "extend", self.keys_of(queue).slots_vector, [_us(ttl), *locks])
         return [lock.decode() for lock in gone]
 
     def due(self, handlers: Mapping[str, Sequence[str]]) -> set[str]:
@@ -198,11 +294,11 @@ class QueueServer:
         """This slot waits in these queues (with their handlers) no more; others are rung in its place."""
         operation = script("queue", "unwait", self.version() >= _FLAGS_SINCE)
         with translated(self.url):
-            self._pipelined(operation, [(self._named(queue, names), [holder]) for queue, names in handlers.items()])
-
-    def _named(self, queue: str, handlers: Iterable[str]) -> list[str]:
-        vector = self.keys_of(queue)
-        return [*vector.vector, *map(vector.schedule, handlers)]
+            places = {queue: self.keys_of(queue) for queue in handlers}
+            calls = [
+                ([*place.vector, *map(place.schedule, handlers[queue])], [holder]) for queue, place in places.items()
+            ]
+            self._pipelined(operation, calls)
 
     def _pipelined(self, operation: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         """The replies of one script called several times in one round trip."""
@@ -224,9 +320,7 @@ class QueueServer:
 
     def handlers(self, queue: str) -> list[str]:
         """The handlers that ever had a task in this queue, sorted."""
-        with translated(self.url):
-            members: Any = self.redis.smembers(self.keys_of(queue).handlers)
-        return sorted(name.decode() for name in members)
+        return list(self.known(queue).handlers)
 
     def stats(self, queues: Sequence[str]) -> list[QueueStats]:
         """The counts of these queues, in two round trips for all."""
@@ -234,26 +328,36 @@ class QueueServer:
         with translated(self.url):
             with self.redis.pipeline(transaction=False) as line:
                 for queue in queues:
-                    line.smembers(self.keys_of(queue).handlers)
-                handlers: list[set[bytes]] = line.execute()
-            known = zip(queues, handlers, strict=True)
-            calls: list[tuple[list[str], list[str]]] = [
-                (self._named(queue, (name.decode() for name in names)), []) for queue, names in known
-            ]
-            replies = self._pipelined(operation, calls)
+                    line.smembers(self.keys_of(queue).part("handlers"))
+                    line.hkeys(self.keys_of(queue).part("gates"))
+                found: list[Any] = line.execute()
+            for queue, handlers, gates in zip(queues, found[::2], found[1::2], strict=True):
+                self._known[queue] = _known(handlers, gates)
+            replies = self._pipelined(operation, [(self.every_place(queue, slots=True), []) for queue in queues])
         return [_stats_of(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
 
 
+def _known(handlers: set[bytes], gates: list[bytes]) -> Known:
+    named = [gate.decode() for gate in gates if gate.startswith(b"collection:")]
+    return Known(
+        tuple(sorted(name.decode() for name in handlers)), tuple(sorted(gate.partition(":")[2] for gate in named))
+    )
+
+
 def _stats_of(queue: str, reply: list[Any]) -> QueueStats:
-    counters = {name.decode(): int(value) for name, value in zip(reply[6][::2], reply[6][1::2], strict=True)}
+    counters = {name.decode(): int(value) for name, value in _pairs(reply[10])}
+    gates = {gate.decode(): value for gate, value in _pairs(reply[9]) if gate != b"version"}
     busy = counters.pop("busy", 0) / 1e6
-    known = {name: counters[name] for name in counters if name in QueueStats.__struct_fields__}
-    now, active, inactive, locked, buried, oldest = (int(value) for value in reply[:6])
-    return QueueStats(queue, now / 1e6, active, inactive, locked, buried, oldest / 1e6, busy=busy, **known)
+    cumulative = {name: counters[name] for name in counters if name in QueueStats.__struct_fields__}
+    now, active, inactive, locked, buried, oldest, parked, takeable, expired = (int(value) for value in reply[:9])
+    return QueueStats(
+        queue, now / 1e6, active, inactive, locked, buried, oldest / 1e6, busy=busy, parked=parked, takeable=takeable,
+        expired=expired, paused="queue:" in gates, gates=tuple(sorted(gates)), **cumulative,
+    )  # fmt: skip
 
 
-def _packed(outcomes: Mapping[int, Outcome]) -> bytes:
-    return msgspec.msgpack.encode(outcomes)
+def _pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)
 
 
 def _us(seconds: float) -> int:

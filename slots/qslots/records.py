@@ -2,8 +2,10 @@
 
 A fixed header that Lua can read without decoding, then the arguments as msgpack:
 
-    version 1 byte | put time 8 bytes (big-endian double, µs, stamped by the server) | signature 4 bytes
-    | length and name of the handler | length and name of the collection | arguments
+    put time 8 bytes (big-endian double, µs, stamped by the server) | signature 4 bytes
+    | length and name of the handler | length and name of the collection | form 1 byte | arguments
+
+All tasks of a call share what stands between the stamp and the form. Large arguments are compressed where that helps.
 """
 
 import struct
@@ -11,8 +13,10 @@ import zlib
 
 import msgspec
 
-VERSION = 1
-_NAME = 13  # where the length of the handler's name stands
+PLAIN, DEFLATED = b"\1", b"\2"  # forms of the arguments: msgpack, the same compressed by zlib
+COMPRESS_FROM = 4096  # bytes; below, it costs more than it saves
+LARGEST = 64 << 20  # bytes that compressed arguments may grow to
+_NAME = 12  # where the length of the handler's name stands
 
 
 class Fate(msgspec.Struct, array_like=True):
@@ -28,10 +32,28 @@ class Fate(msgspec.Struct, array_like=True):
 decode_fate = msgspec.msgpack.Decoder(Fate).decode
 
 
+class Head(msgspec.Struct, frozen=True):
+    """What a record says before its arguments; ``put_time`` in seconds of the server's clock."""
+
+    put_time: float
+    signature: int
+    handler: str
+    collection: str
+
+
 def header(handler: str, signature: int, collection: str = "") -> bytes:
-    """What stands between the server's stamp and the arguments; the same for all tasks of a call."""
+    """What stands between the server's stamp and the form; the same for all tasks of a call."""
     name, label = handler.encode(), collection.encode()
     return struct.pack(">IB", signature, len(name)) + name + bytes([len(label)]) + label
+
+
+def formed(arguments: bytes) -> bytes:
+    """Arguments with their form, as they are stored."""
+    if len(arguments) >= COMPRESS_FROM:
+        small = zlib.compress(arguments, 1)
+        if len(small) < 0.9 * len(arguments):
+            return DEFLATED + small
+    return PLAIN + arguments
 
 
 def body(record: bytes) -> bytes:
@@ -39,19 +61,36 @@ def body(record: bytes) -> bytes:
     try:
         after_name = _NAME + 1 + record[_NAME]
         start = after_name + 1 + record[after_name]
+        form = record[start]
     except IndexError:
         raise ValueError("a task record that ends in its header") from None
-    if record[0] != VERSION:
-        raise ValueError("not a task record of a known version")
-    if start >= len(record):
-        raise ValueError("a task record that ends in its header")
-    return record[start:]
+    if form == PLAIN[0]:
+        return record[start + 1 :]
+    if form != DEFLATED[0]:
+        raise ValueError(f"a task record of the unknown form {form}")
+    return _inflated(record[start + 1 :])
 
 
-def put_time(record: bytes) -> float:
-    """When the server stored it, in seconds of the server's clock."""
-    micros: float = struct.unpack_from(">d", record, 1)[0]
-    return micros / 1e6
+def _inflated(compressed: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        arguments = inflater.decompress(compressed, LARGEST)
+    except zlib.error as error:
+        raise ValueError(f"a task record whose arguments cannot be decompressed: {error}") from None
+    if not inflater.eof:
+        raise ValueError("a task record whose compressed arguments are cut off, or too large")
+    return arguments
+
+
+def head(record: bytes) -> Head:
+    """The header of a stored record. ValueError if it is not one."""
+    try:
+        micros, number, size = struct.unpack_from(">dIB", record)
+        name = record[_NAME + 1 : _NAME + 1 + size].decode()
+        label = record[_NAME + 2 + size :][: record[_NAME + 1 + size]].decode()
+    except (struct.error, IndexError, UnicodeDecodeError):
+        raise ValueError("a task record whose header cannot be read") from None
+    return Head(micros / 1e6, number, name, label)
 
 
 def signature(text: str) -> int:

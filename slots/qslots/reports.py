@@ -110,11 +110,16 @@ class QueueStats(msgspec.Struct, frozen=True):
     busy: float = 0.0  # seconds that handlers ran, all in all
     packs: int = 0
     empty: int = 0  # takes that found nothing
-    parked: int = 0  # tasks of paused collections; they count in no other state
-    takeable: int = 0  # active tasks that a slot may take now: not parked, not paused, not beyond the rate
-    paused: bool = False  # the whole queue
-    gates: tuple[str, ...] = ()  # what is held back: "queue", "collection:spring", "handler:resize"
-    expired: int = 0  # locks past their time
+    lost: int = 0  # of those taken, given back because their slot or server was lost
+    burials: int = 0
+    deleted: int = 0
+    dropped: int = 0
+    renewed: int = 0  # of those taken, put back because they were replaced or rearmed while they ran
+    parked: int = 0  # tasks of paused collections that have come to the head of the queue; not among the active
+    takeable: int = 0  # of the active, those that a slot may take now: not paused, not beyond the rate
+    expired: int = 0  # locks whose time is over
+    paused: bool = False
+    gates: tuple[str, ...] = ()  # what is paused or being dropped: queue:, handler:NAME, collection:NAME, drop:NAME
 
 
 class QueuePlan(msgspec.Struct, frozen=True):

@@ -1,12 +1,17 @@
-"""The Lua scripts: read from the package once, sent by their digest, loaded again when a server has forgotten them."""
+"""The Lua scripts: read from the package once, sent by their digest, loaded again when a server has forgotten them.
+
+Before a script of a queue stands the prelude, then the rooms that its line ``-- with:`` names.
+"""
 
 import functools
 import hashlib
 import importlib.resources
+import re
 from collections.abc import Sequence
 
 import redis
 
+_HEADER = re.compile(r"^-- (with|flags): *(.*)$", re.MULTILINE)
 Argument = str | bytes | int | float
 
 
@@ -34,7 +39,8 @@ def script(place: str, name: str, flagged: bool) -> Script:
     """The script ``lua/<place>/<name>.lua``; ``flagged`` if the server knows script flags (Redis 7 and later)."""
     folder = importlib.resources.files(__package__) / "lua" / place
     text = (folder / f"{name}.lua").read_text()
-    flags = next(line.partition(":")[2] for line in text.splitlines() if line.startswith("-- flags:"))
-    if place == "queue":
-        text = (folder / "prelude.lua").read_text() + text
-    return Script(text, ",".join(flags.split()) if flagged else "")
+    header = dict(_HEADER.findall(text))
+    rooms = header.get("with", "").split()
+    if place == "queue" and rooms != ["nothing"]:
+        text = "".join((folder / f"{room}.lua").read_text() for room in ("prelude", *rooms)) + text
+    return Script(text, ",".join(header["flags"].split()) if flagged else "")

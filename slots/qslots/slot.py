@@ -168,7 +168,16 @@ class Slot:
             nonlocal asked
             asked = boot_ns()
             return self._server.exchange(
-                queue, self._holder, seq, settle=settle, want=want, ttl=ttl, busy=self._busy, wait=wait
+                queue,
+                self._holder,
+                seq,
+                settle=settle,
+                want=want,
+                ttl=ttl,
+                busy=self._busy,
+                wait=wait,
+                rate=self._declared[queue].rate,
+                window=self._declared[queue].dedupe_window,
             )
 
         answer = self._insist(exchange)
@@ -199,7 +208,7 @@ class Slot:
         seq = words[Field.HELD]
 
         def report(outcomes: dict[int, Outcome]) -> bool:
-            return self._insist(lambda: self._server.settle(queue, self._holder, seq, pack.handler, outcomes))
+            return self._insist(lambda: self._server.settle(queue, self._holder, seq, outcomes))
 
         start = boot_ns()
         handler = self._registry.handlers[pack.handler]

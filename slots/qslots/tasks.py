@@ -11,7 +11,7 @@ from .errors import ArgumentsError, DuplicateTask, Error
 from .handlers import REGISTRY, Handler, declare
 from .ids import new_ids
 from .outcomes import Outcome, micros
-from .records import header
+from .records import formed, header
 from .units import duration, moment
 
 _P = ParamSpec("_P")
@@ -130,7 +130,7 @@ class Using:
         handler, arguments = self._handler, self._handler.arguments
         head = header(handler.name, arguments.signature, self._collection)
         try:
-            bodies = [arguments.body(args, kwargs) for args, kwargs in calls]
+            bodies = [formed(arguments.body(args, kwargs)) for args, kwargs in calls]
         except ArgumentsError as error:
             raise handler.misfit(error) from None
         parent = RUNNING.parent
@@ -139,11 +139,10 @@ class Using:
             ids = [self._id]
         else:
             ids = new_ids(len(calls)) if parent is None else RUNNING.child_ids(parent, [head + body for body in bodies])
-        tasks = [(id_, self._when, head + body) for id_, body in zip(ids, bodies, strict=True)]
         try:
             current().put(
-                handler.queue, handler.name, tasks, own_ids=derived or self._id is not None,
-                on_duplicate="ignore" if derived else self._on_duplicate,
+                handler.queue, handler.name, head, ids, bodies, when=self._when,
+                own_ids=derived or self._id is not None, on_duplicate="ignore" if derived else self._on_duplicate,
             )  # fmt: skip
         except DuplicateTask as error:
             raise DuplicateTask(

@@ -7,7 +7,6 @@ postponement after the queue server has stored it.
 import logging
 import os
 import random
-import struct
 import traceback
 from collections.abc import Callable
 
@@ -15,7 +14,7 @@ from .errors import ArgumentsError
 from .handlers import Handler, PackBody
 from .outcomes import Outcome, charged, decided, micros, spoken, told
 from .queueserver import Pack
-from .records import Fate, body
+from .records import Fate, body, head
 from .scoreboard import WHOLE_PACK, Field, Record, boot_ns
 from .tasks import RUNNING, Task
 
@@ -213,7 +212,6 @@ def unfit(handler: Handler, error: Exception, stored: bytes) -> Outcome:
     if not isinstance(error, ArgumentsError):
         return Outcome("bury", f"the record cannot be read: {error}")
     why = str(handler.misfit(error))
-    (signature,) = struct.unpack_from(">I", stored, 9)
-    if signature == handler.arguments.signature:
+    if head(stored).signature == handler.arguments.signature:
         return Outcome("bury", why)
     return charged("fail", why, handler.options.max_failures, handler.options.backoff, jitter())

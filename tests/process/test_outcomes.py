@@ -139,8 +139,8 @@ def test_what_cannot_be_read_or_does_not_fit_is_buried_with_the_reason_and_the_q
     body = msgspec.msgpack.encode({"n": "seven"})
     same = fleet.app.work.handler.arguments.signature
     for name, signature in (("misfit", same), ("other-version", same ^ 1)):
-        fleet.client.put("work", "work", [(name, "", header("work", signature) + body)])
-    fleet.client.put("work", "work", [("cut", "", header("work", same) + b"\x81")])
+        fleet.client.put("work", "work", header("work", signature), [name], [b"\1" + body])
+    fleet.client.put("work", "work", header("work", same), ["cut"], [b"\1\x81"])
     fleet.app.work.enqueue(2)
     fleet.publish(("work",))
     fleet.start_master()

@@ -1,7 +1,9 @@
 """What `exchange` promises: settle the last pack, take the next, in one step that may be repeated."""
 
+import os
+
 import pytest
-from support.holder import HANDLER, QUEUE, Holder, ids, micros_now, put, record, stats
+from support.holder import QUEUE, Holder, ids, micros_now, put, stats
 
 from qslots.errors import HolderDead, QueueServerError
 from qslots.outcomes import Outcome
@@ -61,7 +63,7 @@ def test_next_request_settles_the_pack_before(server: QueueServer, slot: Holder)
     assert (answer.pack, answer.gone) == (None, False)
     now = stats(server)
     assert (now.put, now.taken, now.done, now.packs, now.empty, now.active, now.locked) == (3, 3, 3, 2, 1, 0, 0)
-    assert not server.redis.exists(*server.keys_of(QUEUE).vector[1:4])
+    assert not server.redis.exists(*map(server.keys_of(QUEUE).part, ("tasks", "packs", "locks")))
 
 
 def test_repeated_settlement_counts_once(server: QueueServer, slot: Holder) -> None:
@@ -75,7 +77,7 @@ def test_repeated_settlement_counts_once(server: QueueServer, slot: Holder) -> N
 def test_pack_that_was_taken_away_is_reported_gone(server: QueueServer, slot: Holder) -> None:
     put(server, "a")
     slot.work()
-    server.redis.delete(server.keys_of(QUEUE).vector[2], server.keys_of(QUEUE).vector[3])
+    server.redis.delete(server.keys_of(QUEUE).part("packs"), server.keys_of(QUEUE).part("locks"))
     assert slot.take().gone
 
 
@@ -85,7 +87,7 @@ def test_settling_only_takes_nothing_and_does_not_wait(server: QueueServer, slot
     answer = slot.take(0)
     assert (answer.pack, answer.wait, answer.gone) == (None, 0.0, False)
     assert (stats(server).done, stats(server).active) == (1, 1)
-    assert server.redis.zcard(server.keys_of(QUEUE).vector[8]) == 0
+    assert server.redis.zcard(server.keys_of(QUEUE).part("waiters")) == 0
 
 
 def test_dead_holder_is_refused_and_gets_nothing(server: QueueServer, slot: Holder) -> None:
@@ -136,15 +138,16 @@ def test_pack_of_a_thousand_comes_whole_and_in_order(server: QueueServer, slot: 
 
 
 def test_pack_ends_before_it_exceeds_its_bytes(server: QueueServer, slot: Holder) -> None:
-    body = b"\xc6" + (PACK_BYTES // 3).to_bytes(4, "big") + bytes(PACK_BYTES // 3)
-    server.put(QUEUE, HANDLER, [(f"{n}", "", record(body=body)) for n in range(5)])
+    body = b"\xc6" + (PACK_BYTES // 3).to_bytes(4, "big") + os.urandom(PACK_BYTES // 3)
+    put(server, *"01234", body=body)
     assert slot.work() == ["0", "1"]
     assert slot.work() == ["2", "3"]
 
 
 def test_single_task_beyond_the_bytes_comes_alone(server: QueueServer, slot: Holder) -> None:
-    big = record(body=b"\xc6" + (PACK_BYTES + 9).to_bytes(4, "big") + bytes(PACK_BYTES + 9))
-    server.put(QUEUE, HANDLER, [("a", "", big), ("b", "", record())])
+    big = b"\xc6" + (PACK_BYTES + 9).to_bytes(4, "big") + os.urandom(PACK_BYTES + 9)
+    put(server, "a", body=big)
+    put(server, "b")
     assert slot.work() == ["a"]
     assert slot.work() == ["b"]
 
@@ -207,7 +210,7 @@ def test_tasks_of_a_handler_that_the_slot_does_not_know_stay(server: QueueServer
 def test_pack_of_an_unnamed_handler_is_refused_before_anything_is_written(server: QueueServer, slot: Holder) -> None:
     put(server, "a")
     slot.work()
-    with pytest.raises(QueueServerError, match="NOSCHEDULE"):
+    with pytest.raises(QueueServerError, match="UNNAMED"):
         slot.take({"other": 1})
     assert (stats(server).locked, stats(server).done) == (1, 0)
     assert slot.again() is not None
@@ -215,7 +218,7 @@ def test_pack_of_an_unnamed_handler_is_refused_before_anything_is_written(server
 
 def test_ids_without_a_record_are_passed_over(server: QueueServer, slot: Holder) -> None:
     put(server, *(f"{n}" for n in range(9)))
-    server.redis.hdel(server.keys_of(QUEUE).vector[1], "0", "1", "5")
+    server.redis.hdel(server.keys_of(QUEUE).part("tasks"), "0", "1", "5")
     assert slot.work(4) == ["2", "3"]
     assert slot.work(4) == ["4", "6", "7"]
 
@@ -224,7 +227,7 @@ def test_slot_asks_again_at_once_when_only_ids_without_a_record_stood_at_the_hea
     server: QueueServer, slot: Holder
 ) -> None:
     put(server, "0", "1", "2")
-    server.redis.hdel(server.keys_of(QUEUE).vector[1], "0", "1")
+    server.redis.hdel(server.keys_of(QUEUE).part("tasks"), "0", "1")
     answer = slot.take(2)
     assert (answer.pack, answer.wait) == (None, 0.0)
     assert slot.work(2) == ["2"]

@@ -1,5 +1,6 @@
 """The keys in the server are those that keys.py documents, and no others; stats counts what is there."""
 
+import importlib.resources
 import itertools
 import re
 
@@ -9,16 +10,18 @@ from qslots import keys
 from qslots.control import Control
 from qslots.keys import QueueKeys
 from qslots.outcomes import Outcome
-from qslots.queueserver import QueueServer
+from qslots.queueserver import Kept, QueueServer
 from qslots.reports import Declared, MapRow, Plan, QueueDeclared, Report
 
+LUA = importlib.resources.files("qslots") / "lua" / "queue"
 KINDS = {
     keys.PULSE: b"hash", keys.QUEUES: b"set", keys.DECLARED: b"hash", keys.MASTERS: b"hash", keys.REPORTS: b"hash",
     keys.SEEN: b"zset", keys.EPOCH: b"hash", keys.MAP: b"hash", keys.PLAN: b"string",
 }  # fmt: skip
 QUEUE_KINDS = {
     "tasks": b"hash", "packs": b"hash", "locks": b"zset", "holders": b"hash", "buried": b"zset", "fate": b"hash",
-    "counters": b"hash", "waiters": b"zset", "wake": b"list", "handlers": b"set",
+    "counters": b"hash", "waiters": b"zset", "wake": b"list", "handlers": b"set", "again": b"hash", "gates": b"hash",
+    "rate": b"hash", "finished": b"zset",
 }  # fmt: skip
 
 
@@ -46,6 +49,17 @@ def busy(server: QueueServer) -> None:
     control.publish(Plan(epoch, 1, "m", 0.0, ()), {"web": MapRow(epoch, 1, "m", ())}, [])
 
 
+def said_from_outside(server: QueueServer) -> None:
+    """A result kept, a locked task rearmed, a paused collection, a rate."""
+    slot = Holder(server, "said", QUEUE)
+    put(server, *"uvwxyz123", handler="y", collection="c")
+    assert slot.work({"y": 9})
+    server.settle(QUEUE, "said", 1, {1: Outcome("done")}, window=99.0, results={1: Kept(slot.ids[0], b"r", 99.0)})
+    put(server, slot.ids[1], handler="y", own_ids=True, on_duplicate="rearm")
+    server.inside(QUEUE, "gate", ["pause", "collection:c", 0], extra="c")
+    assert Holder(server, "late").take({"y": 1}, rate=100.0).pack is None
+
+
 def kind_documented(key: str) -> bytes | None:
     if key in KINDS:
         return KINDS[key]
@@ -53,12 +67,13 @@ def kind_documented(key: str) -> bytes | None:
     if match is None or QueueKeys(match[1]).base + match[2] + (match[3] or "") != key:
         return None
     if match[3]:
-        return {"schedule": b"zset", "producer": b"string"}.get(match[2])
+        return {"schedule": b"zset", "parked": b"zset", "producer": b"string", "result": b"string"}.get(match[2])
     return QUEUE_KINDS.get(match[2])
 
 
 def test_every_key_found_after_a_busy_time_is_documented_and_of_its_kind(server: QueueServer) -> None:
     busy(server)
+    said_from_outside(server)
     found = {key.decode(): server.redis.type(key) for key in server.redis.keys("*")}
     assert {key: kind_documented(key) for key in found} == found
     assert set(KINDS) <= set(found)
@@ -67,10 +82,13 @@ def test_every_key_found_after_a_busy_time_is_documented_and_of_its_kind(server:
 
 
 def test_documented_parts_are_those_of_the_vector_in_the_order_that_the_scripts_read() -> None:
-    assert set(QueueKeys.PARTS) == set(QUEUE_KINDS)
-    vector = QueueKeys("q").vector
-    assert vector == [keys.PULSE, *(f"qs:{{q}}:{part}" for part in QueueKeys.PARTS)]
-    assert len(vector) == len(set(vector)) == 11
+    assert {*QueueKeys.PARTS, *QueueKeys.SLOTS_PARTS} == set(QUEUE_KINDS)
+    one = QueueKeys("q")
+    assert one.slots_vector == [*one.vector, *(f"qs:{{q}}:{part}" for part in QueueKeys.SLOTS_PARTS), keys.PULSE]
+    for room, parts, first in (("prelude", QueueKeys.PARTS, 1), ("locks", (*QueueKeys.SLOTS_PARTS, "pulse"), 12)):
+        text = (LUA / f"{room}.lua").read_text()
+        named = f"local {', '.join(parts).upper()} = unpack(KEYS, {first}, {first + len(parts) - 1})"
+        assert named in text
 
 
 def test_stats_counts_each_task_in_its_place(server: QueueServer) -> None:

@@ -19,7 +19,7 @@ def slot(server: QueueServer) -> Holder:
 
 def expire(server: QueueServer, *locks: str) -> None:
     """As if the ttl of these locks had passed."""
-    server.redis.zadd(server.keys_of(QUEUE).vector[3], dict.fromkeys(locks, 1), xx=True)
+    server.redis.zadd(server.keys_of(QUEUE).part("locks"), dict.fromkeys(locks, 1), xx=True)
 
 
 def test_expired_lock_is_reaped_by_whoever_comes_and_its_holder_is_dead(server: QueueServer, slot: Holder) -> None:
@@ -29,7 +29,7 @@ def test_expired_lock_is_reaped_by_whoever_comes_and_its_holder_is_dead(server: 
     expire(server, "s:1")
     other = Holder(server, "t")
     assert other.work() == ["a", "b"]
-    fates = [decode_fate(raw) for raw in server.redis.hmget(server.keys_of(QUEUE).vector[6], "a", "b")]
+    fates = [decode_fate(raw) for raw in server.redis.hmget(server.keys_of(QUEUE).part("fate"), "a", "b")]
     assert {fate.losses for fate in fates} == {1}
     assert {fate.crashes + fate.failures + fate.retries for fate in fates} == {0}
     with pytest.raises(HolderDead):
@@ -113,10 +113,10 @@ def test_extended_lock_lives_on_and_those_gone_are_named(server: QueueServer, sl
     expire(server, "s:1")
     now = micros_now(server)
     assert server.extend(QUEUE, 60.0, ["s:1", "s:2", "u:1"]) == ["s:2", "u:1"]
-    expiry = server.redis.zscore(server.keys_of(QUEUE).vector[3], "s:1")
+    expiry = server.redis.zscore(server.keys_of(QUEUE).part("locks"), "s:1")
     assert now + 60e6 <= (expiry or 0) <= micros_now(server) + 60e6
     assert Holder(server, "t").work() == []
-    assert server.redis.zcard(server.keys_of(QUEUE).vector[3]) == 1
+    assert server.redis.zcard(server.keys_of(QUEUE).part("locks")) == 1
 
 
 def test_repeated_request_gets_its_pack_for_a_full_ttl(server: QueueServer, slot: Holder) -> None:
@@ -168,15 +168,15 @@ def test_locks_that_nobody_here_can_settle_do_not_hide_the_others(server: QueueS
     put(server, "a")
     Holder(server, "z").take()
     expire(server, *(f"s{n}:1" for n in range(25)), "z:1")
-    server.redis.zadd(server.keys_of(QUEUE).vector[3], {"z:1": 2})
+    server.redis.zadd(server.keys_of(QUEUE).part("locks"), {"z:1": 2})
     assert Holder(server, "t").work() == ["a"]
 
 
 def test_lock_without_a_pack_is_removed(server: QueueServer, slot: Holder) -> None:
     resume_long_ago(server)
-    server.redis.zadd(server.keys_of(QUEUE).vector[3], {"ghost:1": 1})
+    server.redis.zadd(server.keys_of(QUEUE).part("locks"), {"ghost:1": 1})
     slot.take()
-    assert server.redis.zcard(server.keys_of(QUEUE).vector[3]) == 0
+    assert server.redis.zcard(server.keys_of(QUEUE).part("locks")) == 0
 
 
 def test_reaped_task_has_its_reason(server: QueueServer, slot: Holder) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from support.holder import HANDLER, QUEUE, Holder, micros_now, put, record, stats
+from support.holder import HANDLER, QUEUE, Holder, micros_now, put, stats
 
 from qslots import records
 from qslots.errors import DuplicateTask, QueueServerDown, QueueServerError
@@ -58,7 +58,7 @@ def test_lost_reply_does_not_put_again_what_ran_meanwhile(server: QueueServer, l
     assert put(server, "a") == 1
     assert stats(server).done == 1
     assert stats(server).active == 0
-    assert server.redis.hlen(server.keys_of(QUEUE).vector[1]) == 0
+    assert server.redis.hlen(server.keys_of(QUEUE).part("tasks")) == 0
 
 
 def test_two_lost_replies_are_an_error_and_the_next_put_is_its_own(
@@ -174,8 +174,8 @@ def test_delay_is_counted_on_the_servers_clock_to_the_microsecond(server: QueueS
 @pytest.mark.parametrize("when", ["soon", "nan", "inf", "-1", "+", "1e9", "0x10", "++1"])
 def test_bad_time_is_refused_before_anything_is_stored(server: QueueServer, when: str) -> None:
     with pytest.raises(QueueServerError, match="BADTIME"):
-        server.put(QUEUE, HANDLER, [("a", "", record()), ("b", when, record())])
-    assert not server.redis.exists(server.keys_of(QUEUE).vector[1])
+        put(server, "a", "b", when=["", when])
+    assert not server.redis.exists(server.keys_of(QUEUE).part("tasks"))
 
 
 def test_record_is_stamped_with_the_time_of_the_server(server: QueueServer) -> None:
@@ -183,7 +183,7 @@ def test_record_is_stamped_with_the_time_of_the_server(server: QueueServer) -> N
     put(server, "a")
     pack = Holder(server, "w").take().pack
     assert pack is not None
-    assert before <= records.put_time(pack.records[0]) <= micros_now(server) / 1e6
+    assert before <= records.head(pack.records[0]).put_time <= micros_now(server) / 1e6
     assert records.body(pack.records[0]) == b"\x80"
 
 

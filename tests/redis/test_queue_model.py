@@ -105,12 +105,12 @@ class Queue(RuleBasedStateMachine):
         position = 1 + position % len(slot.tasks)
         outcome = Outcome(kind, "why", limit=2, base=0.0, cap=0.0, delay=0.0)
         for _ in range(repeats + 1):
-            assert slot.holder.settle({position: outcome}, slot.handler)
+            assert slot.holder.settle({position: outcome})
         if position in slot.open:
             slot.open.remove(position)
             task = slot.tasks[position - 1]
             if task in {
-                name.decode() for name in self.server.redis.zrange(self.server.keys_of(QUEUE).vector[5], 0, -1)
+                name.decode() for name in self.server.redis.zrange(self.server.keys_of(QUEUE).part("buried"), 0, -1)
             }:
                 assert kind in ("fail", "crash", "bury")
                 self.buried.add(task)
@@ -154,7 +154,7 @@ class Queue(RuleBasedStateMachine):
         slot = self.slots[number]
         if slot.holder.held is not None:
             lock = f"{slot.holder.name}:{slot.holder.held}"
-            self.server.redis.zadd(self.server.keys_of(QUEUE).vector[3], {lock: 1}, xx=True)
+            self.server.redis.zadd(self.server.keys_of(QUEUE).part("locks"), {lock: 1}, xx=True)
             slot.expired = True
 
     @rule()
@@ -171,21 +171,21 @@ class Queue(RuleBasedStateMachine):
         schedules = [name.decode() for handler in HANDLERS for name in redis.zrange(keys.schedule(handler), 0, -1)]
         packs = [
             task
-            for packed in redis.hvals(keys.vector[2])
-            for task in msgspec.msgpack.decode(packed, strict=False)[1::2]
+            for packed in redis.hvals(keys.part("packs"))
+            for task in msgspec.msgpack.decode(packed, strict=False)[1][::2]
             if task
         ]
-        buried = [name.decode() for name in redis.zrange(keys.vector[5], 0, -1)]
+        buried = [name.decode() for name in redis.zrange(keys.part("buried"), 0, -1)]
         held = [slot.tasks[position - 1] for slot in self.slots for position in slot.open]
         assert sorted(schedules) == sorted(self.scheduled)
         assert sorted(packs) == sorted(held)
         assert sorted(buried) == sorted(self.buried)
-        living = {name.decode() for name in redis.hkeys(keys.vector[1])}
+        living = {name.decode() for name in redis.hkeys(keys.part("tasks"))}
         assert living == self.scheduled | self.buried | set(held)
         assert stats(self.server).done == len(self.done)
         assert not self.done & living
-        assert redis.hlen(keys.vector[2]) == redis.zcard(keys.vector[3])
-        assert {name.decode() for name in redis.hkeys(keys.vector[6])} <= living
+        assert redis.hlen(keys.part("packs")) == redis.zcard(keys.part("locks"))
+        assert {name.decode() for name in redis.hkeys(keys.part("fate"))} <= living
 
     def teardown(self) -> None:
         """Whatever happened, the queue can be drained to the last task."""

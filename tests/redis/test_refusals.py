@@ -53,7 +53,7 @@ def test_full_server_is_one_that_refuses_for_now(server: QueueServer) -> None:
 
 
 def test_key_of_another_kind_is_no_reason_to_wait(server: QueueServer) -> None:
-    server.redis.set(server.keys_of(QUEUE).vector[1], "text")
+    server.redis.set(server.keys_of(QUEUE).part("tasks"), "text")
     with pytest.raises(QueueServerError, match="WRONGTYPE") as error:
         put(server, "a")
     assert not isinstance(error.value, QueueServerDown)

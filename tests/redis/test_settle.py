@@ -3,7 +3,7 @@
 import pytest
 from support.holder import HANDLER, QUEUE, Holder, ids, micros_now, put, stats
 
-from qslots.errors import HolderDead, QueueServerError
+from qslots.errors import HolderDead
 from qslots.outcomes import Outcome
 from qslots.queueserver import QueueServer
 from qslots.records import Fate, decode_fate
@@ -23,7 +23,7 @@ def score(server: QueueServer, task: str) -> float | None:
 
 
 def fate(server: QueueServer, task: str) -> Fate | None:
-    packed = server.redis.hget(server.keys_of(QUEUE).vector[6], task)
+    packed = server.redis.hget(server.keys_of(QUEUE).part("fate"), task)
     return decode_fate(packed) if packed else None
 
 
@@ -118,7 +118,7 @@ def test_buried_task_keeps_its_record_and_its_reason(server: QueueServer, slot: 
     slot.work()
     slot.settle({1: Outcome("bury", "hopeless")})
     assert fate(server, "a") == Fate(error="hopeless")
-    assert server.redis.hexists(server.keys_of(QUEUE).vector[1], "a")
+    assert server.redis.hexists(server.keys_of(QUEUE).part("tasks"), "a")
     assert (stats(server).buried, stats(server).locked) == (1, 0)
 
 
@@ -242,16 +242,16 @@ def test_tasks_of_several_handlers_go_back_each_to_its_own_schedule(server: Queu
     assert stats(server).done == 1  # y: its exchange had settled it before
 
 
-def test_unnamed_handler_refuses_the_settlement_before_it_writes(server: QueueServer, slot: Holder) -> None:
-    put(server, "a")
-    slot.work()
-    with pytest.raises(QueueServerError, match="NOSCHEDULE"):
-        slot.settle({1: FAIL}, handler="other")
-    assert (fate(server, "a"), stats(server).locked) == (None, 1)
+def test_settlement_finds_a_handler_that_its_client_had_not_seen(server: QueueServer, slot: Holder) -> None:
+    assert server.known(QUEUE).handlers == ()
+    put(QueueServer(server.url, name="other"), "a")
+    assert slot.work() == ["a"]
+    assert slot.settle({1: FAIL})
+    assert fate(server, "a") is not None
 
 
 def test_holders_that_died_long_ago_are_forgotten(server: QueueServer) -> None:
-    holders = server.keys_of(QUEUE).vector[4]
+    holders = server.keys_of(QUEUE).part("holders")
     server.redis.hset(holders, mapping={f"old-{n}": "dead:1" for n in range(20)})
     for _ in range(80):  # each death looks at four of them by chance
         Holder(server, "s").die()

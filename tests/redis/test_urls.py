@@ -75,6 +75,6 @@ def test_tls_with_a_certificate_that_is_checked(certificate: pathlib.Path) -> No
     with listening("--port", "0", "--tls-ca-cert-file", cert, *tls):
         good = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={cert}"
         assert wait_for(lambda: version(good), "the server to answer over TLS") >= (6, 2)
-        assert QueueServer(good, name="t").put("q", "h", [("a", "", b"\0\0\0\0\x01h\x00\x80")]) == 1
+        assert QueueServer(good, name="t").put("q", "h", b"\0\0\0\0\x01h\x00", ["a"], [b"\1\x80"]) == 1
         with pytest.raises(QueueServerDown, match=r"(?i)certificate"):
             QueueServer(f"rediss://127.0.0.1:{port}/0", name="t").version()

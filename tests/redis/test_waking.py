@@ -24,7 +24,7 @@ def tokens(server: QueueServer) -> int:
 
 
 def waiters(server: QueueServer) -> dict[bytes, float]:
-    return dict(server.redis.zrange(server.keys_of(QUEUE).vector[8], 0, -1, withscores=True))
+    return dict(server.redis.zrange(server.keys_of(QUEUE).part("waiters"), 0, -1, withscores=True))
 
 
 @pytest.mark.parametrize(("tasks", "waiting", "rung"), [(1, 3, 1), (3, 3, 3), (9, 3, 3), (5, 0, 0)])
@@ -48,7 +48,7 @@ def test_token_swallowed_by_a_dead_slot_is_made_good_by_the_next_call(server: Qu
 
 def test_dead_waiters_get_no_tokens_for_ever(server: QueueServer, slot: Holder) -> None:  # case 14
     past = micros_now(server) - 60_000_000
-    server.redis.zadd(server.keys_of(QUEUE).vector[8], {f"dead-{n}": past + n for n in range(50)})
+    server.redis.zadd(server.keys_of(QUEUE).part("waiters"), {f"dead-{n}": past + n for n in range(50)})
     put(server, "a", "b")
     assert tokens(server) == 0
     slot.work()
@@ -96,7 +96,7 @@ def test_expiry_rings_for_the_rest(server: QueueServer, slot: Holder) -> None:
     slot.work()
     idle(server, 2)
     resume_long_ago(server)
-    server.redis.zadd(server.keys_of(QUEUE).vector[3], {"s:1": 1})
+    server.redis.zadd(server.keys_of(QUEUE).part("locks"), {"s:1": 1})
     assert Holder(server, "t").work(1) == ["a"]
     assert tokens(server) == 2
 

@@ -6,21 +6,19 @@ from typing import Any
 from qslots.keys import PULSE
 from qslots.outcomes import Outcome
 from qslots.queueserver import Exchange, Pack, QueueServer
-from qslots.records import header
+from qslots.records import formed, header
 from qslots.reports import QueueStats
 
 QUEUE = "q"
 HANDLER = "h"
 
 
-def record(handler: str = HANDLER, body: bytes = b"\x80") -> bytes:
-    """A record without its stamp."""
-    return header(handler, 7) + body
-
-
-def put(server: QueueServer, *ids: str, when: str = "", handler: str = HANDLER, queue: str = QUEUE, **how: Any) -> int:
+def put(
+    server: QueueServer, *ids: str, handler: str = HANDLER, queue: str = QUEUE, body: bytes = b"\x80",
+    collection: str = "", **how: Any,
+) -> int:  # fmt: skip
     """Stores a task of each id."""
-    return server.put(queue, handler, [(id_, when, record(handler)) for id_ in ids], **how)
+    return server.put(queue, handler, header(handler, 7, collection), ids, [formed(body)] * len(ids), **how)
 
 
 def stats(server: QueueServer, queue: str = QUEUE) -> QueueStats:
@@ -57,19 +55,22 @@ class Holder:
         self.held: int | None = None
         self.pack: Pack | None = None
 
-    def take(self, most: int | Mapping[str, int] = 100, *, busy: float = 0.0, wait: float = 3.0) -> Exchange:
+    def take(self, most: int | Mapping[str, int] = 100, **how: Any) -> Exchange:
         """Settles what it holds as done and takes the next pack."""
         self.seq += 1
-        return self.again(most, busy=busy, wait=wait)
+        return self.again(most, **how)
 
-    def again(self, most: int | Mapping[str, int] = 100, *, busy: float = 0.0, wait: float = 3.0) -> Exchange:
+    def again(self, most: int | Mapping[str, int] = 100, **how: Any) -> Exchange:
         """The last request once more, or the first time."""
         want = {HANDLER: most} if isinstance(most, int) else most
-        answer = self.server.exchange(
-            self.queue, self.name, self.seq, settle=self.held, want=want, ttl=self.ttl, busy=busy, wait=wait
-        )
+        answer = self.server.exchange(self.queue, self.name, self.seq, settle=self.held, want=want, ttl=self.ttl, **how)
         self.pack = answer.pack
         return answer
+
+    @property
+    def ids(self) -> list[str]:
+        """The tasks of the last pack."""
+        return [task.decode() for task in self.pack.ids] if self.pack else []
 
     def keep(self, answer: Exchange) -> list[str]:
         """Notes the pack as held, as a slot does when it has read the answer; returns its ids."""
@@ -80,9 +81,9 @@ class Holder:
         """Takes, and holds what it got."""
         return self.keep(self.take(most))
 
-    def settle(self, outcomes: Mapping[int, Outcome], handler: str = HANDLER) -> bool:
+    def settle(self, outcomes: Mapping[int, Outcome], **how: Any) -> bool:
         """Says how tasks of the held pack ended."""
-        return self.server.settle(self.queue, self.name, self.held or 0, handler, outcomes)
+        return self.server.settle(self.queue, self.name, self.held or 0, outcomes, **how)
 
     def release(self, done: Iterable[int] = (), *, leave: bool = False, busy: float = 0.0) -> bool:
         """Hands back what is not done (positions from 1)."""

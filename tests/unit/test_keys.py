@@ -19,8 +19,8 @@ def test_name_that_may_not_is_refused_with_what_it_names(name: str) -> None:
 
 def test_all_keys_of_a_queue_lie_on_one_hash_slot_and_differ_from_another_queues() -> None:
     one, other = QueueKeys("a"), QueueKeys("a.b")
-    keys = [*one.vector[1:], one.schedule("h"), one.producer("p"), one.wake, one.handlers]
+    keys = [*one.slots_vector[:-1], one.schedule("h"), one.producer("p"), one.parked("c"), one.result("t")]
     assert all("{a}" in key for key in keys)
-    assert not {*one.vector[1:], one.schedule("b")} & {*other.vector[1:], other.schedule("b")}
+    assert not {*one.vector, one.schedule("b")} & {*other.vector, other.schedule("b")}
     assert one.wake in one.vector
     assert one.handlers in one.vector

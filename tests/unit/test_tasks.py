@@ -104,7 +104,7 @@ class Runs:
     def __init__(self, record: Record, function: TaskFunction[..., Any], *bodies: bytes, signature: int = -1) -> None:
         handler = function.handler
         known = handler.arguments.signature if signature < 0 else signature
-        records = [b"\1" + bytes(8) + header(handler.name, known) + body for body in bodies]
+        records = [bytes(8) + header(handler.name, known) + b"\1" + body for body in bodies]
         names = [f"t{n}".encode() for n in range(1, len(bodies) + 1)]
         self.pack = Pack(handler.name, names, records, [None] * len(bodies), 0.0, 0.0)
         self.told: dict[int, Outcome] = {}

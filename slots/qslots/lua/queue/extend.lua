@@ -1,6 +1,7 @@
 -- extend: the locks of slots that live, given a full ttl again.
 --
--- KEYS    the vector
+-- with: locks
+-- KEYS    the slots' vector
 -- ARGV    [1] ttl, µs  [2…] locks
 -- Returns the locks that are gone
 -- Race    a lock settled a moment ago is "gone" too: the caller must look whether its slot has moved on meanwhile.

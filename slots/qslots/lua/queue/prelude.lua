@@ -1,28 +1,32 @@
--- Stands before every script of a queue: the names of its keys, the clock, and the moves of a task between its places.
+-- Stands before every script of a queue: the names of its keys, the clock, gates, rate, fates, and who is to be woken.
 --
--- KEYS    the queue's vector in the order of keys.py, then the schedules of the handlers that this call may touch
+-- KEYS    the queue's vector in the order of keys.py; then, for scripts of slots, those of `locks.lua`; then the schedules
+--         and parking places that this call may touch: `learn` finds them by their names
 -- Times   µs on this server's clock. They are handed to commands as numbers (17 digits); `..` would cut them to 14.
--- Rule    check first, write after: a script that fails half-way is not rolled back.
+-- Rule    check first, write after: a script that fails half-way is not rolled back. What a call must touch and was not
+--         named is refused with UNNAMED; the caller looks up the names and repeats.
 
 redis.replicate_commands()
 local call = redis.call
-local PULSE, TASKS, PACKS, LOCKS, HOLDERS, BURIED, FATE, COUNTERS, WAITERS, WAKE, HANDLERS = unpack(KEYS, 1, 11)
+local TASKS, BURIED, FATE, AGAIN, GATES, RATE, COUNTERS, WAITERS, WAKE, HANDLERS, FINISHED = unpack(KEYS, 1, 11)
 local CHUNK = 1000 -- `unpack` fails near 8,000 values
-local MOST_REAPED = 1000 -- tasks that one call moves beyond its own pack
-local MOST_LOOKED_AT = 200 -- expired locks, those of unknown handlers included
-local GAP = 5000000 -- without service for longer than this nobody is blamed for a lock not extended
-local LONGEST_WAIT = 3000000
-local DEAD_KEPT = 900000000 -- a late request of a dead slot is refused for 15 minutes
+local UNNAMED = 'UNNAMED a schedule or a parking place that this call must touch was not named'
 
 local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
-local SCHEDULES, schedule_of = {}, {} -- keys in the order given; handler -> key
-for i = 12, #KEYS do
-  local handler = string.match(KEYS[i], ':schedule:(.*)$')
-  if handler then
-    SCHEDULES[#SCHEDULES + 1] = KEYS[i]
-    schedule_of[handler] = KEYS[i]
+local SCHEDULES, schedule_of, handler_of, parked_of = {}, {}, {}, {} -- keys in order; handler -> key; back; collection -> key
+
+-- Finds schedules and parking places among the keys from this place on.
+local function learn(first)
+  for i = first, #KEYS do
+    local kind, name = string.match(KEYS[i], '}:(%a+):(.*)$')
+    if kind == 'schedule' then
+      SCHEDULES[#SCHEDULES + 1] = KEYS[i]
+      schedule_of[name], handler_of[KEYS[i]] = KEYS[i], name
+    elseif kind == 'parked' then
+      parked_of[name] = KEYS[i]
+    end
   end
 end
 
@@ -35,38 +39,78 @@ end
 -- Redis before 7 knows no allow-oom; but when memory is full it lets a script go on that has written before, even in
 -- vain. For scripts that free memory in the end.
 local function may_fill()
-  call('HDEL', HOLDERS, '')
+  call('HDEL', FATE, '')
 end
 
 local function count(name, by)
   if by > 0 then call('HINCRBY', COUNTERS, name, by) end
 end
 
--- Stamps the pulse; returns since when this server has served without a gap. Its clock gone back counts as a gap.
-local function serving_since()
-  local pulse = call('HMGET', PULSE, 'last', 'resumed')
-  local last, resumed = tonumber(pulse[1]) or 0, tonumber(pulse[2]) or 0
-  if now < last or now - last > GAP then
-    call('HSET', PULSE, 'last', now, 'resumed', now)
-    return now
-  end
-  if now - last > 100000 then call('HSET', PULSE, 'last', now) end
-  return resumed
+-- The name of a record's handler, or of its collection: see records.py for the places.
+local function named_in(record)
+  local after = 14 + (string.byte(record, 13) or 0)
+  local handler = string.sub(record, 14, after - 1)
+  return handler, string.sub(record, after + 1, after + (string.byte(record, after) or 0))
 end
 
-local function is_dead(holder)
-  local last = call('HGET', HOLDERS, holder)
-  return last and string.sub(last, 1, 4) == 'dead', last
+local function put_time(record)
+  return #record >= 8 and struct.unpack('>d', record) or 0
 end
 
--- No request of this slot is obeyed from now on. Forgets some of those that died long ago.
-local function declare_dead(holder)
-  call('HSET', HOLDERS, holder, string.format('dead:%.0f', now))
-  local some = call('HRANDFIELD', HOLDERS, 4, 'WITHVALUES')
-  for i = 1, #some, 2 do
-    local died = tonumber(string.match(some[i + 1], '^dead:(%d+)$'))
-    if died and died < now - DEAD_KEPT then call('HDEL', HOLDERS, some[i]) end
+local gates -- false if there are none
+-- What holds tasks back: {queue =, handlers = {name =}, collections = {name = paused | resuming}, drops = {name = instant}}
+local function gated()
+  if gates ~= nil then return gates end
+  gates = false
+  local fields = call('HGETALL', GATES)
+  for i = 1, #fields, 2 do
+    local kind, name = string.match(fields[i], '^(%a+):(.*)$')
+    if kind then
+      gates = gates or { handlers = {}, collections = {}, drops = {} }
+      if kind == 'queue' then gates.queue = true end
+      if kind == 'handler' then gates.handlers[name] = true end
+      if kind == 'collection' then gates.collections[name] = fields[i + 1] end
+      if kind == 'drop' then gates.drops[name] = tonumber(fields[i + 1]) end
+      gates.sifts = gates.sifts or kind == 'collection' or kind == 'drop'
+    end
   end
+  return gates
+end
+
+-- Whether a handler's tasks may be taken now.
+local function is_open(schedule)
+  return not gated() or not (gates.queue or gates.handlers[handler_of[schedule]])
+end
+
+-- The token bucket {rate =, tokens =} as of now, without a rate nil; a burst is what one second brings.
+local known_bucket
+local function bucket()
+  if known_bucket == nil then
+    local stored = call('HMGET', RATE, 'rate', 'tokens', 'at')
+    local rate = tonumber(stored[1])
+    local brought = rate and math.max(0, now - tonumber(stored[3])) * rate / 1000000
+    known_bucket = rate and { rate = rate, tokens = math.min(math.max(1, rate), tonumber(stored[2]) + brought) } or false
+  end
+  return known_bucket
+end
+
+-- How many tasks may begin now.
+local function tokens()
+  return bucket() and math.floor(bucket().tokens + 0.000001) or math.huge
+end
+
+-- Takes tokens out of the bucket, or with a number below 0 gives those of untouched tasks back.
+local function spend(tasks)
+  if tasks == 0 or not bucket() then return end
+  known_bucket.tokens = known_bucket.tokens - tasks
+  call('HSET', RATE, 'rate', known_bucket.rate, 'tokens', string.format('%.6f', known_bucket.tokens), 'at', now)
+end
+
+-- Nothing of the task is left.
+local function forget(id)
+  call('HDEL', TASKS, id)
+  call('HDEL', FATE, id)
+  call('HDEL', AGAIN, id)
 end
 
 local function fate_of(id)
@@ -74,9 +118,9 @@ local function fate_of(id)
   return packed and cmsgpack.unpack(packed) or { 0, 0, 0, 0, '' } -- retries, failures, crashes, losses, last error
 end
 
--- min(cap, base * 2^(retries - 1)) with the caller's jitter
-local function backoff(retries, outcome)
-  return math.floor(math.min(outcome.cap, outcome.base * 2 ^ (retries - 1)) * outcome.jitter)
+-- Whoever waits for the result of this task looks again. The channel has the name of the key of its result.
+local function tell_end(id)
+  call('PUBLISH', string.sub(TASKS, 1, -6) .. 'result:' .. id, '1')
 end
 
 local function bury(id, fate, why)
@@ -84,135 +128,35 @@ local function bury(id, fate, why)
   call('HSET', FATE, id, cmsgpack.pack(fate))
   call('ZADD', BURIED, now, id)
   count('burials', 1)
+  tell_end(id)
 end
 
-local function again_at(id, fate, schedule, at, why)
-  fate[5] = why or fate[5]
-  call('HSET', FATE, id, cmsgpack.pack(fate))
-  call('ZADD', schedule, at, id)
-end
-
--- Every end of a locked task but success, by name: (id, its activation time, its schedule, what the caller says of it)
-local ends = {}
-
-function ends.fail(id, score, schedule, outcome)
-  local fate = fate_of(id)
-  fate[1], fate[2] = fate[1] + 1, fate[2] + 1
-  count('failed', 1)
-  if fate[2] >= outcome.limit then return bury(id, fate, outcome.why) end
-  again_at(id, fate, schedule, now + (outcome.delay or backoff(fate[1], outcome)), outcome.why)
-end
-
-function ends.crash(id, score, schedule, outcome)
-  local fate = fate_of(id)
-  fate[1], fate[3], fate[4] = fate[1] + 1, fate[3] + 1, fate[4] + 1
-  count('crashed', 1)
-  if fate[3] >= outcome.limit then return bury(id, fate, outcome.why) end
-  again_at(id, fate, schedule, now + backoff(fate[1], outcome), outcome.why)
-end
-
-function ends.retry(id, score, schedule, outcome)
-  local fate = fate_of(id)
-  fate[1] = fate[1] + 1
-  again_at(id, fate, schedule, now + (outcome.delay or backoff(fate[1], outcome)), outcome.why)
-end
-
--- Not its own fault, as far as anybody knows: it keeps its turn, but in a narrower pack.
-function ends.loss(id, score, schedule, outcome)
-  local fate = fate_of(id)
-  fate[4] = fate[4] + 1
-  count('lost', 1)
-  again_at(id, fate, schedule, outcome.delay and math.max(score, now + outcome.delay) or score, outcome.why)
-end
-
-function ends.postpone(id, score, schedule, outcome)
-  call('ZADD', schedule, outcome.at or (now + outcome.delay), id)
-end
-
-function ends.back(id, score, schedule) call('ZADD', schedule, score, id) end
-
-function ends.bury(id, score, schedule, outcome) bury(id, fate_of(id), outcome.why) end
-
--- Ends the tasks of one lock. said: position -> outcome; marks: one byte a position, '\1' means done; rest: what befalls
--- all others: 'done', 'back', 'loss' or 'keep' (they stay locked). Returns false if the lock is gone, else true.
-local function settle_lock(lock, said, marks, rest, why)
-  local packed = call('HGET', PACKS, lock)
-  if not packed then return false end
-  local pack = cmsgpack.unpack(packed)
-  local schedule, done, left, returned = schedule_of[pack[1]], {}, 0, 0
-  for i = 2, #pack, 2 do
-    local position, id = i / 2, pack[i]
-    local outcome = said[position]
-    local kind = outcome and outcome.kind or (string.byte(marks, position) == 1 and 'done') or rest
-    if not id or kind == 'keep' then
-      left = left + (id and 1 or 0)
-    else
-      if kind == 'done' then
-        done[#done + 1] = id
-      else
-        returned = returned + (kind == 'back' and 1 or 0)
-        ends[kind](id, pack[i + 1], schedule, outcome or { why = why })
-      end
-      pack[i] = false
-    end
-  end
-  if #done > 0 then
-    in_chunks('HDEL', TASKS, done)
-    if call('HLEN', FATE) > 0 then in_chunks('HDEL', FATE, done) end
-    count('done', #done)
-  end
-  count('returned', returned)
-  if left > 0 or rest == 'keep' then
-    call('HSET', PACKS, lock, cmsgpack.pack(pack))
-  else
-    call('HDEL', PACKS, lock)
-    call('ZREM', LOCKS, lock)
-  end
-  return true
-end
-
--- What a script must know before it writes: that the pack of this lock, if there is one, can be put back.
-local function can_settle(lock)
-  local packed = call('HGET', PACKS, lock)
-  return not packed or schedule_of[cmsgpack.unpack(packed)[1]] ~= nil
-end
-
--- Takes back what nobody vouches for any more: its holder is dead from now on, and nobody is charged a crash.
-local function reap_expired(ttl)
-  if now - serving_since() < ttl then return end
-  local moved, reaped = 0, 0
-  for _, lock in ipairs(call('ZRANGEBYSCORE', LOCKS, '-inf', now, 'LIMIT', 0, MOST_LOOKED_AT)) do
-    if moved >= MOST_REAPED or reaped >= 20 then return end
-    if can_settle(lock) then -- else it waits for a slot that knows its handler
-      reaped = reaped + 1
-      local packed = call('HGET', PACKS, lock)
-      moved = moved + (packed and #cmsgpack.unpack(packed) / 2 or 0)
-      declare_dead(string.match(lock, '^(.*):%d+$'))
-      if not settle_lock(lock, {}, '', 'loss', 'its lock expired: the server that held it was lost') then
-        call('ZREM', LOCKS, lock)
-      end
-    end
-  end
-end
-
--- The earliest activation time after now among the handlers of this call, or nil.
+-- The earliest time after now at which a task may be taken by the handlers of this call, or nil.
 local function next_due()
+  local token_at, from = now, string.format('(%.0f', now)
+  if tokens() < 1 then
+    token_at, from = now + math.ceil((1 - bucket().tokens) * 1000000 / bucket().rate), '-inf'
+  end
   local due
   for _, schedule in ipairs(SCHEDULES) do
-    local head = call('ZRANGEBYSCORE', schedule, string.format('(%.0f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    local at = tonumber(head[2])
-    if at and (not due or at < due) then due = at end
+    if is_open(schedule) then
+      local head = call('ZRANGEBYSCORE', schedule, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+      local at = tonumber(head[2])
+      if at then due = math.min(due or math.huge, math.max(at, token_at)) end
+    end
   end
   return due
 end
 
+-- How many tasks may be taken now, as far as `most`.
 local function takeable(most)
+  most = math.min(most, tokens())
   local sum = 0
   for _, schedule in ipairs(SCHEDULES) do
-    sum = sum + call('ZCOUNT', schedule, '-inf', now)
     if sum >= most then return most end
+    if is_open(schedule) then sum = sum + call('ZCOUNT', schedule, '-inf', now) end
   end
-  return sum
+  return math.min(sum, most)
 end
 
 -- When the first of those who wait wakes by itself, or nil if nobody waits.

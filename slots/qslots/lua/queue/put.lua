@@ -1,45 +1,101 @@
--- put: stores new tasks of one handler.
+-- put: stores tasks of one handler.
 --
--- KEYS    the vector; [12] the handler's schedule; [13] the producer's last request; [14] the set of all queues
--- ARGV    [1] queue  [2] handler  [3] request number  [4] on_duplicate: refuse | ignore
+-- with: places
+-- KEYS    the queue's vector; [12] the producer's last request; [13] the set of all queues; [14] the handler's schedule;
+--         [15…] parking places, if one may be needed
+-- ARGV    [1] queue  [2] handler  [3] request number  [4] on_duplicate: refuse | ignore | replace | rearm
 --         [5] 1 if the ids may be known here (the caller's own, or a repeated request), else 0
---         [6…] per task: id, when ("" now, "+µs" from now, "µs" at), record without its time stamp
--- Returns the number of tasks stored; DUPLICATE id, BADTIME, LATE: nothing was stored
+--         [6] when ("" now, "+µs" from now, "µs" at); or several, msgpack  [7] header of the records
+--         [8] ids, msgpack  [9] lengths of the bodies, msgpack  [10] bodies, one after the other
+-- Returns the number of tasks stored or changed; DUPLICATE id, BADTIME, LATE, UNNAMED: nothing was stored
 -- Race    the reply is lost, the task runs, the producer repeats: the request number finds the first answer; a request
 --         that was held up in the network until after its successor is refused.
 -- flags:
 
+learn(14)
 local handler, request, on_duplicate, may_be_known = ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1'
-local schedule, producer = KEYS[12], KEYS[13]
+local producer, schedule = KEYS[12], KEYS[14]
 local first = call('GET', producer)
 if first then
   local served, answer = string.match(first, '^(%d+):(%d+)$')
-  if served == request then return tonumber(answer) end
+  if served == request then
+    call('PEXPIRE', producer, 900000) -- a write: who waits for replicas after this waits for the first one too
+    return tonumber(answer)
+  end
   if tonumber(served) > tonumber(request) then return redis.error_reply('LATE a later request was served before') end
 end
 
-local records, scores, seen = {}, {}, {}
-local stamp = '\1' .. struct.pack('>d', now)
-for i = 6, #ARGV, 3 do
-  local id, when = ARGV[i], ARGV[i + 1]
-  local at = when == '' and now or tonumber(string.match(when, '^%+?(%d+)$'))
-  if not at then return redis.error_reply('BADTIME ' .. when) end
-  if string.sub(when, 1, 1) == '+' then at = now + at end
-  local known = seen[id] or (may_be_known and call('HEXISTS', TASKS, id) == 1)
-  if known and on_duplicate == 'refuse' then return redis.error_reply('DUPLICATE ' .. id) end
-  if not known then
-    seen[id] = true
-    records[#records + 1], records[#records + 2] = id, stamp .. ARGV[i + 2]
-    scores[#scores + 1], scores[#scores + 2] = at, id
-  end
+local function time_of(when)
+  local from, at = string.match(when, '^(%+?)(%d+)$')
+  return when == '' and now or at and tonumber(at) + (from == '+' and now or 0)
 end
 
+local ids, lengths = cmsgpack.unpack(ARGV[8]), cmsgpack.unpack(ARGV[9]) -- cmsgpack knows no binary strings
+local dues = { time_of(ARGV[6]) } -- position -> activation time; one for all if there is but one text
+if not dues[1] and #ARGV[6] > 0 and string.byte(ARGV[6]) >= 128 then
+  for i, when in ipairs(cmsgpack.unpack(ARGV[6])) do
+    dues[i] = time_of(when)
+    if not dues[i] then return redis.error_reply('BADTIME ' .. when) end
+  end
+end
+if #lengths ~= #ids or #dues ~= #ids and #dues ~= 1 then return redis.error_reply('BADTIME ' .. ARGV[6]) end
+
+local known, seen = {}, {} -- position -> {place, score, key, record} of a task that is there already; false: leave it
+for i, id in ipairs(may_be_known and ids or {}) do
+  local record = call('HGET', TASKS, id)
+  local finished = not record and (tonumber(call('ZSCORE', FINISHED, id)) or 0) > now
+  local twice = seen[id] or finished and (on_duplicate == 'refuse' or on_duplicate == 'ignore')
+  if record or twice then
+    if on_duplicate == 'refuse' or record and named_in(record) ~= handler and on_duplicate ~= 'ignore' then
+      return redis.error_reply('DUPLICATE ' .. id)
+    end
+    known[i] = false
+    if record and not twice and on_duplicate ~= 'ignore' then
+      local place, score, key = place_of(id, record)
+      if not place then return redis.error_reply(score) end
+      known[i] = { place, key, record }
+    end
+  end
+  seen[id] = true
+end
+
+local prefix = struct.pack('>d', now) .. ARGV[7]
+local records, scores, stored = {}, {}, 0
+
+-- A task that is there is changed where it is; one that a slot has just now, when it comes back.
+local function change(id, due, place, key, old, new)
+  if place == 'locked' then
+    local before = call('HGET', AGAIN, id)
+    local wish = on_duplicate == 'replace' and { 'replace', due, new } or before and cmsgpack.unpack(before) or {}
+    if wish[1] ~= 'replace' then wish = { 'rearm', due } end
+    wish[2] = due
+    return call('HSET', AGAIN, id, cmsgpack.pack(wish))
+  end
+  if on_duplicate == 'replace' then call('HSET', TASKS, id, new) end
+  if place == 'buried' or on_duplicate == 'replace' then call('HDEL', FATE, id) end
+  if key ~= schedule then call('ZREM', key, id) end
+  call('ZADD', schedule, due, id)
+end
+
+local place, bodies = 1, ARGV[10]
+for i, id in ipairs(ids) do
+  local due, record = dues[i] or dues[1], prefix .. string.sub(bodies, place, place + lengths[i] - 1)
+  place = place + lengths[i]
+  local there = known[i]
+  if there == nil then
+    records[#records + 1], records[#records + 2] = id, record
+    scores[#scores + 1], scores[#scores + 2] = due, id
+  elseif there then
+    change(id, due, there[1], there[2], there[3], record)
+    stored = stored + 1
+  end
+end
 in_chunks('HSET', TASKS, records)
 in_chunks('ZADD', schedule, scores)
-local stored = #records / 2
-count('put', stored)
+count('put', #records / 2)
+stored = stored + #records / 2
 call('SADD', HANDLERS, handler)
-call('SADD', KEYS[14], ARGV[1])
+call('SADD', KEYS[13], ARGV[1])
 call('SET', producer, string.format('%s:%d', request, stored), 'PX', 900000)
 wake()
 return stored

@@ -1,17 +1,20 @@
 -- release: a slot that leaves hands back what it has not begun; what is marked is done.
 --
--- KEYS    the vector; [12…] schedules of the queue's handlers
+-- with: locks
+-- KEYS    the slots' vector; [16…] schedules of the queue's handlers
 -- ARGV    [1] holder  [2] seq of its pack, "" for none  [3] marks, one byte a position, 1 = done
 --         [4] time the handlers ran since the last request, µs  [5] 1 if it leaves for ever, else 0
+--         [6] how long ids of finished tasks stay known, µs
 -- Returns 1, or 0 if the lock was gone before
 -- Race    repeated after a lost reply it finds the lock gone and changes nothing.
 -- flags: allow-oom
 
+learn(16)
 local holder, seq = ARGV[1], ARGV[2]
 local lock = string.format('%s:%s', holder, seq)
-if not can_settle(lock) then return redis.error_reply('NOSCHEDULE the handler of this pack was not named') end
+if not can_settle(lock) then return redis.error_reply(UNNAMED) end
 may_fill()
-local found = settle_lock(lock, {}, ARGV[3], 'back')
+local found = settle_lock(lock, {}, ARGV[3], 'back', '', tonumber(ARGV[6]))
 if found then count('busy', tonumber(ARGV[4])) end
 call('ZREM', WAITERS, holder)
 if ARGV[5] == '1' then declare_dead(holder) end

@@ -1,21 +1,22 @@
 -- settle: says of single tasks of a lock how they ended; or, for a slot that died, ends all that it left.
 --
--- KEYS    the vector; [12…] schedules of the queue's handlers
--- ARGV    [1] holder  [2] seq of the pack, "" for none  [3] outcomes: msgpack map position -> {kind, …} (see prelude)
+-- with: locks
+-- KEYS    the slots' vector; [16…] schedules of the queue's handlers, keys of results
+-- ARGV    [1] holder  [2] seq of the pack, "" for none  [3] outcomes: msgpack map position -> {kind, …} (see locks.lua)
 --         [4] marks, one byte a position, 1 = done  [5] what befalls the rest: keep | back | loss  [6] why
---         [7] seq that a dead slot had asked for, "" while the slot lives
+--         [7] seq that a dead slot had asked for, "" while the slot lives  [8] how long finished ids stay known, µs
+--         [9] results to keep: msgpack map position -> [place of its key, place in ARGV, ms]  [10…] results
 -- Returns 1, or 0 if the lock was gone before
 -- Race    the slot's last exchange may come after it was reaped: the holder is dead from here on and is refused; if it
 --         came before, the pack that nobody ever saw goes back untouched.
 -- flags: allow-oom
 
+learn(16)
 local holder, seq, asked = ARGV[1], ARGV[2], ARGV[7]
 local lock, unseen = string.format('%s:%s', holder, seq), string.format('%s:%s', holder, asked)
-if not (can_settle(lock) and can_settle(unseen)) then
-  return redis.error_reply('NOSCHEDULE the handler of this pack was not named')
-end
+if not (can_settle(lock) and can_settle(unseen)) then return redis.error_reply(UNNAMED) end
 may_fill()
-local found = settle_lock(lock, cmsgpack.unpack(ARGV[3]), ARGV[4], ARGV[5], ARGV[6])
+local found = settle_lock(lock, cmsgpack.unpack(ARGV[3]), ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[8]), cmsgpack.unpack(ARGV[9]))
 if asked ~= '' then
   declare_dead(holder)
   call('ZREM', WAITERS, holder)

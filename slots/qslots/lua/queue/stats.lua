@@ -1,20 +1,24 @@
 -- stats: the counts of one queue; its cost depends on the number of handlers, not of tasks.
 --
--- KEYS    the vector; [12…] schedules of the queue's handlers
+-- with: locks
+-- KEYS    the slots' vector; [16…] schedules of the queue's handlers, parking places
 -- ARGV    none
--- Returns {now µs, active, inactive, locked, buried, age of the oldest active µs, [counter, value, …]}
--- Race    none: it reads one instant. Locked is what is in no schedule and not buried.
+-- Returns {now µs, active, inactive, locked, buried, age of the oldest active µs, parked, takeable, expired locks,
+--         [gate, value, …], [counter, value, …]}
+-- Race    none: it reads one instant. Locked is what is in no schedule, not parked and not buried.
 -- flags: no-writes allow-oom
 
-local active, scheduled, oldest = 0, 0, now
+learn(16)
+local active, scheduled, oldest, parked = 0, 0, now, 0
 for _, schedule in ipairs(SCHEDULES) do
   active = active + call('ZCOUNT', schedule, '-inf', now)
   scheduled = scheduled + call('ZCARD', schedule)
   oldest = math.min(oldest, tonumber(call('ZRANGE', schedule, 0, 0, 'WITHSCORES')[2]) or now)
 end
+for _, place in pairs(parked_of) do parked = parked + call('ZCARD', place) end
 local buried = call('ZCARD', BURIED)
-local locked = call('HLEN', TASKS) - scheduled - buried
+local locked = call('HLEN', TASKS) - scheduled - parked - buried
 return {
-  string.format('%.0f', now), active, scheduled - active, locked, buried, string.format('%.0f', now - oldest),
-  call('HGETALL', COUNTERS),
+  string.format('%.0f', now), active, scheduled - active, locked, buried, string.format('%.0f', now - oldest), parked,
+  takeable(active), call('ZCOUNT', LOCKS, '-inf', now), call('HGETALL', GATES), call('HGETALL', COUNTERS),
 }
