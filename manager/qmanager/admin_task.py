@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import click
 
-from qslots import Queue, TaskState
+from qslots import Queue, TaskInfo, TaskState
 from qslots.connection import translated
 from qslots.errors import Error
-from qslots.queries import TaskInfo
 from qslots.servers import QueueServers
 from qslots.units import duration, moment
 
@@ -23,6 +22,8 @@ from . import queueviews, tasktext
 from .command import acting, as_document, complete_queue, json_option, looked, tell
 from .show import printed
 from .views import clock
+
+LIVING = [state.value for state in TaskState if state is not TaskState.SUCCESS]  # what is done is deleted
 
 
 @click.group()
@@ -52,10 +53,10 @@ def show(servers: QueueServers, task_id: str, queue: str | None, as_json: bool) 
 
 @task.command()
 @click.option("--queue", metavar="Q", shell_complete=complete_queue, help="Only tasks of this queue.")
-@click.option("--state", type=click.Choice([state.value for state in TaskState], case_sensitive=False),
+@click.option("--state", type=click.Choice(LIVING, case_sensitive=False),
               help="Only tasks in this state; fatal_failure is buried.")  # fmt: skip
 @click.option("--collection", metavar="C", help="Only tasks of this collection.")
-@click.option("--text", metavar="T", help="Only tasks that have this text in id, arguments or last error.")
+@click.option("--text", metavar="T", help="Only tasks that have this text in their arguments, as JSON.")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="At most so many.")
 @json_option
 @acting
@@ -102,7 +103,7 @@ def kick(servers: QueueServers, ids: tuple[str, ...], count: int | None, queue: 
         kicked = Queue(queue).kick(count=count)
         click.echo(f"queue {queue}: {kicked:,} of {count:,} kicked")
     else:
-        _each(ids, lambda task_id: _kick(_queue_of(servers, task_id, queue), task_id), "kicked")
+        _each(ids, lambda task_id: _queue_of(servers, task_id, queue).kick(task_id), "kicked")
 
 
 @task.command()
@@ -212,11 +213,6 @@ def _found(servers: QueueServers, task_id: str, queue: str | None) -> TaskInfo:
 
 def _queue_of(servers: QueueServers, task_id: str, queue: str | None) -> Queue:
     return Queue(queue if queue is not None else _found(servers, task_id, None).queue)
-
-
-def _kick(queue: Queue, task_id: str) -> None:
-    if not queue.kick(task_id):
-        raise Error(f"task {task_id} of queue {queue.name} runs or may run already: there is nothing to kick")
 
 
 def _each(ids: Iterable[str], act: Callable[[str], object], done: str) -> None:

@@ -8,12 +8,15 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
+from qslots import gates
 from qslots.connection import translated
 from qslots.errors import QueueServerError
-from qslots.reports import QueueDeclared, QueueStats
+from qslots.reports import QueueDeclared, QueueStats, merged
 from qslots.servers import QueueServers
 
-from .readings import counted_from, merged
+from .readings import counted_from
 from .views import clock
 
 log = logging.getLogger("qmanager")
@@ -38,6 +41,7 @@ class Collector:
         self._newest: dict[tuple[str, str], QueueStats] = {}  # (queue, server)
         self._bases: dict[tuple[str, str], QueueStats] = {}
         self._away: dict[str, _Away] = {}
+        self._level: set[str] = set()  # queues whose gates are the same on all their servers
 
     def collect(self, queues: Mapping[str, QueueDeclared], now: float) -> dict[str, QueueStats]:
         """One reading a queue; none of a queue that was never seen. ``now`` is monotonic.
@@ -52,6 +56,7 @@ class Collector:
                     self._bases[place] = each  # it comes late: what it did before is no news of this minute
                 self._newest[place] = each
         self._newest = {place: each for place, each in self._newest.items() if place[0] in queues}
+        self._level_gates(queues)
         return self._merged(queues)
 
     def _merged(self, queues: Iterable[str]) -> dict[str, QueueStats]:
@@ -61,7 +66,8 @@ class Collector:
         for queue in queues:
             places = [(queue, server) for server in self._servers.places(queue) if (queue, server) in self._newest]
             if places:
-                found[queue] = merged([counted_from(self._bases.get(at), self._newest[at]) for at in places], now)
+                parts = [counted_from(self._bases.get(at), self._newest[at]) for at in places]
+                found[queue] = msgspec.structs.replace(merged(parts), now=now)
         return found
 
     def _read(self, server: str, queues: list[QueueDeclared], now: float) -> list[QueueStats]:
@@ -75,6 +81,7 @@ class Collector:
                 if each.expired:
                     self._reclaim(server, queue)
         except QueueServerError as error:
+            self._level -= {queue.name for queue in queues}
             if server == self._control:
                 raise
             self._missed(server, error, now)
@@ -82,6 +89,14 @@ class Collector:
         if self._away.pop(server, None):
             log.info("queue server %s answers again", server)
         return found
+
+    def _level_gates(self, queues: Iterable[str]) -> None:
+        """What was paused or resumed while a server was away counts there too, once all servers of a queue answer."""
+        for queue in queues:
+            places = self._servers.places(queue)
+            if queue not in self._level and len(places) > 1 and not self._away.keys() & set(places):
+                gates.level(self._servers, queue)
+                self._level.add(queue)
 
     def _reclaim(self, server: str, queue: QueueDeclared) -> None:
         taken = self._servers[server].reclaim(queue.name, queue.lock)

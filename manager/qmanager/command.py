@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from qslots import settings
-from qslots.client import url_of
+from qslots.client import connect_listed, found
 from qslots.connection import translated
 from qslots.errors import Error
 from qslots.servers import QueueServers
@@ -56,15 +56,11 @@ def of_a_fleet(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def acting(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that works through ``qslots.Queue``: -c and --redis say where, as they do for all others.
-
-    The library finds its queue servers in the environment, so that is where the options go.
-    """
+    """A command that works through ``qslots.Queue``: it and we use the same queue servers."""
 
     @functools.wraps(command)
     def run(file: str | None, redis: str | None, **rest: typing.Any) -> None:
-        os.environ.update({name: text for name, text in (("QSLOTS_CONFIG", file), ("QSLOTS_REDIS", redis)) if text})
-        command(servers=listed(settings.read(file, os.environ, redis=redis), name="admin"), **rest)
+        command(servers=connect_listed(found(settings.read(file, os.environ, redis=redis))), **rest)
 
     return of_a_fleet(run)
 
@@ -74,15 +70,9 @@ def tell(note: str) -> None:
     click.echo(f"qslots: {note}", err=True)
 
 
-def listed(chosen: settings.Settings, *, name: str, timeout: float = 5.0) -> QueueServers:
-    """The queue servers of the settings, else the private one that ``qslots up`` runs in this folder."""
-    urls = chosen.queue_servers or {"main": url_of(chosen)}
-    return QueueServers(urls, chosen.places, name=name, timeout=timeout)
-
-
 def opened(file: str | None, redis: str | None) -> QueueServers:
     """The queue servers of a command line; the first one answers."""
-    servers = listed(settings.read(file, os.environ, redis=redis), name="admin")
+    servers = QueueServers.listed(found(settings.read(file, os.environ, redis=redis)), name="admin")
     servers.control.version()
     return servers
 
@@ -105,7 +95,8 @@ def complete_queue(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
     """What Tab makes of the beginning of a queue's name; nothing if nobody answers at once."""
     try:
         chosen = settings.read(ctx.params.get("file"), os.environ, redis=ctx.params.get("redis"))
-        names = queueviews.queue_names(listed(chosen, name="admin", timeout=TAB_PATIENCE)).document
+        servers = QueueServers.listed(found(chosen), name="admin", timeout=TAB_PATIENCE)
+        names = queueviews.queue_names(servers).document
     except Error:
         return []
     return [name for name in names if name.startswith(incomplete)]

@@ -184,10 +184,14 @@ def _paced(queue: QueueDeclared, wanted: float, reason: str, mean: float | None)
 
 
 def _gated(wanted: float, reason: str, stats: QueueStats) -> tuple[float, str]:
-    """Nothing is wanted for a paused queue; of other gates is told what they hold back."""
-    if stats.paused:
+    """Nothing is wanted for a paused queue; of other gates is told what they hold back.
+
+    A server that is away may still have it paused as it was when it was last seen; that must not starve the others.
+    """
+    if stats.paused and not stats.takeable:
         return 0.0, "paused"
-    return wanted, f"{reason}; held back: {', '.join(stats.gates)}" if stats.gates else reason
+    held = [gate for gate in stats.gates if gate.startswith(("collection:", "handler:"))]
+    return wanted, f"{reason}; held back: {', '.join(held)}" if held else reason
 
 
 def _clamped(queue: QueueDeclared, wanted: float, reason: str) -> Demand:

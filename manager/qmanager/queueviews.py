@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 from qslots.errors import Error, QueueServerError
 from qslots.queueserver import QueueServer
-from qslots.reports import QueuePlan, QueueStats
+from qslots.reports import QueuePlan, QueueStats, merged
 from qslots.servers import QueueServers
 
-from .readings import merged
+from .readings import CUMULATIVE
 from .views import Document, View, newest_plan
 
 NO_PLAN = "not in the plan: no manager has looked at this queue yet"
-COUNTERS = ("put", "taken", "returned", "done", "failed", "crashed", "busy", "packs", "empty")
 PART = ("active", "inactive", "locked", "buried", "parked", "takeable", "paused", "expired")
 _T = typing.TypeVar("_T")
 
@@ -47,7 +46,7 @@ def queue_view(servers: QueueServers, name: str) -> View:
     document = queue_document(name, plan, stats, silent=away) | {
         "arrivals": plan.arrivals if plan else None,
         "expired": _value(stats, "expired", silent=away),
-        "counters": {counter: _value(stats, counter, silent=away) for counter in COUNTERS},
+        "counters": {counter: _value(stats, counter, silent=away) for counter in CUMULATIVE},
         "handlers": sorted(handlers),
         "servers": [
             {"name": server, "answers": server not in silent}
@@ -94,7 +93,7 @@ def queue_document(name: str, plan: QueuePlan | None, stats: QueueStats | None, 
         "parked": count("parked"),
         "takeable": count("takeable"),
         "paused": count("paused"),
-        "gates": list(stats.gates) if stats else [],
+        "gates": [gate.rstrip(":") for gate in stats.gates] if stats else [],
     }
 
 
@@ -157,8 +156,7 @@ def _asked(
 
 
 def _sum(parts: Mapping[str, QueueStats]) -> QueueStats | None:
-    found = list(parts.values())
-    return merged(found, found[0].now) if found else None
+    return merged(list(parts.values())) if parts else None
 
 
 def _is_away(servers: QueueServers, queue: str, silent: Mapping[str, str]) -> bool:

@@ -6,7 +6,6 @@ Ids, arguments and errors come from outside: what cannot be printed is shown as 
 import datetime
 import typing
 
-import msgspec
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +15,7 @@ from qslots.states import TaskState
 
 from .tables import NOTHING, seconds
 
+AFTERWARDS = {"gone": "deleted", "rearm": "run once more", "replace": "run as it was replaced"}
 SHORT = 60  # characters of arguments and of an error in a list
 
 
@@ -43,7 +43,8 @@ def _rows(info: TaskInfo, now: float) -> typing.Iterator[tuple[str, str]]:
     yield "handler", f"{info.handler}({call(info)})"
     if info.collection:
         yield "collection", info.collection
-    yield "put", f"{moment(info.put_at)} ({seconds(max(0.0, now - info.put_at))} ago)"
+    if info.put_at is not None:
+        yield "put", f"{moment(info.put_at)} ({seconds(max(0.0, now - info.put_at))} ago)"
     if info.due_at is not None:
         yield "due", moment(info.due_at)
     yield (
@@ -79,13 +80,22 @@ def printable(text: str, keep: str = "") -> str:
 def _when(info: TaskInfo, now: float) -> str:
     """What happens to it or will, and when."""
     if info.locked:
-        return "in slot " + "/".join(map(str, msgspec.structs.astuple(info.owner))) if info.owner else "locked"
+        return _who(info) + (f", then {AFTERWARDS.get(info.afterwards, info.afterwards)}" if info.afterwards else "")
+    if info.parked:
+        return "parked: its collection is paused"
     if info.finished_at is not None:
         return f"finished {seconds(max(0.0, now - info.finished_at))} ago"
     if info.due_at is None or info.state is TaskState.FATAL_FAILURE:
         return ""
     away = info.due_at - now
     return f"due in {seconds(away)}" if away > 0 else f"due for {seconds(-away)}"
+
+
+def _who(info: TaskInfo) -> str:
+    if info.owner is None:
+        return "locked"
+    slot = info.owner.slot
+    return f"taken on {info.owner.server}" if slot is None else f"in slot {info.owner.server}/{slot}"
 
 
 def _trouble(info: TaskInfo) -> str:

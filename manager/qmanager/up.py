@@ -237,7 +237,7 @@ def run(chosen: Settings, *, data: pathlib.Path, file: str | None) -> int:
             server = stack.enter_context(embedded.start(data, say))
             url = server.url
             children.append(Child("the queue server", server.spawn, embedded.ENDING, False, server.process))
-        servers = QueueServers(chosen.queue_servers or {"main": url}, chosen.places, name="up")
+        servers = QueueServers.listed(chosen.with_url(url), name="up")
         stack.callback(servers.close)
         servers.control.version()  # one line and nothing started if it does not answer
         _look_at_others(servers)

@@ -10,7 +10,7 @@ from support.waiting import wait_for
 
 from qslots import embedded
 from qslots.queueserver import QueueServer
-from qslots.records import header
+from qslots.records import formed, header
 
 WORK = """\
 @task(min_slots=1, max_slots=1)
@@ -134,8 +134,8 @@ def test_a_queue_on_another_queue_server_is_planned_for(fleet: Fleet) -> None:
         fleet.environ["QSLOTS_CONFIG"] = str(fleet.folder / "q.yml")
         for program in (fleet.start("qmanager", "run"), fleet.start_master()):
             assert program.process.poll() is None
-        body = msgspec.msgpack.encode({"n": 1})
-        client.put("other", "other", [(f"t{n}", "", header("other", 0) + body) for n in range(20)])
+        bodies = [formed(msgspec.msgpack.encode({"n": n})) for n in range(20)]
+        client.put("other", "other", header("other", 0), [f"t{n}" for n in range(20)], bodies)
 
         def counted() -> bool:
             found = read(fleet, "queue", "show", "other")

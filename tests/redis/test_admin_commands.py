@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from support import holder
 from support.holder import Holder
 
 import qslots.client
@@ -14,7 +15,6 @@ from qmanager import admin, views
 from qslots import Queue, embedded, settings
 from qslots.keys import QUEUES
 from qslots.queueserver import QueueServer
-from qslots.records import header
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,9 @@ def server(running: embedded.Embedded, monkeypatch: pytest.MonkeyPatch) -> Any:
     client.close()
 
 
-def put(server: QueueServer, *ids: str, queue: str = "mail", when: str = "", collection: str = "") -> None:
+def put(server: QueueServer, *ids: str, queue: str = "mail", **how: str) -> None:
     body = msgspec.msgpack.encode({"to": "a@b", "size": 1})
-    server.put(queue, "send", [(each, when, header("send", 7, collection) + body) for each in ids], own_ids=True)
+    holder.put(server, *ids, handler="send", queue=queue, body=body, own_ids=True, **how)
 
 
 def run(*args: str, answer: str | None = None) -> Result:

@@ -13,7 +13,7 @@ from support.servers import BINARIES, RedisServer, find
 
 from qmanager import admin, queueviews
 from qmanager.collect import LONGEST_PAUSE, Collector
-from qslots import keys
+from qslots import gates, keys
 from qslots.errors import QueueServerDown
 from qslots.reports import Plan, QueueDeclared, QueuePlan, pack
 from qslots.servers import QueueServers
@@ -123,6 +123,22 @@ def test_without_the_first_server_nothing_is_collected(servers: QueueServers, ru
         collector.collect(QUEUES, 1.0)
     with pytest.raises(QueueServerDown):
         collector.collect({"far": QUEUES["far"]}, 2.0)
+
+
+def test_a_server_that_comes_back_is_told_of_what_was_paused_meanwhile(
+    servers: QueueServers, running: dict[str, RedisServer]
+) -> None:
+    fill(servers)
+    collector = Collector(servers)
+    assert collector.collect(QUEUES, 0.0)["spread"].takeable == 5
+    hold(running["b"], signal.SIGSTOP)
+    gates.close(servers, "spread", "queue:")
+    half = collector.collect(QUEUES, 1.0)["spread"]
+    assert (half.paused, half.takeable) == (True, 3), "what was last counted on b stays"
+    hold(running["b"], signal.SIGCONT)
+    collector.collect(QUEUES, 2.0)
+    assert servers["b"].stats(["spread"])[0].paused
+    assert collector.collect(QUEUES, 3.0)["spread"].takeable == 0
 
 
 def test_locks_past_their_time_are_taken_back_in_the_same_cycle(servers: QueueServers) -> None:

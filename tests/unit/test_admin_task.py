@@ -12,8 +12,7 @@ from rich.console import Console
 from qmanager import admin, tasktext
 from qmanager.admin_task import arguments, instant
 from qmanager.command import as_document
-from qslots.queries import TaskInfo
-from qslots.states import TaskState
+from qslots import Owner, TaskInfo, TaskState
 
 NOW = 1_800_000_000.0
 
@@ -23,7 +22,7 @@ def info(**changes: typing.Any) -> TaskInfo:
     known |= {
         "id": "t1", "queue": "mail", "handler": "send", "collection": "", "state": TaskState.ENQUEUED,
         "put_at": NOW - 60, "due_at": NOW - 5, "locked": False, "retries": 0, "failures": 0, "crashes": 0, "losses": 0,
-        "last_error": "", "args": (), "kwargs": {"to": "a@b"}, "server": "main",
+        "last_error": "", "args": (), "kwargs": {"to": "a@b"}, "afterwards": "", "parked": False, "server": "main",
     }  # fmt: skip
     return TaskInfo(**(known | changes))
 
@@ -90,6 +89,9 @@ def test_wrong_usage_exits_with_2(args: tuple[str, ...]) -> None:
         ({}, ("t1", "enqueued", "mail/send(to='a@b')", "due for 5.0s")),
         ({"state": TaskState.NEW, "due_at": NOW + 600}, ("new", "due in 10m")),
         ({"locked": True, "due_at": None}, ("locked",)),
+        ({"locked": True, "owner": Owner("web-1", 3), "afterwards": "gone"}, ("in slot web-1/3, then deleted",)),
+        ({"locked": True, "owner": Owner("web-1", None)}, ("taken on web-1",)),
+        ({"parked": True}, ("its collection is paused",)),
         ({"state": TaskState.FATAL_FAILURE, "failures": 5, "last_error": "Traceback\n …\nKeyError: 'x'"},
          ("fatal_failure", "failed 5x: KeyError: 'x'")),
         ({"crashes": 2, "last_error": "killed by SIGSEGV"}, ("crashed 2x: killed by SIGSEGV",)),

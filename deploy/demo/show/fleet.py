@@ -5,7 +5,6 @@
 
 import asyncio
 import contextlib
-import functools
 import os
 import pathlib
 import signal
@@ -80,14 +79,9 @@ async def ask_queues() -> tuple[Queue, ...]:
     return await _ask(queueviews.queues_view, tuple[Queue, ...]) or ()
 
 
-@functools.cache
-def _servers(url: str) -> QueueServers:
-    return QueueServers({"main": url}, {}, name="show")
-
-
 async def _ask(view: Callable[[QueueServers], views.View], kind: type[_T]) -> _T | None:
     def look() -> views.View:
-        servers = _servers(current().url)
+        servers = current()
         with translated(servers.control.url):
             return view(servers)
 
