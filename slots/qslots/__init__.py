@@ -6,11 +6,19 @@ from .errors import (
     DuplicateTask,
     Error,
     HandlerError,
+    LockLost,
+    NoResult,
     QueueServerDown,
     QueueServerError,
+    ResultTimeout,
     SettingsError,
+    TaskFailed,
+    TaskLocked,
+    TaskTooLarge,
+    UnknownTask,
 )
 from .outcomes import Bury, Postpone, Retry, SoftTimeLimit
+from .queries import Owner, TaskInfo
 from .queues import Queue
 from .states import TaskState
 from .tasks import Task, TaskFunction, task
@@ -23,16 +31,25 @@ __all__ = [
     "DuplicateTask",
     "Error",
     "HandlerError",
+    "LockLost",
+    "NoResult",
+    "Owner",
     "Postpone",
     "Queue",
     "QueueServerDown",
     "QueueServerError",
+    "ResultTimeout",
     "Retry",
     "SettingsError",
     "SoftTimeLimit",
     "Task",
+    "TaskFailed",
     "TaskFunction",
+    "TaskInfo",
+    "TaskLocked",
     "TaskState",
+    "TaskTooLarge",
+    "UnknownTask",
     "connect",
     "task",
 ]

@@ -1,34 +1,53 @@
-"""The queue server that this process enqueues to: named once, or found in the environment or the settings file."""
+"""The queue servers that this process enqueues to: named once, or found in the environment or the settings file."""
 
 import os
 import urllib.parse
+from collections.abc import Mapping
 
 from .errors import SettingsError
-from .queueserver import QueueServer
-from .settings import LEFT_BY_UP, Settings, read
+from .servers import QueueServers
+from .settings import LEFT_BY_UP, QueueSettings, Settings, read
 
-_current: QueueServer | None = None
+_current: QueueServers | None = None
+_overrides: Mapping[str, QueueSettings] = {}
 
 
-def connect(url: str, *, timeout: float = 5.0) -> QueueServer:
-    """Names the queue server of this process; nothing is sent yet. ``timeout`` in seconds bounds each call."""
-    global _current
-    _current = QueueServer(url, name="app", timeout=timeout)
+def connect(url: str, *, timeout: float = 5.0) -> QueueServers:
+    """Names the one queue server of this process; nothing is sent yet. ``timeout`` in seconds bounds each call."""
+    return connect_listed(Settings(queue_servers={"main": url}), timeout=timeout)
+
+
+def connect_listed(settings: Settings, *, timeout: float = 5.0) -> QueueServers:
+    """Names the queue servers that settings list, and what they say of queues; nothing is sent yet."""
+    global _current, _overrides
+    _current, _overrides = QueueServers.listed(settings, name="app", timeout=timeout), settings.queues
     return _current
 
 
-def current() -> QueueServer:
-    """The queue server of ``connect``, QSLOTS_REDIS, the settings file, or the one that ``qslots up`` runs here."""
+def current() -> QueueServers:
+    """The queue servers of ``connect``, QSLOTS_REDIS, the settings file, or the one that ``qslots up`` runs here."""
     if _current is not None:
         return _current
-    return connect(url_of(read(None, os.environ)))
+    return connect_listed(found(read(None, os.environ)))
+
+
+def override(queue: str) -> QueueSettings | None:
+    """What the settings that this process has read say of a queue."""
+    return _overrides.get(queue)
+
+
+def found(settings: Settings) -> Settings:
+    """Settings that name a queue server: if they do not, the private one in this folder; else SettingsError."""
+    if settings.queue_servers:
+        return settings
+    if LEFT_BY_UP.exists():
+        return settings.with_url("unix://" + urllib.parse.quote(str(LEFT_BY_UP.absolute())))
+    try:
+        return settings.with_url(settings.url)
+    except SettingsError as error:
+        raise SettingsError(f"{error}; or start one here with `qslots up`") from None
 
 
 def url_of(settings: Settings) -> str:
-    """The URL that settings name, or that of the private server in this folder, or SettingsError with the remedy."""
-    if not settings.queue_servers and LEFT_BY_UP.exists():
-        return "unix://" + urllib.parse.quote(str(LEFT_BY_UP.absolute()))
-    try:
-        return settings.url
-    except SettingsError as error:
-        raise SettingsError(f"{error}; or start one here with `qslots up`") from None
+    """The URL of the first queue server, or SettingsError with the remedy."""
+    return found(settings).url

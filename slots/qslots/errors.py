@@ -21,6 +21,34 @@ class DuplicateTask(Error):
     """A task of this id is in the queue already (``on_duplicate="refuse"``); nothing of the call was stored."""
 
 
+class TaskTooLarge(ArgumentsError):
+    """The arguments of a task are larger than its queue allows (``max_size``)."""
+
+
+class UnknownTask(Error):
+    """No task of this id is in the queue: it is done, was deleted, or never was."""
+
+
+class TaskLocked(Error):
+    """A slot has this task just now, so it cannot be changed behind the slot's back."""
+
+
+class TaskFailed(Error):
+    """The task whose result was asked for is buried; the message ends with the reason."""
+
+
+class NoResult(Error):
+    """The task is finished or gone and its result is not kept (any more)."""
+
+
+class ResultTimeout(Error, TimeoutError):
+    """The task was not finished in the time allowed; it goes on."""
+
+
+class LockLost(Error):
+    """The tasks taken by ``Queue.take`` were taken away before the block ended: they may run again elsewhere."""
+
+
 class QueueServerError(Error):
     """The queue server refused or could not be used; the message says which one and why.
 
@@ -36,7 +64,10 @@ class QueueServerDown(QueueServerError):
     """No answer from the queue server within the time-out, or it refuses for now (memory full, read-only).
 
     Repeating the same operation is safe; an ``enqueue`` without an id of its own makes a new task each time.
+    ``sent`` is False only if certainly nothing of the request has reached the server.
     """
+
+    sent = True
 
 
 class HolderDead(QueueServerError):

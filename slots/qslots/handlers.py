@@ -1,8 +1,8 @@
 """What an application declares: handlers, the queues they serve, the arguments they take. Pure data and its checks.
 
-Priority, slots, lock, target_delay and memory belong to the queue and must agree among its handlers; batch, limits,
-backoff and never_retry belong to the handler. A declaration that cannot be served is refused at import, naming both
-places.
+Priority, slots, lock, target_delay, memory, rate, durability, dedupe_window and max_size belong to the queue and must
+agree among its handlers; batch, limits, backoff, never_retry and keep_result belong to the handler. A declaration that
+cannot be served is refused at import, naming both places.
 """
 
 import copy
@@ -64,9 +64,9 @@ class Arguments:
     def body(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
         """The call as msgpack; ArgumentsError with the path of the field that does not fit."""
         if self.takes_pack:
-            encoded = self._encoded([args, kwargs])
-            self.decode(encoded)
-            return encoded
+            stored = encoded([args, kwargs])
+            self.decode(stored)
+            return stored
         if len(args) > len(self._positional):
             raise ArgumentsError(f"takes {len(self._positional)} positional arguments, {len(args)} were given")
         call = dict(zip(self._positional, args, strict=False))
@@ -75,9 +75,9 @@ class Arguments:
             if twice:
                 raise ArgumentsError(f"argument {min(twice)} is given twice")
             call.update(kwargs)
-        encoded = self._encoded(call)
-        self.decode(encoded)
-        return encoded
+        stored = encoded(call)
+        self.decode(stored)
+        return stored
 
     def decode(self, body: bytes | memoryview) -> msgspec.Struct:
         """The arguments of a stored task, checked again."""
@@ -96,12 +96,25 @@ class Arguments:
             return fields, _NONE
         return fields[:count], dict(zip(self._names[count:], fields[count:], strict=True))
 
-    @staticmethod
-    def _encoded(call: object) -> bytes:
-        try:
-            return _encode(call)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise ArgumentsError(f"cannot be stored: {error}") from None
+
+def encoded(call: object) -> bytes:
+    """Arguments as msgpack; ArgumentsError if they cannot be stored."""
+    try:
+        return _encode(call)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ArgumentsError(f"cannot be stored: {error}") from None
+
+
+class Takes(typing.Protocol):
+    """What is asked of the parameters of a handler; ``Arguments`` are those of one that is known here."""
+
+    @property
+    def takes_pack(self) -> bool: ...
+    @property
+    def signature(self) -> int: ...
+    def body(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes: ...
+    def decode(self, body: bytes | memoryview) -> msgspec.Struct: ...
+    def call(self, body: bytes | memoryview) -> tuple[tuple[object, ...], dict[str, object]]: ...
 
 
 class Handler(msgspec.Struct, frozen=True):
@@ -111,7 +124,7 @@ class Handler(msgspec.Struct, frozen=True):
     queue: str
     function: Callable[..., object]
     options: Options
-    arguments: Arguments
+    arguments: Takes
     where: str  # file:line, for messages
 
     def misfit(self, error: ArgumentsError) -> ArgumentsError:
@@ -125,6 +138,7 @@ class Registry:
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {}
         self._said: dict[str, dict[str, tuple[object, str]]] = {}  # queue -> option -> value, where
+        self._queues: dict[tuple[str, QueueSettings | None], QueueDeclared] = {}  # worked out once
 
     def add(self, handler: Handler, queue_options: Mapping[str, object]) -> None:
         """Adds a handler; HandlerError if its name is used, or its queue was declared otherwise."""
@@ -144,10 +158,18 @@ class Registry:
                 )
         said.update({option: (value, handler.where) for option, value in queue_options.items()})
         self.handlers[handler.name] = handler
+        self._queues.clear()
 
     def of_queue(self, queue: str) -> list[Handler]:
         """The handlers that serve a queue."""
         return [handler for handler in self.handlers.values() if handler.queue == queue]
+
+    def queue(self, name: str, override: QueueSettings | None = None) -> QueueDeclared:
+        """What is declared here of one queue, known or not, with what settings say of it on top."""
+        key = (name, override)
+        if key not in self._queues:
+            self._queues[key] = self._queue(name, override)
+        return self._queues[key]
 
     def declared(self, overrides: Mapping[str, QueueSettings]) -> Declared:
         """What the manager must know, the settings file applied."""
@@ -262,6 +284,10 @@ def declare(function: Callable[..., object], name: str | None, queue: str | None
         arguments = Arguments(function, _takes_pack(function, pack_of))
     except (TypeError, NameError) as error:
         raise HandlerError(f"{where}: the parameters of {handler_name} cannot be checked: {error}") from None
+    if own.keep_result is not None and arguments.takes_pack:
+        raise HandlerError(
+            f"{where}: {handler_name} takes whole packs, which return nothing for a task: no keep_result"
+        )
     return Handler(handler_name, queue_name, function, own, arguments, where), of_queue
 
 

@@ -346,7 +346,7 @@ def _known(handlers: set[bytes], gates: list[bytes]) -> Known:
 
 def _stats_of(queue: str, reply: list[Any]) -> QueueStats:
     counters = {name.decode(): int(value) for name, value in _pairs(reply[10])}
-    gates = {gate.decode(): value for gate, value in _pairs(reply[9]) if gate != b"version"}
+    gates = {gate.decode() for gate, _ in _pairs(reply[9]) if b":" in gate}
     busy = counters.pop("busy", 0) / 1e6
     cumulative = {name: counters[name] for name in counters if name in QueueStats.__struct_fields__}
     now, active, inactive, locked, buried, oldest, parked, takeable, expired = (int(value) for value in reply[:9])

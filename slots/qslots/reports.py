@@ -5,6 +5,7 @@ is rolled out.
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
 
@@ -120,6 +121,22 @@ class QueueStats(msgspec.Struct, frozen=True):
     expired: int = 0  # locks whose time is over
     paused: bool = False
     gates: tuple[str, ...] = ()  # what is paused or being dropped: queue:, handler:NAME, collection:NAME, drop:NAME
+
+    @property
+    def tasks(self) -> int:
+        """All living tasks."""
+        return self.active + self.inactive + self.locked + self.parked + self.buried
+
+
+def merged(parts: Sequence[QueueStats]) -> QueueStats:
+    """The counts of a queue that lives on several servers: sums, the oldest of all, closed gates of any."""
+    if len(parts) == 1:
+        return parts[0]
+    counted = set(QueueStats.__struct_fields__) - {"name", "now", "oldest", "paused", "gates"}
+    chosen = {name: sum(getattr(part, name) for part in parts) for name in counted}
+    gates = tuple(sorted({gate for part in parts for gate in part.gates}))
+    oldest, paused = max(part.oldest for part in parts), any(part.paused for part in parts)
+    return QueueStats(parts[0].name, parts[0].now, oldest=oldest, paused=paused, gates=gates, **chosen)
 
 
 class QueuePlan(msgspec.Struct, frozen=True):

@@ -20,9 +20,10 @@ class Script:
 
     __slots__ = ("digest", "text")
 
-    def __init__(self, text: str, flags: str) -> None:
+    def __init__(self, text: str, flags: str | None) -> None:
         # Redis 7 wants to be told what a script may do when memory is full; older servers do not know the line.
-        self.text = f"#!lua flags={flags}\n{text}" if flags else text
+        first = "local FLAGGED = false\n" if flags is None else f"#!lua flags={flags}\nlocal FLAGGED = true\n"
+        self.text = first + text
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def run(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> object:
@@ -43,4 +44,4 @@ def script(place: str, name: str, flagged: bool) -> Script:
     rooms = header.get("with", "").split()
     if place == "queue" and rooms != ["nothing"]:
         text = "".join((folder / f"{room}.lua").read_text() for room in ("prelude", *rooms)) + text
-    return Script(text, ",".join(header["flags"].split()) if flagged else "")
+    return Script(text, ",".join(header["flags"].split()) if flagged else None)

@@ -4,9 +4,11 @@ A queue lives on one server, or is spread over several; its place on one of them
 ``orders@main``. Control keys (slot map, reports) live on the first one listed alone.
 """
 
+import secrets
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from .errors import QueueServerDown
 from .queueserver import QueueServer
 from .settings import Settings
 
@@ -36,6 +38,7 @@ class QueueServers:
         self._timeout = timeout
         self._single = single
         self._opened: dict[str, QueueServer] = {}
+        self._turn = secrets.randbelow(1 << 16)
 
     @classmethod
     def listed(cls, settings: Settings, *, name: str, timeout: float = 5.0, single: bool = False) -> "QueueServers":
@@ -79,6 +82,46 @@ class QueueServers:
         """Where a task with an id of its own lives: the same for everyone, so that duplicates meet."""
         places = self.places(queue)
         return places[zlib.crc32(task.encode()) % len(places)]
+
+    def put(
+        self, queue: str, handler: str, head: bytes, ids: Sequence[str], bodies: Sequence[bytes], *,
+        when: str | Sequence[str] = "", on_duplicate: str = "refuse", own_ids: bool = False,
+    ) -> int:  # fmt: skip
+        """Stores tasks where they belong: see ``QueueServer.put``. Of a spread queue, ids made here go to the next
+        living server, if certainly nothing was sent to the one before; ids of one's own only to their home.
+        """
+        places = self.places(queue)
+        if len(places) == 1:
+            return self[places[0]].put(
+                queue, handler, head, ids, bodies, when=when, on_duplicate=on_duplicate, own_ids=own_ids
+            )
+        if not own_ids:
+            return self._put_anywhere(queue, handler, head, ids, bodies, when)
+        stored = 0
+        for server in places:
+            at = [place for place, task in enumerate(ids) if self.home(queue, task) == server]
+            if at:
+                whens = when if isinstance(when, str) else [when[place] for place in at]
+                some_ids, some_bodies = [ids[place] for place in at], [bodies[place] for place in at]
+                stored += self[server].put(
+                    queue, handler, head, some_ids, some_bodies, when=whens, on_duplicate=on_duplicate, own_ids=True
+                )
+        return stored
+
+    def _put_anywhere(
+        self, queue: str, handler: str, head: bytes, ids: Sequence[str], bodies: Sequence[bytes],
+        when: str | Sequence[str],
+    ) -> int:  # fmt: skip
+        places = self.places(queue)
+        self._turn += 1
+        order = [places[(self._turn + step) % len(places)] for step in range(len(places))]
+        for server in order[:-1]:
+            try:
+                return self[server].put(queue, handler, head, ids, bodies, when=when)
+            except QueueServerDown as error:
+                if error.sent:
+                    raise
+        return self[order[-1]].put(queue, handler, head, ids, bodies, when=when)
 
     def close(self) -> None:
         """Closes all connections; the next operation opens new ones, from scratch."""

@@ -76,6 +76,11 @@ class Settings(msgspec.Struct, frozen=True):
             )
         return next(iter(self.queue_servers.values()))
 
+    def with_url(self, url: str) -> "Settings":
+        """The same with this URL for the first queue server."""
+        first = next(iter(self.queue_servers), "main")
+        return msgspec.structs.replace(self, queue_servers=self.queue_servers | {first: url})
+
     @property
     def places(self) -> dict[str, tuple[str, ...]]:
         """For each queue that does not live on the first queue server alone: the names of those it lives on."""

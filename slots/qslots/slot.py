@@ -21,7 +21,7 @@ from .handlers import Registry
 from .lottery import Lottery, PackSize
 from .orders import Serve, receive
 from .outcomes import Outcome
-from .queueserver import Exchange, Pack, QueueServer
+from .queueserver import Exchange, Kept, Pack, QueueServer
 from .reports import QueueDeclared
 from .scoreboard import Field, Record, boot_ns
 from .states import SlotState
@@ -207,8 +207,12 @@ class Slot:
         words[Field.STATE] = SlotState.BUSY
         seq = words[Field.HELD]
 
-        def report(outcomes: dict[int, Outcome]) -> bool:
-            return self._insist(lambda: self._server.settle(queue, self._holder, seq, outcomes))
+        window = self._declared[queue].dedupe_window
+
+        def report(outcomes: dict[int, Outcome], kept: dict[int, Kept]) -> bool:
+            return self._insist(
+                lambda: self._server.settle(queue, self._holder, seq, outcomes, window=window, results=kept)
+            )
 
         start = boot_ns()
         handler = self._registry.handlers[pack.handler]
@@ -267,7 +271,15 @@ class Slot:
         held, size = record.words[Field.HELD], record.words[Field.SIZE]
         marks = bytes(record.marks[:size])
         found = self._insist(
-            lambda: self._server.release(queue, self._holder, held=held, marks=marks, busy=self._busy, leave=leave)
+            lambda: self._server.release(
+                queue,
+                self._holder,
+                held=held,
+                marks=marks,
+                busy=self._busy,
+                leave=leave,
+                window=self._declared[queue].dedupe_window,
+            )
         )
         self._settled(not found)
 

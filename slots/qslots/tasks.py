@@ -3,11 +3,12 @@
 import datetime
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from .client import current
-from .errors import ArgumentsError, DuplicateTask, Error
+from . import results
+from .client import current, override
+from .errors import ArgumentsError, DuplicateTask, Error, NoResult, TaskTooLarge
 from .handlers import REGISTRY, Handler, declare
 from .ids import new_ids
 from .outcomes import Outcome, micros
@@ -17,6 +18,7 @@ from .units import duration, moment
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _A_TRIP = 1000
+ON_DUPLICATE = ("refuse", "ignore", "replace", "rearm")
 
 
 class Task:
@@ -48,6 +50,16 @@ class Task:
     def bury(self, why: str) -> None:
         """This task of the pack can never succeed."""
         self.outcome = Outcome("bury", why)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What the task has returned, once it is done; waits up to ``timeout`` seconds, or for ever.
+
+        TaskFailed: it is buried. ResultTimeout: not done in time. NoResult: its handler keeps none (``keep_result``).
+        """
+        known = REGISTRY.handlers.get(self.handler)
+        if known is not None and known.options.keep_result is None:
+            raise NoResult(f"task {self.id}: handler {self.handler} keeps no results: @task(keep_result='10m')")
+        return results.wait(results.home(current(), self.queue, self.id), self.queue, self.id, timeout)
 
     def __repr__(self) -> str:
         return f"Task({self.handler} {self.id} in {self.queue})"
@@ -95,16 +107,14 @@ class Using:
     ) -> None:  # fmt: skip
         if delay is not None and at is not None:
             raise Error(f"task {handler.name}: give delay or at, not both")
-        if on_duplicate not in ("refuse", "ignore"):
-            raise Error(f"task {handler.name}: on_duplicate is {on_duplicate!r}: write 'refuse' or 'ignore'")
-        if id is not None and not isinstance(id, str):
-            raise Error(f"task {handler.name}: id is {id!r}: write a text")
-        if id is not None and not 1 <= len(id.encode()) <= 128:
-            raise Error(f"task {handler.name}: an id has 1 to 128 bytes, not {len(id.encode())}")
+        if on_duplicate not in ON_DUPLICATE:
+            raise Error(
+                f"task {handler.name}: on_duplicate is {on_duplicate!r}: write one of {', '.join(ON_DUPLICATE)}"
+            )
         if len((collection or "").encode()) > 64:
             raise Error(f"task {handler.name}: the name of a collection has at most 64 bytes: {collection!r}")
         self._handler = handler
-        self._id = id
+        self._id = None if id is None else _checked_id(handler, id)
         self._on_duplicate = on_duplicate
         self._when = _when(handler, delay, at)
         self._collection = collection or ""
@@ -114,44 +124,74 @@ class Using:
 
         ArgumentsError: the arguments do not fit. DuplicateTask: the id is in the queue. QueueServerDown: no answer.
         """
-        return self._put([(args, kwargs)])[0]
+        return self._put([(args, kwargs)], None if self._id is None else [self._id])[0]
 
-    def enqueue_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> list[Task]:
+    def enqueue_many(
+        self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]], *, ids: Sequence[str] | None = None
+    ) -> list[Task]:
         """Puts a task for each tuple of positional (or mapping of named) arguments, a round trip a thousand."""
         pairs = [_call(call) for call in calls]
         if self._id is not None and len(pairs) > 1:
             raise Error(f"task {self._handler.name}: one id cannot name {len(pairs)} tasks")
+        own = [self._id] if self._id is not None else ids
+        if own is not None and len(own) != len(pairs):
+            raise Error(f"task {self._handler.name}: {len(own)} ids for {len(pairs)} tasks")
+        if ids is not None:
+            own = [_checked_id(self._handler, each) for each in ids]
         done: list[Task] = []
         for start in range(0, len(pairs), _A_TRIP):
-            done += self._put(pairs[start : start + _A_TRIP])
+            end = start + _A_TRIP
+            done += self._put(pairs[start:end], None if own is None else own[start:end])
         return done
 
-    def _put(self, calls: list[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[Task]:
-        handler, arguments = self._handler, self._handler.arguments
-        head = header(handler.name, arguments.signature, self._collection)
-        try:
-            bodies = [formed(arguments.body(args, kwargs)) for args, kwargs in calls]
-        except ArgumentsError as error:
-            raise handler.misfit(error) from None
+    def _put(self, calls: list[tuple[tuple[Any, ...], Mapping[str, Any]]], own: Sequence[str] | None) -> list[Task]:
+        handler = self._handler
+        head = header(handler.name, handler.arguments.signature, self._collection)
+        bodies = self._bodies(calls)
         parent = RUNNING.parent
-        derived = self._id is None and parent is not None
-        if self._id is not None:
-            ids = [self._id]
+        derived = own is None and parent is not None
+        if own is not None:
+            ids = list(own)
         else:
             ids = new_ids(len(calls)) if parent is None else RUNNING.child_ids(parent, [head + body for body in bodies])
         try:
             current().put(
-                handler.queue, handler.name, head, ids, bodies, when=self._when,
-                own_ids=derived or self._id is not None, on_duplicate="ignore" if derived else self._on_duplicate,
+                handler.queue, handler.name, head, ids, bodies, when=self._when, own_ids=derived or own is not None,
+                on_duplicate="ignore" if derived else self._on_duplicate,
             )  # fmt: skip
         except DuplicateTask as error:
             raise DuplicateTask(
-                f"task {error} is in queue {handler.queue} already: choose another id or on_duplicate='ignore'"
+                f"task {error} is in queue {handler.queue} already, or was a moment ago: choose another id, or "
+                "on_duplicate='ignore', 'replace' or 'rearm'"
             ) from None
         return [
             Task(id_, handler.queue, handler.name, args, dict(kwargs))
             for id_, (args, kwargs) in zip(ids, calls, strict=True)
         ]
+
+    def _bodies(self, calls: list[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[bytes]:
+        """The arguments as they are stored. ArgumentsError, TaskTooLarge."""
+        handler = self._handler
+        body, most = handler.arguments.body, REGISTRY.queue(handler.queue, override(handler.queue)).max_size
+        try:
+            bodies = [body(args, kwargs) for args, kwargs in calls]
+        except ArgumentsError as error:
+            raise handler.misfit(error) from None
+        largest = max(map(len, bodies), default=0)
+        if largest > most:
+            raise TaskTooLarge(
+                f"task {handler.name} (queue {handler.queue}): {largest:,} bytes of arguments, {most:,} are allowed: "
+                "store the data elsewhere and pass where, or raise max_size of the queue"
+            )
+        return [formed(each) for each in bodies]
+
+
+def _checked_id(handler: Handler, id: object) -> str:  # noqa: A002
+    if not isinstance(id, str):
+        raise Error(f"task {handler.name}: id is {id!r}: write a text")
+    if not 1 <= len(id.encode()) <= 128:
+        raise Error(f"task {handler.name}: an id has 1 to 128 bytes, not {len(id.encode())}")
+    return id
 
 
 class TaskFunction(Generic[_P, _R]):
@@ -196,7 +236,8 @@ def task(
     function: Callable[..., Any] | None = None, /, *, queue: str | None = None, name: str | None = None, **options: Any
 ) -> Any:
     """Makes a handler of a function. Options of the queue: priority (1 to 100), min_slots, max_slots, target_delay,
-    lock, memory; of the handler: batch, time_limit, max_failures, max_crashes, backoff ("5s..15m"), never_retry.
+    lock, memory, rate ("10/s"), durability, dedupe_window, max_size; of the handler: batch, time_limit, max_failures,
+    max_crashes, backoff ("5s..15m"), never_retry, keep_result ("10m").
 
     HandlerError: the name is used twice, or an option or a parameter cannot be served.
     """

@@ -13,14 +13,16 @@ from collections.abc import Callable
 from .errors import ArgumentsError
 from .handlers import Handler, PackBody
 from .outcomes import Outcome, charged, decided, micros, spoken, told
-from .queueserver import Pack
+from .queueserver import Kept, Pack
 from .records import Fate, body, head
+from .results import kept
 from .scoreboard import WHOLE_PACK, Field, Record, boot_ns
 from .tasks import RUNNING, Task
 
 log = logging.getLogger("qslots.slot")
 LONGEST_LINE = 200  # characters of an error's text in the log; the whole of it is kept with the task
-Report = Callable[[dict[int, Outcome]], bool]  # stores outcomes on the queue server; False: the lock is gone
+# Stores outcomes, and what is to be kept of tasks that are done, on the queue server; False: the lock is gone.
+Report = Callable[[dict[int, Outcome], dict[int, Kept]], bool]
 MayGoOn = Callable[[int], bool]  # whether another task may begin at this time (ns since boot)
 
 
@@ -57,6 +59,8 @@ class PackRun:
         self._may_go_on = may_go_on
         self._call = handler.arguments.call
         limit = handler.options.time_limit
+        self._keep = handler.options.keep_result
+        self._kept: dict[int, Kept] = {}
         self._limit = 0 if limit is None else int(limit * 1e9)
         record.words[Field.MAX_CRASHES] = handler.options.max_crashes
         record.words[Field.BACKOFF_FIRST] = int(micros(handler.options.backoff.first))
@@ -82,27 +86,34 @@ class PackRun:
             outcome = self._attempt(position, task_id, stored)
             if outcome is not None:
                 record.over()
-                if not self._report({position + 1: outcome}):
+                if not self._report({position + 1: outcome}, self._kept):
                     return position
+                self._kept = {}
             marks[position] = 1
             words[Field.DONE] = done = done + 1
             now = boot_ns()
         return len(self._pack.ids)
 
     def _attempt(self, position: int, task_id: bytes, stored: bytes) -> Outcome | None:
-        """Runs one task; None is success."""
+        """Runs one task; None is success, and nothing to be told."""
         RUNNING.begin(task_id.decode(errors="replace"))
         try:
             args, kwargs = self._call(body(stored))
         except (ArgumentsError, ValueError) as error:
             return self._logged(position, unfit(self._handler, error, stored), error)
         try:
-            self._handler.function(*args, **kwargs)
+            value = self._handler.function(*args, **kwargs)
         except BaseException as error:
             self._end_if_forked()
             return self._logged(position, decided(error, self._handler.options, jitter()), error)
         self._end_if_forked()
-        return None
+        return None if self._keep is None else self._done_with(position, task_id, value, self._keep)
+
+    def _done_with(self, position: int, task_id: bytes, value: object, seconds: float) -> Outcome:
+        """Success whose result is to be on the queue server before the task is marked."""
+        holder, task = self._record.text("holder"), task_id.decode(errors="replace")
+        self._kept = {position + 1: kept(task, self._handler.name, holder, value, seconds)}
+        return Outcome("done")
 
     @staticmethod
     def _end_if_forked() -> None:
@@ -142,7 +153,7 @@ class PackRun:
             self._end_if_forked()
             self._record.over()
             outcomes |= {at: task.outcome for at, task in zip(positions, tasks, strict=True) if task.outcome}
-        if outcomes and not self._report(outcomes):
+        if outcomes and not self._report(outcomes, {}):
             return 0
         size = len(pack.ids)
         self._record.marks[:size] = b"\1" * size

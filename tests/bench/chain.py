@@ -135,7 +135,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="qs") as name:
         folder = pathlib.Path(name)
         with embedded.start(folder / "data", print) as private:
-            server = qslots.connect(private.url)
+            server = qslots.connect(private.url).control
             print(f"queue server {server.redis.info('server')['executable']}, version {server.version()}")
             rates: dict[str, list[float]] = {"put": [], "bare": [], "slots": []}
             for _ in range(chosen.rounds):

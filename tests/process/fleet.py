@@ -135,7 +135,7 @@ class Fleet:
 
     def connect(self, url: str) -> None:
         """What the test enqueues goes there."""
-        self._client = qslots.connect(url)
+        self._client = qslots.connect(url).control
 
     def write_app(self, source: str, name: str = APP) -> Any:
         """Writes the application's module and imports it here too, to enqueue."""

@@ -18,7 +18,7 @@ from qslots.tasks import RUNNING, TaskFunction
 
 @pytest.fixture(autouse=True)
 def connected(server: QueueServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(client, "_current", server)
+    monkeypatch.setattr(client, "_current", client.connect(server.url))
     monkeypatch.setattr(tasks, "REGISTRY", Registry())
     yield
     RUNNING.begin(None)
@@ -73,7 +73,7 @@ def test_delay_and_time_are_on_the_schedule(server: QueueServer, resize: TaskFun
 
 def test_own_id_used_twice_is_refused_with_the_remedy_or_ignored(resize: TaskFunction[..., None]) -> None:
     assert resize.using(id="photo-1").enqueue("a").id == "photo-1"
-    with pytest.raises(DuplicateTask, match=r"photo-1 is in queue pictures already: .*on_duplicate='ignore'"):
+    with pytest.raises(DuplicateTask, match=r"photo-1 is in queue pictures already.*on_duplicate='ignore'"):
         resize.using(id="photo-1").enqueue("b")
     resize.using(id="photo-1", on_duplicate="ignore").enqueue("b")
     assert Queue("pictures").stats().active == 1

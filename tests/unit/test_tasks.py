@@ -12,7 +12,7 @@ from qslots import tasks
 from qslots.errors import ArgumentsError, Error, HandlerError
 from qslots.handlers import Registry
 from qslots.outcomes import Bury, Outcome, Retry
-from qslots.queueserver import Pack
+from qslots.queueserver import Kept, Pack
 from qslots.records import Fate, header
 from qslots.scoreboard import WHOLE_PACK, Field, Record, Scoreboard
 from qslots.tasks import RUNNING, Task, TaskFunction, task
@@ -114,7 +114,7 @@ class Runs:
         self.deadline_when_told = -1
         record.hold(1, b"q", handler.name.encode(), len(bodies))
 
-    def report(self, outcomes: dict[int, Outcome]) -> bool:
+    def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept]) -> bool:  # noqa: ARG002
         self.told |= outcomes
         self.deadline_when_told = self.record.words[Field.DEADLINE]
         return not self.lock_is_gone

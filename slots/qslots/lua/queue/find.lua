@@ -1,28 +1,18 @@
 -- find: one page of ids of an index, so that a queue of any length is looked through without blocking the server.
 --
 -- with: nothing
--- KEYS    [1] the index: tasks, buried, a schedule, a parking place (in the order of time), or packs
+-- KEYS    [1] the index: tasks (in no order); buried, a schedule, a parking place (in the order of time)
 -- ARGV    [1] cursor: "" to begin  [2] about how many
 -- Returns {cursor of the next page or "", ids}
 -- Race    tasks come and go between pages: what is there all the time is given; of what moves, nothing is promised.
 -- flags: no-writes allow-oom
 
 local call, index, cursor, size = redis.call, KEYS[1], ARGV[1], tonumber(ARGV[2])
-local kind = string.match(index, '}:(%a+)')
 
--- Fields of a hash; for packs the ids in them.
 local function scanned()
   local answer = call('HSCAN', index, cursor == '' and '0' or cursor, 'COUNT', size)
   local ids = {}
-  for i = 1, #answer[2], 2 do
-    if kind == 'packs' then
-      for at, id in ipairs(cmsgpack.unpack(answer[2][i + 1])[2]) do
-        if at % 2 == 1 and id then ids[#ids + 1] = id end
-      end
-    else
-      ids[#ids + 1] = answer[2][i]
-    end
-  end
+  for i = 1, #answer[2], 2 do ids[#ids + 1] = answer[2][i] end
   return { answer[1] == '0' and '' or answer[1], ids }
 end
 
@@ -41,4 +31,4 @@ local function ranged()
   return { #page < 2 * size and '' or cursor, ids }
 end
 
-return (kind == 'tasks' or kind == 'packs') and scanned() or ranged()
+return string.match(index, '}:tasks$') and scanned() or ranged()

@@ -19,13 +19,14 @@ local function place_of(id, record)
   return 'locked', 0, nil
 end
 
--- {id, record, place, score, fate or false}; false for an id that is unknown; nil, UNNAMED.
+-- {id, record, place, score, fate or false, gone | rearm | replace or false}; false for an unknown id; nil, UNNAMED.
 local function described(id)
   local record = call('HGET', TASKS, id)
   if not record then return false end
   local place, score = place_of(id, record)
   if not place then return nil, score end
-  return { id, record, place, string.format('%.0f', score), call('HGET', FATE, id), call('HGET', AGAIN, id) }
+  local wish = call('HGET', AGAIN, id)
+  return { id, record, place, string.format('%.0f', score), call('HGET', FATE, id), wish and cmsgpack.unpack(wish)[1] }
 end
 
 -- The place of a task that is to be changed: (place, score, key, record), or nil and the refusal.

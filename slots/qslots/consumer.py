@@ -1,0 +1,158 @@
+"""An ad hoc consumer: any process takes a few tasks, holds them while a block runs, and settles when it ends.
+
+It is a holder like a slot, without a master: so it extends its own lock, in a thread, and forgets nothing about a lock
+that was lost. A process that dies inside the block loses it by its expiry, without a charge.
+"""
+
+import os
+import secrets
+import socket
+import threading
+import time
+from types import TracebackType
+
+from . import foreign
+from .client import override
+from .errors import ArgumentsError, LockLost, QueueServerDown
+from .handlers import REGISTRY
+from .outcomes import Bury, Outcome, Postpone, Retry, decided, micros, told
+from .queueserver import Exchange, Pack, QueueServer, lock_name
+from .records import Fate, body
+from .servers import QueueServers
+from .tasks import Task
+from .work import jitter, unfit
+
+_EXTEND = 6  # times within the life of a lock
+_LONGEST_BLOCK = 2.0  # seconds of one blocking wait: well within the time-out of a connection
+
+
+class Consumer:
+    """``with queue.take(n) as tasks``."""
+
+    def __init__(self, servers: QueueServers, queue: str, count: int, timeout: float) -> None:
+        self._servers = servers
+        self._queue = queue
+        self._declared = REGISTRY.queue(queue, override(queue))
+        self._count = count
+        self._timeout = timeout
+        self._holder = f"{socket.gethostname()}/take/{os.getpid()}.{secrets.token_hex(6)}"
+        self._seq = 0
+        self._server: QueueServer | None = None
+        self._given: dict[int, Task] = {}  # position -> task
+        self._outcomes: dict[int, Outcome] = {}
+        self._over = threading.Event()
+        self._lost = False
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> list[Task]:
+        until = time.monotonic() + self._timeout
+        while True:
+            answer = self._take()
+            left = until - time.monotonic()
+            if answer.pack is None and answer.wait == 0:
+                continue  # what was looked at was gated; what follows it may be due
+            if answer.pack is not None or left <= 0:
+                break
+            self._listen(min(left, answer.wait, _LONGEST_BLOCK))
+        if answer.pack is None:
+            self._leave()
+            return []
+        self._read(answer.pack)
+        self._thread = threading.Thread(target=self._extend, name="qslots-take", daemon=True)
+        self._thread.start()
+        return list(self._given.values())
+
+    def _take(self) -> Exchange:
+        """From the first server that has something. QueueServerDown if none of them answers."""
+        empty: Exchange | None = None
+        fault: QueueServerDown | None = None
+        for place in self._servers.places(self._queue):
+            server = self._servers[place]
+            names = {*server.handlers(self._queue), *(each.name for each in REGISTRY.of_queue(self._queue))}
+            self._seq += 1
+            declared = self._declared
+            try:
+                answer = server.exchange(
+                    self._queue, self._holder, self._seq, settle=None, want=dict.fromkeys(sorted(names), self._count),
+                    ttl=declared.lock, rate=declared.rate, window=declared.dedupe_window,
+                )  # fmt: skip
+            except QueueServerDown as error:
+                fault = error
+                continue
+            self._server = server
+            if answer.pack is not None:
+                return answer
+            empty = answer
+        if empty is None:
+            assert fault is not None
+            raise fault
+        return empty
+
+    def _listen(self, seconds: float) -> None:
+        """Waits for a token of the server asked last."""
+        assert self._server is not None
+        client = self._server.redis
+        client.blpop([self._server.keys_of(self._queue).part("wake")], timeout=max(0.01, seconds))
+
+    def _read(self, pack: Pack) -> None:
+        handler = foreign.handler(self._queue, pack.handler)
+        for position, (raw_id, record, fate) in enumerate(zip(pack.ids, pack.records, pack.fates, strict=True), 1):
+            known, task_id = fate or Fate(), raw_id.decode(errors="replace")
+            try:
+                args, kwargs = handler.arguments.call(body(record))
+            except (ArgumentsError, ValueError) as error:
+                self._outcomes[position] = unfit(handler, error, record)
+                continue
+            self._given[position] = Task(
+                task_id, self._queue, handler.name, args, kwargs, retries=known.retries, failures=known.failures
+            )
+        self._options = handler.options
+
+    def _extend(self) -> None:
+        """Until the block is over, or the lock is gone."""
+        assert self._server is not None
+        ttl = self._declared.lock
+        while not self._over.wait(ttl / _EXTEND):
+            try:
+                if self._server.extend(self._queue, ttl, [lock_name(self._holder, self._seq)]):
+                    self._lost = True
+                    return
+            except QueueServerDown:
+                continue  # locks age only while the server serves; it is asked again
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if self._thread is None:
+            return False
+        self._over.set()
+        self._thread.join()
+        self._settle(error)
+        return isinstance(error, (Retry, Postpone, Bury))
+
+    def _settle(self, error: BaseException | None) -> None:
+        assert self._server is not None
+        size = len(self._given) + len(self._outcomes)
+        for position, task in self._given.items():
+            outcome = task.outcome or self._of_error(error)
+            if outcome is not None:
+                self._outcomes[position] = outcome
+        handed_back = error is not None and not isinstance(error, Exception)
+        done = bytes(not handed_back and position not in self._outcomes for position in range(1, size + 1))
+        found = not self._outcomes or self._server.settle(self._queue, self._holder, self._seq, self._outcomes)
+        if not (self._leave(done) and found) or self._lost:
+            raise LockLost(f"the tasks taken from queue {self._queue} were taken away: they may run again")
+
+    def _of_error(self, error: BaseException | None) -> Outcome | None:
+        """Who is to blame is only known of a task that was alone; the others come back in a smaller pack."""
+        if not isinstance(error, Exception):
+            return None
+        if len(self._given) == 1:
+            return decided(error, self._options, jitter())
+        return Outcome("loss", told(error), delay=micros(self._options.backoff.first * jitter()))
+
+    def _leave(self, done: bytes = b"") -> bool:
+        assert self._server is not None
+        held = self._seq if done else None
+        window = self._declared.dedupe_window
+        return self._server.release(self._queue, self._holder, held=held, marks=done, window=window, leave=True)

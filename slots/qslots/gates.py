@@ -1,0 +1,96 @@
+"""Closing and opening the gates of a queue on all servers that it lives on.
+
+Each change has a version. A server that was away while a gate was closed has an older one: ``level`` gives it what the
+newest has, before its tasks count.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from .connection import translated
+from .errors import Error, QueueServerDown
+from .inspector import Inspector
+from .servers import QueueServers
+
+log = logging.getLogger("qslots")
+_R = TypeVar("_R")
+
+
+def name(queue: str, collection: str | None, handler: str | None) -> str:
+    """How a gate is called: of the queue, or of one of its collections or handlers."""
+    if collection is not None and handler is not None:
+        raise Error(f"queue {queue}: name a collection or a handler, not both")
+    if collection is not None:
+        if not 1 <= len(collection.encode()) <= 64:
+            raise Error(f"queue {queue}: the name of a collection has 1 to 64 bytes: {collection!r}")
+        return f"collection:{collection}"
+    return "queue:" if handler is None else f"handler:{handler}"
+
+
+def close(servers: QueueServers, queue: str, gate: str) -> None:
+    """Pauses on every server of the queue that answers."""
+    _everywhere(servers, queue, lambda inspector, version: inspector.pause(gate, version))
+
+
+def open_again(servers: QueueServers, queue: str, gate: str) -> int:
+    """Resumes on every server of the queue that answers; returns how many parked tasks came back."""
+    return sum(_everywhere(servers, queue, lambda inspector, version: inspector.resume(gate, version)))
+
+
+def _everywhere(servers: QueueServers, queue: str, change: Callable[[Inspector, int], _R]) -> list[_R]:
+    """The change on all servers under one version. QueueServerDown if none answers; one that is away is told later."""
+    places = servers.places(queue)
+    if len(places) == 1:
+        return [change(Inspector(servers[places[0]], queue), 0)]
+    closed, down = _read(servers, queue)
+    if down is not None and not closed:
+        raise down
+    if down is not None:
+        log.warning("%s; queue %s is changed on the others, and there when it is back", down, queue)
+    version = 1 + max(map(_version, closed.values()))
+    return [change(Inspector(servers[place], queue), version) for place in closed]
+
+
+def level(servers: QueueServers, queue: str) -> None:
+    """Gives servers that have missed a change the gates of the newest."""
+    closed, _ = _read(servers, queue)
+    if not closed:
+        return
+    newest = max(closed.values(), key=_version)
+    for place, known in closed.items():
+        if _version(known) < _version(newest):
+            inspector = Inspector(servers[place], queue)
+            for gate in _named(newest) - _named(known):
+                inspector.pause(gate, _version(newest))
+            for gate in _named(known) - _named(newest):
+                inspector.resume(gate, _version(newest))
+            log.info("queue %s: the gates on %s are brought up to date", queue, place)
+
+
+def _read(servers: QueueServers, queue: str) -> tuple[dict[str, Mapping[bytes, bytes]], QueueServerDown | None]:
+    """The gates on each server that answers, and the fault of one that does not."""
+    closed: dict[str, Mapping[bytes, bytes]] = {}
+    down = None
+    for place in servers.places(queue):
+        server = servers[place]
+        try:
+            with translated(server.url):
+                found: Any = server.redis.hgetall(server.keys_of(queue).part("gates"))
+            closed[place] = found
+        except QueueServerDown as error:
+            down = error
+    return closed, down
+
+
+def _version(gates: Mapping[bytes, bytes]) -> int:
+    return int(gates.get(b"version", b"0"))
+
+
+def _named(gates: Mapping[bytes, bytes]) -> set[str]:
+    """The gates that are closed; a drop is over by itself, and one being opened counts as open."""
+    return {
+        gate.decode()
+        for gate, said in gates.items()
+        if said == b"paused" and not gate.startswith((b"drop:", b"version"))
+    }

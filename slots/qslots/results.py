@@ -1,0 +1,84 @@
+"""What a finished task has returned: kept by its slot under a key of its own, waited for by whoever enqueued it.
+
+Waiting does not poll: the end of a task is published on a channel of the key's name. A message lost in a failover is
+made good by a look every few seconds.
+"""
+
+import time
+from typing import Any
+
+import msgspec
+
+from .connection import translated
+from .errors import NoResult, ResultTimeout, TaskFailed
+from .inspector import Inspector
+from .queries import Finished
+from .queueserver import Kept, QueueServer
+from .servers import QueueServers
+
+_LOOK_AGAIN = 3.0  # seconds without a message after which a waiter looks all the same
+_finished = msgspec.msgpack.Decoder(Finished).decode
+
+
+def kept(task: str, handler: str, holder: str, value: object, seconds: float) -> Kept:
+    """What is to be stored of a task that has returned ``value``; of a value that cannot be, the reason."""
+    said = Finished(handler, time.time(), holder, value)
+    try:
+        return Kept(task, msgspec.msgpack.encode(said), seconds)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        why = f"its result, {type(value).__name__}, cannot be stored: {error}"
+        return Kept(task, msgspec.msgpack.encode(Finished(handler, said.at, holder, error=why)), seconds)
+
+
+def look(server: QueueServer, queue: str, task: str) -> Finished | None:
+    """What is kept of a task, or None."""
+    with translated(server.url):
+        raw: Any = server.redis.get(server.keys_of(queue).result(task))
+    return _finished(raw) if raw else None
+
+
+def home(servers: QueueServers, queue: str, task: str) -> QueueServer:
+    """The server that has a task or its result; the queue's first if none has."""
+    places = [servers[place] for place in servers.places(queue)]
+    for server in places[1:]:
+        _, [found] = Inspector(server, queue).get([task])
+        if found is not None or look(server, queue, task) is not None:
+            return server
+    return places[0]
+
+
+def wait(server: QueueServer, queue: str, task: str, timeout: float | None) -> Any:
+    """The value that the task has returned, once it has. TaskFailed: it is buried. NoResult: nothing is kept of it.
+
+    ResultTimeout after ``timeout`` seconds; None waits for ever.
+    """
+    until = None if timeout is None else time.monotonic() + timeout
+    channel = server.keys_of(queue).result(task)
+    client: Any = server.redis
+    with client.pubsub(ignore_subscribe_messages=True) as ears, translated(server.url):
+        ears.subscribe(channel)
+        while True:
+            value, is_over = _looked(server, queue, task)
+            if is_over:
+                return value
+            left = _LOOK_AGAIN if until is None else until - time.monotonic()
+            if left <= 0:
+                raise ResultTimeout(f"task {task} of queue {queue} is not finished after {timeout:g} s: it goes on")
+            ears.get_message(timeout=min(left, _LOOK_AGAIN))
+
+
+def _looked(server: QueueServer, queue: str, task: str) -> tuple[Any, bool]:
+    """(value, True) if the task is done, (None, False) while it lives."""
+    _, [found] = Inspector(server, queue).get([task])
+    if found is not None and found.place != "buried":
+        return None, False
+    if found is not None:
+        raise TaskFailed(f"task {task} of queue {queue} is buried: {found.fate.error}")
+    done = look(server, queue, task)
+    if done is None:
+        raise NoResult(
+            f"task {task} of queue {queue} is gone and nothing is kept of it: see keep_result of its handler"
+        )
+    if done.error:
+        raise NoResult(f"task {task} of queue {queue} is done, but {done.error}")
+    return done.value, True
