@@ -5,7 +5,7 @@ import signal
 from typing import Any
 
 import msgspec
-from process.fleet import SERVER, Fleet
+from process.fleet import SERVER, START, Fleet
 from support.waiting import wait_for
 
 from qslots import embedded
@@ -36,6 +36,13 @@ def read(fleet: Fleet, *command: str) -> Any:
     program = fleet.start("qmanager.admin", *command, "--json")
     assert program.ended() == 0, program.said()
     return json.loads(program.out.read_text())
+
+
+def say(fleet: Fleet, *command: str) -> str:
+    """The one line that a command prints."""
+    program = fleet.start("qmanager.admin", *command)
+    assert program.ended() == 0, program.said()
+    return program.out.read_text().strip()
 
 
 def test_the_reading_commands_print_what_is_promised_while_a_task_runs(fleet: Fleet) -> None:
@@ -149,3 +156,49 @@ def test_a_queue_on_another_queue_server_is_planned_for(fleet: Fleet) -> None:
         fleet.stop_programs()
         client.close()
         other.stop()
+
+
+def test_a_paused_queue_begins_nothing_until_it_is_resumed(fleet: Fleet) -> None:
+    fleet.write_app(WORK)
+    fleet.start("qmanager", "run")
+    fleet.start_master()
+    fleet.app.other.enqueue(1)
+    fleet.wait_run("other", 1)
+    assert say(fleet, "queue", "pause", "other") == "queue other is paused"
+    fleet.app.other.enqueue(2)
+
+    def is_planned() -> bool:
+        [found] = [queue for queue in read(fleet, "queues") if queue["name"] == "other"]
+        return bool(found["active"] == 1 and found["wanted"] == 0 and found["reason"].startswith("paused"))
+
+    wait_for(is_planned, lambda: f"the plan to say that it is paused; {fleet.all_said()}")
+    assert not fleet.runs("other", 2)
+    assert say(fleet, "queue", "resume", "other") == "queue other goes on"
+    fleet.wait_run("other", 2)
+
+
+def test_a_buried_task_is_found_repaired_and_run_again(fleet: Fleet) -> None:
+    fleet.write_app("@task(max_failures=1)\ndef work(n: int) -> None:\n    note('end', 10 // n)\n")
+    fleet.start("qmanager", "run")
+    fleet.start_master()
+    task = fleet.app.work.enqueue(0).id
+    wait_for(lambda: task in fleet.buried(), lambda: f"it to be buried; {fleet.all_said()}", START)
+    [found] = read(fleet, "task", "find", "--state", "fatal_failure")
+    assert (found["id"], found["kwargs"], found["failures"]) == (task, {"n": 0}, 1)
+    assert "ZeroDivisionError" in found["last_error"]
+    assert say(fleet, "task", "update", task, "n=2") == f"task {task} of queue work has n changed"
+    assert say(fleet, "task", "kick", task) == "1 kicked"
+    fleet.wait_run("end", 5)
+    fleet.wait_empty()
+
+
+def test_drop_empties_a_queue_but_for_the_task_that_runs(fleet: Fleet) -> None:
+    fleet.write_app(WORK)
+    fleet.start("qmanager", "run")
+    fleet.start_master()
+    fleet.app.work.enqueue_many([(n,) for n in range(100)])
+    fleet.wait_run("begin", count=1)
+    assert say(fleet, "queue", "drop", "work", "--yes").endswith(" dropped")
+    fleet.open()
+    fleet.wait_empty()
+    assert len(fleet.runs("begin")) == 1
