@@ -14,12 +14,12 @@ import click
 
 from qslots import Queue, TaskInfo, TaskState
 from qslots.connection import translated
-from qslots.errors import Error
+from qslots.errors import Error, QueueServerDown
 from qslots.servers import QueueServers
 from qslots.units import duration, moment
 
 from . import queueviews, tasktext
-from .command import acting, as_document, complete_queue, json_option, looked, tell
+from .command import acting, as_document, complete_queue, json_option, tell
 from .show import printed
 from .views import clock
 
@@ -66,14 +66,22 @@ def find(
 ) -> None:  # fmt: skip
     """List tasks, a line each."""
     wanted = TaskState(state.lower()) if state else None
-    each = (
-        Queue(name).find(state=wanted, collection=collection, text=text, limit=limit)
-        for name in _searched(servers, queue)
-    )
-    infos = itertools.islice(itertools.chain.from_iterable(each), limit)
+
+    def tasks(name: str) -> Iterator[TaskInfo]:
+        try:
+            yield from Queue(name).find(state=wanted, collection=collection, text=text, limit=limit)
+        except QueueServerDown as error:
+            if queue is not None:
+                raise
+            notes.append(f"not all of queue {name} is shown: {error}")
+
+    names, notes = _searched(servers, queue)
+    infos = itertools.islice(itertools.chain.from_iterable(map(tasks, names)), limit)
     now = _now(servers)
     for line in _document_lines(infos) if as_json else (tasktext.line(info, now) for info in infos):
         click.echo(line)
+    for note in notes[:1]:
+        tell(note)
 
 
 @task.command()
@@ -189,18 +197,28 @@ def _now(servers: QueueServers) -> float:
         return clock(servers.control)
 
 
-def _searched(servers: QueueServers, queue: str | None) -> list[str]:
-    """The one queue that was named, else all that ever had a task."""
-    if queue is not None:
-        with translated(servers.control.url):
-            return [queueviews.existing(servers, queue)]
-    names: list[str] = looked(servers, queueviews.queue_names)
-    return names
+def _searched(servers: QueueServers, queue: str | None) -> tuple[list[str], list[str]]:
+    """The one queue that was named, else all that ever had a task; and a note for each server that is away."""
+    with translated(servers.control.url):
+        if queue is not None:
+            return [queueviews.existing(servers, queue)], []
+        seen = queueviews.queue_names(servers)
+    return seen.document, list(seen.notes)
 
 
 def _found(servers: QueueServers, task_id: str, queue: str | None) -> TaskInfo:
-    """The task. Error: no queue has it, or several have one of this id."""
-    infos = [info for name in _searched(servers, queue) if (info := Queue(name).get(task_id)) is not None]
+    """The task. Error: no queue has it, or several have one of this id, or who may have it does not answer."""
+    names, notes = _searched(servers, queue)
+    infos = []
+    for name in names:
+        try:
+            info = Queue(name).get(task_id)
+        except QueueServerDown as error:
+            notes.append(str(error))
+        else:
+            infos += [info] if info is not None else []
+    if not infos and notes:
+        raise QueueServerDown(f"task {task_id} is not among those that can be seen: {notes[0]}")
     if not infos:
         where = f"queue {queue} has no such task" if queue else "no queue has it"
         raise Error(f"task {task_id}: {where}; it may be done, `qslots task find` lists those that are there")

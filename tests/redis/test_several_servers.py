@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from support.holder import Holder, put, resume_long_ago
 from support.servers import BINARIES, RedisServer, find
 
+import qslots.client
 from qmanager import admin, queueviews
 from qmanager.collect import LONGEST_PAUSE, Collector
 from qslots import gates, keys
@@ -158,6 +159,12 @@ def test_locks_past_their_time_are_taken_back_in_the_same_cycle(servers: QueueSe
 # The commands
 
 
+@pytest.fixture(autouse=True)
+def unconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What commands connect the library to is forgotten afterwards."""
+    monkeypatch.setattr(qslots.client, "_current", None)
+
+
 @pytest.fixture
 def file(tmp_path: pathlib.Path, running: dict[str, RedisServer]) -> str:
     listed = ", ".join(f"{name}: '{each.url}?socket_timeout=0.3'" for name, each in running.items())
@@ -167,7 +174,7 @@ def file(tmp_path: pathlib.Path, running: dict[str, RedisServer]) -> str:
     return str(path)
 
 
-def qslots(*args: str) -> Result:
+def run(*args: str) -> Result:
     return CliRunner().invoke(admin.main, args)
 
 
@@ -178,8 +185,8 @@ def counts(result: Result) -> dict[str, object]:
 
 def test_queues_and_one_queue_are_shown_from_all_their_servers(servers: QueueServers, file: str) -> None:
     fill(servers)
-    assert counts(qslots("queues", "--json", "-c", file)) == {"far": 1, "near": 1, "spread": 5}
-    one = json.loads(qslots("queue", "show", "spread", "--json", "-c", file).stdout)
+    assert counts(run("queues", "--json", "-c", file)) == {"far": 1, "near": 1, "spread": 5}
+    one = json.loads(run("queue", "show", "spread", "--json", "-c", file).stdout)
     assert [(each["name"], each["active"]) for each in one["servers"]] == [("main", 2), ("b", 3)]
     assert (one["counters"]["put"], one["handlers"]) == (5, ["h"])
 
@@ -191,15 +198,15 @@ def test_a_server_that_is_away_is_told_in_one_note_and_the_rest_is_shown(
     numbers = QueuePlan("far", 80, 1, None, 2.5, 2.0, 1.25, 30.0, 31.0, 0.05, "?")
     servers.control.redis.set(keys.PLAN, pack(Plan(7, 3, "m", 1.0, (numbers,))))
     running["b"].stop(keep=True)
-    result = qslots("queues", "--json", "-c", file)
+    result = run("queues", "--json", "-c", file)
     assert counts(result) == {"far": None, "near": 1, "spread": 2}
     assert result.stderr.startswith("qslots: what is on b is not shown: queue server unix://")
     assert result.stderr.count("\n") == 1
-    assert "·" in qslots("queues", "-c", file).stdout
-    one = qslots("queue", "show", "spread", "-c", file)
+    assert "·" in run("queues", "-c", file).stdout
+    one = run("queue", "show", "spread", "-c", file)
     assert (one.exit_code, one.stderr.count("\n")) == (0, 1)
     assert "does not answer" in one.stdout
-    assert qslots("servers", "-c", file).stderr == "", "what lives on the first one needs no other"
+    assert run("servers", "-c", file).stderr == "", "what lives on the first one needs no other"
 
 
 def test_the_url_of_the_command_line_stands_for_the_first_server_only(
@@ -209,14 +216,30 @@ def test_the_url_of_the_command_line_stands_for_the_first_server_only(
     running["main"].stop(keep=True)
     third = RedisServer(running["b"].binary)
     try:
-        assert counts(qslots("queues", "--json", "-c", file, "--redis", third.url)) == {"far": 1}
+        assert counts(run("queues", "--json", "-c", file, "--redis", third.url)) == {"far": 1}
     finally:
         third.stop()
 
 
+def test_a_task_is_found_while_another_server_is_away_and_not_denied_where_it_may_be(
+    servers: QueueServers, running: dict[str, RedisServer], file: str
+) -> None:
+    fill(servers)
+    running["b"].stop(keep=True)
+    found = run("task", "find", "--json", "-c", file)
+    assert sorted(task["id"] for task in json.loads(found.stdout)) == ["m1", "m2", "n1"]
+    assert (found.exit_code, found.stderr.count("\n"), "on b" in found.stderr) == (0, 1, True)
+    assert run("task", "show", "n1", "-c", file).exit_code == 0
+    for wanted in (("b1",), ("b1", "--queue", "spread")):
+        missing = run("task", "show", *wanted, "-c", file)
+        assert (missing.exit_code, missing.stderr.count("\n")) == (1, 1)
+        assert "task b1 is not among those that can be seen" in missing.stderr
+    assert run("task", "find", "--queue", "spread", "-c", file).exit_code == 1
+
+
 def test_the_first_server_away_is_an_error_of_one_line(running: dict[str, RedisServer], file: str) -> None:
     running["main"].stop(keep=True)
-    result = qslots("queues", "-c", file)
+    result = run("queues", "-c", file)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
 
 
