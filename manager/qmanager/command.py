@@ -15,7 +15,7 @@ import msgspec
 
 from qslots import settings
 from qslots.client import connect_listed, found
-from qslots.connection import translated
+from qslots.connection import KINDS, translated
 from qslots.errors import Error
 from qslots.servers import QueueServers
 
@@ -26,7 +26,7 @@ TAB_PATIENCE = 1.0  # s that a Tab may take
 _P = typing.ParamSpec("_P")
 
 file_option = click.option("-c", "file", metavar="FILE", type=click.Path(), help="The settings file.")
-redis_option = click.option("--redis", metavar="URL", help="The queue server, the first one if there are several.")
+redis_option = click.option("--redis", metavar="URL", help=f"The (first) queue server: {KINDS}.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
