@@ -18,7 +18,7 @@ from support.holder import QUEUE, Holder, put, stats
 from support.servers import RedisServer
 from support.waiting import wait_for
 
-from qmanager import views
+from qmanager import queueviews, views
 from qslots import keys
 from qslots.bell import Bell
 from qslots.connection import Link, open_redis
@@ -28,6 +28,7 @@ from qslots.errors import QueueServerError
 from qslots.outcomes import Outcome
 from qslots.queueserver import QueueServer
 from qslots.reports import MapRow, Plan, Report
+from qslots.servers import QueueServers
 
 REDIS = pathlib.Path(__file__).parents[2] / "deploy" / "redis"
 ROLES = ("producer", "slot", "manager", "reader")
@@ -38,15 +39,15 @@ SCRIPTS = {
         "queue/put", "queue/exchange", "queue/settle", "queue/release", "queue/extend", "queue/unwait",
         "control/due", "control/takeover", "control/report", "control/leave",
     ],
-    "manager": ["queue/put", "queue/stats", "control/epoch", "control/publish"],
+    "manager": ["queue/put", "queue/stats", "queue/reclaim", "queue/gate", "control/epoch", "control/publish"],
     "reader": ["queue/stats"],
 }  # fmt: skip
 EVERYBODY = {"evalsha", "script|load", "client|setname", "select", "ping", "info"}
-LOOKING = {"exists", "get", "hmget", "hscan", "smembers", "time", "zrange", "zrangebyscore", "zscore"}
+LOOKING = {"exists", "get", "hkeys", "hmget", "hscan", "smembers", "time", "zrange", "zrangebyscore", "zscore"}
 BESIDES = {
     "producer": {"wait"},
     "slot": {"wait", "blpop", "client|id", "client|unblock", "smembers"},
-    "manager": LOOKING,
+    "manager": LOOKING | {"hgetall"},
     "reader": LOOKING,
 }
 
@@ -195,8 +196,10 @@ def test_manager_reigns_and_readers_read(empty: Guarded) -> None:
         assert Control(client).declared({"d"}) == {}
         assert stats(client).active == 1
         assert client.queue_names() == [QUEUE]
-        for view in (views.map_view, views.slots_view, views.servers_view, views.queues_view):
-            assert view(client).notes == ()
+        servers = QueueServers({"main": client.url}, {}, name="test")
+        for view in (views.map_view, views.slots_view, views.servers_view, queueviews.queues_view):
+            assert view(servers).notes == ()
+        servers.close()
         assert not views.is_loaded(client, 2, views.clock(client) - 60)
     assert refused(empty) == []
 
