@@ -12,10 +12,12 @@ _CALL = re.compile(r"""(?:call|in_chunks)\(\s*['"](\w+)['"]""")
 def commands(script: str) -> set[str]:
     """The commands that ``lua/<script>.lua`` may call, in lower case."""
     place, _, _ = script.partition("/")
-    text = _code(LUA / f"{script}.lua")
-    prelude = _code(LUA / place / "prelude.lua")
-    functions = {match[1]: match[0] for match in _FUNCTION.finditer(prelude)}
-    used = _FUNCTION.sub("", prelude) + text
+    raw = (LUA / f"{script}.lua").read_text()
+    named = re.search(r"^-- with: *(.*)$", raw, re.MULTILINE)
+    rooms = ["prelude", *(named[1].split() if named else [])]
+    shared = "" if "nothing" in rooms else "".join(_code(LUA / place / f"{room}.lua") for room in rooms)
+    functions = {match[1]: match[0] for match in _FUNCTION.finditer(shared)}
+    used = _FUNCTION.sub("", shared) + _code(LUA / f"{script}.lua")
     while reached := [name for name in functions if _mentions(used, name)]:
         used += "".join(functions.pop(name) for name in reached)
     return {name.lower() for name in _CALL.findall(used)}
