@@ -20,7 +20,7 @@ from support.holder import HANDLER, QUEUE, Holder, put, stats
 from support.servers import RedisServer
 from support.waiting import wait_for
 
-from qmanager import views
+from qmanager import queueviews, views
 from qslots import keys
 from qslots.bell import Bell
 from qslots.connection import Link, open_redis
@@ -33,6 +33,7 @@ from qslots.outcomes import Outcome
 from qslots.queueserver import QueueServer
 from qslots.records import formed, header
 from qslots.reports import MapRow, Plan, Report
+from qslots.servers import QueueServers
 
 REDIS = pathlib.Path(__file__).parents[2] / "deploy" / "redis"
 ROLES = ("producer", "slot", "manager", "reader")
@@ -243,8 +244,10 @@ def test_manager_reigns_and_readers_read(empty: Guarded) -> None:
         assert Control(client).declared({"d"}) == {}
         assert stats(client).active == 1
         assert client.queue_names() == [QUEUE]
-        for view in (views.map_view, views.slots_view, views.servers_view, views.queues_view):
-            assert view(client).notes == ()
+        servers = QueueServers({"main": client.url}, {}, name="test")
+        for view in (views.map_view, views.slots_view, views.servers_view, queueviews.queues_view):
+            assert view(servers).notes == ()
+        servers.close()
         assert not views.is_loaded(client, 2, views.clock(client) - 60)
     assert refused(empty) == []
 
