@@ -8,7 +8,8 @@ import msgspec
 
 from qmanager import admin, queueviews
 from qmanager.readings import CUMULATIVE
-from qslots import TaskInfo, settings
+from qslots import TaskInfo, keys, settings
+from qslots.keys import QueueKeys
 from qslots.reports import QueueStats
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
@@ -64,3 +65,35 @@ def test_the_keys_of_the_documents_are_listed() -> None:
     more = {"arrivals", "expired", "counters", "handlers", "servers", "name", "answers", *CUMULATIVE}
     assert documented("queue show") - {"queue", "show", "queues"} == more | set(queueviews.PART)
     assert documented("task show") - {"task", "show"} | {"queue"} == set(TaskInfo.__struct_fields__)
+
+
+SERVER = (DOCS / "queue-server.md").read_text()
+LUA = pathlib.Path(__file__).parents[2] / "slots" / "qslots" / "lua"
+
+
+def rows(heading: str) -> list[str]:
+    """The rows of all tables under a heading."""
+    part = SERVER.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return [line for line in part.splitlines() if line.startswith("| ")]
+
+
+def test_the_page_of_the_queue_server_has_every_key_and_no_other() -> None:
+    listed = {name for row in rows("Keys") for name in re.findall(r"`([\w:]+)`", row.split(" | ")[0])}
+    of_queues = {*QueueKeys.PARTS, *QueueKeys.SLOTS_PARTS}
+    of_queues |= {"schedule:HANDLER", "parked:COLLECTION", "result:ID", "producer:ID"}
+    overall = {value for name, value in vars(keys).items() if name.isupper() and str(value).startswith("qs:")}
+    assert listed == of_queues | overall - {keys.PREFIX}
+
+
+def test_the_page_of_the_queue_server_has_every_script_and_no_other() -> None:
+    named = " ".join(row for row in rows("Operations") if not re.match(r"\| `[A-Z]", row))
+    listed = set(re.findall(r"`([a-z]+)`", named))
+    rooms = {"prelude", "places", "gating", "locks"}
+    assert listed == {path.stem for path in LUA.rglob("*.lua")} - rooms
+
+
+def test_the_page_of_the_queue_server_has_every_refusal_and_no_other() -> None:
+    text = "".join(path.read_text() for path in LUA.rglob("*.lua"))
+    raised = set(re.findall(r"'([A-Z]{4,}) ", text))
+    listed = {word for row in rows("Operations") for word in re.findall(r"`([A-Z]+)`", row.split(" | ")[0])}
+    assert listed == raised
