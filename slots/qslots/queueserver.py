@@ -13,7 +13,7 @@ import redis
 
 from . import keys
 from .connection import Link, open_redis, supported
-from .durability import FAST, Command, Durability, check_reply, promise
+from .durability import FAST, Command, Durability, check_reply, fit_for_tasks, promise
 from .errors import QueueServerDown, QueueServerError
 from .keys import QueueKeys
 from .outcomes import Outcome
@@ -122,6 +122,13 @@ class QueueServer:
 
     def _script(self, place: str, name: str) -> Script:
         return script(place, name, self.version() >= _FLAGS_SINCE)
+
+    def check(self, promised: Iterable[Durability] = ()) -> None:
+        """QueueServerError if this server is too old, may lose tasks by its settings, or cannot keep a promise."""
+        self.version()
+        fit_for_tasks(self.link, self.url)
+        for durability in promised:
+            self.promise(durability)
 
     def promise(self, durability: Durability) -> Command | None:
         """What is sent behind a put that asks for this; QueueServerError if this server cannot keep it."""

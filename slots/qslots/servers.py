@@ -84,6 +84,19 @@ class QueueServers:
         places = self.places(queue)
         return places[zlib.crc32(task.encode()) % len(places)]
 
+    def check(self, durabilities: Mapping[str, Durability] | None = None) -> None:
+        """QueueServerError for a server that is too old, may lose tasks by its settings, or cannot keep a promise.
+
+        ``durabilities``: what queues ask of their servers. Only the first server must answer.
+        """
+        for name in self.urls:
+            promised = {each for queue, each in (durabilities or {}).items() if name in self.places(queue)}
+            try:
+                self[name].check(promised)
+            except QueueServerDown:
+                if name in self._first:
+                    raise
+
     def put(
         self, queue: str, handler: str, head: bytes, ids: Sequence[str], bodies: Sequence[bytes], *,
         when: str | Sequence[str] = "", on_duplicate: str = "refuse", own_ids: bool = False,
