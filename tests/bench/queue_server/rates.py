@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import adapter
 import redis
@@ -113,11 +114,15 @@ def _one_enqueue(plan: Plan, client: redis.Redis, where: str, goal: str) -> Resu
     for _ in range(blocks):
         other += _micros(lambda: client.evalsha(digest, 3, "bare:a", "bare:b", "bare:c", "one", "two", "three"))
         ours += _micros(adapter.enqueue)
-        same += _micros(iter([lambda words=request.next(): client.evalsha(*words[1:]) for _ in range(500)]))
+        same += _micros(map(_evalsha, [client] * 500, [request.next() for _ in range(500)]))
     _emptied(plan.url, "public")
     wall, bare, put = middle(ours), middle(other), middle(same)
     beside = {"µs": wall, "bare µs": bare, "put by redis-py µs": put, "x put by redis-py": wall / put}
     return Result(f"one enqueue, {where}", wall / bare, "x bare EVALSHA", goal, beside)
+
+
+def _evalsha(client: redis.Redis, words: tuple[Any, ...]) -> Callable[[], object]:
+    return lambda: client.evalsha(*words[1:])
 
 
 def _micros(calls: Callable[[], object] | Iterator[Callable[[], object]], times: int = 500) -> list[float]:
