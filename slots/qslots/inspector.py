@@ -49,6 +49,7 @@ class Inspector:
 
     def scheduled(self) -> Iterator[list[str]]:
         """The ids of tasks that wait, in pages; those of each handler in the order of their time."""
+        self.server.known(self.queue)  # handlers and gates may have come since
         for key in self.server.every_place(self.queue)[len(self._keys.vector) :]:
             yield from self._pages(key)
 
@@ -120,6 +121,7 @@ class Inspector:
         return total
 
     def _gate(self, what: str, gate: str, version: int) -> tuple[int, int]:
+        self.server.known(self.queue)  # handlers that came since must be rung for, and their tasks brought back
         collection = gate.removeprefix("collection:") if gate.startswith("collection:") else ""
         moved, left = self.server.inside(self.queue, "gate", [what, gate, version], extra=collection)
         return moved, left

@@ -68,9 +68,12 @@ local one_due = #dues == 1 and dues[1]
 local function change(id, due, place, key, old, new)
   if place == 'locked' then
     local before = call('HGET', AGAIN, id)
-    local wish = on_duplicate == 'replace' and { 'replace', due, new } or before and cmsgpack.unpack(before) or {}
-    if wish[1] ~= 'replace' then wish = { 'rearm', due } end
-    wish[2] = due
+    local wish = before and cmsgpack.unpack(before) or {}
+    if on_duplicate == 'replace' or wish[1] == 'gone' then -- what was deleted does not come back; this is a new task
+      wish = { 'replace', due, new }
+    else
+      wish = { wish[1] or 'rearm', due, wish[3] }
+    end
     return call('HSET', AGAIN, id, cmsgpack.pack(wish))
   end
   if on_duplicate == 'replace' then call('HSET', TASKS, id, new) end
