@@ -171,19 +171,23 @@ class Using:
 
     def _bodies(self, calls: list[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[bytes]:
         """The arguments as they are stored. ArgumentsError, TaskTooLarge."""
-        handler = self._handler
-        body, most = handler.arguments.body, REGISTRY.queue(handler.queue, override(handler.queue)).max_size
+        handler, body = self._handler, self._handler.arguments.body
         try:
             bodies = [body(args, kwargs) for args, kwargs in calls]
         except ArgumentsError as error:
             raise handler.misfit(error) from None
-        largest = max(map(len, bodies), default=0)
-        if largest > most:
-            raise TaskTooLarge(
-                f"task {handler.name} (queue {handler.queue}): {largest:,} bytes of arguments, {most:,} are allowed: "
-                "store the data elsewhere and pass where, or raise max_size of the queue"
-            )
+        check_size(handler, max(map(len, bodies), default=0))
         return [formed(each) for each in bodies]
+
+
+def check_size(handler: Handler, largest: int) -> None:
+    """TaskTooLarge if this many bytes of arguments are more than the handler's queue allows."""
+    most = REGISTRY.queue(handler.queue, override(handler.queue)).max_size
+    if largest > most:
+        raise TaskTooLarge(
+            f"task {handler.name} (queue {handler.queue}): {largest:,} bytes of arguments, {most:,} are allowed: "
+            "store the data elsewhere and pass where, or raise max_size of the queue"
+        )
 
 
 def _checked_id(handler: Handler, id: object) -> str:  # noqa: A002
