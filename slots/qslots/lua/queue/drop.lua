@@ -14,6 +14,14 @@ local only, cursor = ARGV[1], ARGV[3] == '' and '0' or ARGV[3]
 local instant = tonumber(ARGV[2]) or now
 local page = call('HSCAN', TASKS, cursor, 'COUNT', ARGV[4])
 local goes, places, bytes = {}, {}, 0
+
+-- A slot has it just now, and it was replaced after the instant: what comes back then is not dropped.
+local function is_replaced(id)
+  local wish = call('HGET', AGAIN, id)
+  wish = wish and cmsgpack.unpack(wish) or {}
+  return wish[1] == 'replace' and put_time(wish[3]) > instant
+end
+
 for i = 1, #page[2], 2 do
   local id, record = page[2][i], page[2][i + 1]
   local _, collection = named_in(record)
@@ -21,7 +29,7 @@ for i = 1, #page[2], 2 do
   if put_time(record) <= instant and (only == '' or only == collection) then
     local place, refusal, key = place_of(id, record)
     if not place then return redis.error_reply(refusal) end
-    goes[#goes + 1], places[#places + 1] = id, key or false
+    if key or not is_replaced(id) then goes[#goes + 1], places[#places + 1] = id, key or false end
   end
 end
 may_fill()

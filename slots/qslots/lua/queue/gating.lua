@@ -29,6 +29,7 @@ local function sift(schedule)
     if record and is_dropped(record, collection) then
       call('ZREM', schedule, id)
       forget(id)
+      tell_end(id)
       count('dropped', 1)
     elseif gates.collections[collection] == 'paused' then
       call('ZREM', schedule, id)
