@@ -6,7 +6,9 @@ import sys
 import click
 
 from qslots import __version__, logs
+from qslots.connection import KINDS
 from qslots.errors import Error
+from qslots.servers import QueueServers
 from qslots.settings import read
 
 
@@ -18,7 +20,7 @@ def main() -> None:
 
 @main.command()
 @click.option("-c", "file", metavar="FILE", help="Settings file; QSLOTS_CONFIG by default.")
-@click.option("--redis", metavar="URL", help="The queue server: redis://, rediss:// or unix://.")
+@click.option("--redis", metavar="URL", help=f"The queue server: {KINDS}.")
 @click.option("--take-over", is_flag=True, help="Reign even if another manager published a moment ago.")
 def run(file: str | None, redis: str | None, take_over: bool) -> None:
     """Run the manager in the foreground; TERM stops it."""
@@ -26,7 +28,9 @@ def run(file: str | None, redis: str | None, take_over: bool) -> None:
 
     try:
         settings = read(file, os.environ, redis=redis)
-        _ = settings.url
+        servers = QueueServers.listed(settings, name="check")
+        servers.check()
+        servers.close()
         logs.to_stderr("qmanager")
         Manager(settings, take_over=take_over).run()
     except Error as error:

@@ -1,70 +1,221 @@
-"""One way to reach a queue server: its URL, its time-outs, and errors in our own words.
+"""One way to reach a queue server: its URL, its time-outs, one round trip, and errors in our own words.
 
 redis-py's own retries are off: it would repeat a script after a time-out without knowing whether that is safe.
 """
 
 import contextlib
+import os
 import re
+import threading
+import urllib.parse
+import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import ConnectionPool
 from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError
 
-from .errors import DuplicateTask, HolderDead, QueueServerDown, QueueServerError, SettingsError
+from . import sentinel
+from .errors import DuplicateTask, Error, HolderDead, QueueServerDown, QueueServerError, SettingsError
 
 OLDEST = (6, 2)
-SCHEMES = ("redis://", "rediss://", "unix://")
-_FOR_NOW = re.compile(r"(?:^|-)(OOM|READONLY|NOREPLICAS|MASTERDOWN|MISCONF|BUSY|TRYAGAIN) ")  # in a script, after a "-"
-_FOR_NOW_KINDS = (
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.MasterDownError,
-    redis.exceptions.TryAgainError,
-)  # redis-py takes the code off these
+SCHEMES = ("redis://", "rediss://", "unix://", *sentinel.SCHEMES)
+KINDS = "redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://"
+_FOR_NOW = re.compile(
+    r"(?:^|-)(OOM|READONLY|NOREPLICAS|MASTERDOWN|MISCONF|BUSY|TRYAGAIN|UNBLOCKED) "  # in a script, after a "-"
+)
+_FOR_NOW_KINDS = {  # redis-py takes the code off these
+    redis.exceptions.ReadOnlyError: "READONLY",
+    redis.exceptions.OutOfMemoryError: "OOM",
+    redis.exceptions.MasterDownError: "MASTERDOWN",
+    redis.exceptions.TryAgainError: "TRYAGAIN",
+}
+_DONE_ALL_THE_SAME = ("UNBLOCKED",)  # what was asked for behind a write was given up, not the write
+_DENIED_IN_SCRIPT = re.compile("The user executing the script can't|ACL failure in script")
+_UNLIMITED = 1 << 31  # connections: an application may have any number of threads; redis-py has begun to stop at 100
+# CLIENT SETINFO would cost two round trips a connection, and where users are limited two lines in the log of refusals.
+_NO_SETINFO = ("driver_info",) if hasattr(redis, "DriverInfo") else ("lib_name", "lib_version")
 
 
 def open_redis(url: str, *, name: str, timeout: float = 5.0, single: bool = False) -> redis.Redis:
-    """A client of the server at ``url``, not yet connected. ``single``: one connection, for one thread, kept open."""
-    if not url.startswith(SCHEMES):
-        raise SettingsError(f"queue server {without_password(url)!r}: write redis://, rediss:// or unix://")
+    """A client of the server at ``url``, not yet connected. ``single``: one connection, for one thread, kept open.
+
+    Under Sentinel each new connection goes to the server that is the primary then.
+    """
     try:
-        return redis.Redis.from_url(
-            url,
-            client_name=f"qslots-{name}",
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            single_connection_client=single,
-        )
-    except (ValueError, TypeError) as error:
+        pool = _pool(url, name, timeout)
+        pool.connection_class(**pool.connection_kwargs)  # an unknown option shows only here
+    except (ValueError, TypeError, redis.exceptions.RedisError) as error:
         raise SettingsError(f"queue server {without_password(url)!r}: {error}") from None
-    except redis.exceptions.RedisError as error:  # `single` connects at once
-        raise down(url, error) from None
+    try:
+        client = redis.Redis(connection_pool=pool, single_connection_client=single)
+    except (redis.exceptions.RedisError, OSError) as error:  # `single` connects at once
+        raise translation(url, error, sent=False) from None
+    client.auto_close_connection_pool = True
+    return client
 
 
-def supported(client: redis.Redis, url: str) -> tuple[int, ...]:
+def _pool(url: str, name: str, timeout: float) -> ConnectionPool:
+    if not url.startswith(SCHEMES):
+        raise ValueError(f"write {KINDS}")
+    common = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        **dict.fromkeys(_NO_SETINFO),
+    }
+    own = {"client_name": f"qslots-{name}", "max_connections": _UNLIMITED}
+    if url.startswith(sentinel.SCHEMES):
+        return sentinel.pool(url, common, **own)
+    _check_place(url)
+    return ConnectionPool.from_url(url, **common, **own)
+
+
+def _check_place(url: str) -> None:
+    """What redis-py lets through as database 0, or refuses with a part of the password in its message."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        parts.port  # noqa: B018
+    except ValueError:
+        raise ValueError("not a URL with a port; in a password write / ? # @ as %2F %3F %23 %40") from None
+    if parts.scheme != "unix" and not re.fullmatch(r"/?[0-9]*/?", parts.path):
+        raise ValueError("behind the host comes the number of the database, such as /0, or nothing")
+
+
+def supported(link: "Link", url: str) -> tuple[int, ...]:
     """The version of the server, e.g. (7, 0, 15); QueueServerError if it is too old."""
-    with translated(url):
-        text = str(client.info("server")["redis_version"])
-    version = tuple(int(part) for part in re.findall(r"\d+", text))
+    said = re.search(rb"redis_version:(\S+)", link.call("INFO", "server"))
+    text = said[1].decode() if said else "of an unknown version"
+    version = numbers(text)
     if version < OLDEST:
         raise QueueServerError(f"queue server {without_password(url)} is Redis {text}: 6.2 or later is needed")
     return version
 
 
+def numbers(version: str) -> tuple[int, ...]:
+    """The parts of a version: "7.0.15" is (7, 0, 15)."""
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
 def without_password(url: str) -> str:
-    """The URL fit for a log."""
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", re.sub(r"//([^:@/]*):[^@/]*@", r"//\1:***@", url))
+    """The URL fit for a log. A password that breaks the URL's form goes too, be it with a bit too much."""
+    return re.sub(r"//([^:@/?,]*):.*@", r"//\1:***@", re.sub(r"(password=)[^&]*", r"\1***", url))
 
 
-def down(url: str, error: BaseException) -> QueueServerDown:
-    """The one-line error for a server that does not answer."""
+def user_of(url: str) -> str:
+    """The user of the queue server that this URL logs in as."""
+    parts = urllib.parse.urlsplit(url)
+    in_query = urllib.parse.parse_qs(parts.query).get("username", [""])[0]
+    return urllib.parse.unquote(parts.username or "") or in_query or "default"
+
+
+class Link:
+    """Round trips, each on one connection of a client: cheaper than redis-py's own, and surer in what they tell.
+
+    After an error that is not an answer to the request the connection is closed: the next use begins from scratch, and
+    under Sentinel with the question who the primary is. NoScriptError is the caller's, who has the script.
+
+    Unless the client is ``single``, each thread keeps a connection of its own as long as it lives: to borrow one from
+    the pool and give it back takes longer than a task's way to the server.
+    """
+
+    def __init__(self, client: redis.Redis, url: str) -> None:
+        self._client = client
+        self._url = url
+        self._own = threading.local()
+        self._kept: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def close(self) -> None:
+        """Closes all connections; each thread's next call opens one, from scratch."""
+        for connection in list(self._kept):
+            connection.disconnect()
+
+    def call(self, *command: Any) -> Any:
+        """The reply, as raw as it came. QueueServerDown says in ``sent`` if the request can have reached the server."""
+        return self.calls(command)[0]
+
+    def calls(self, *commands: tuple[Any, ...], wait: float = 0.0) -> list[Any]:
+        """The replies to commands sent together; the first error among them is raised when all have been read.
+
+        ``wait``: seconds that the server may take beyond the time-out, because a command (WAIT) is told to wait.
+        """
+        connection = self._connected()
+        packed = connection.pack_commands(commands)
+        try:
+            return self._exchanged(connection, packed, len(commands), wait)
+        except redis.exceptions.NoScriptError:
+            raise
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise self._closing_if_down(connection, error) from None
+        except BaseException:
+            connection.disconnect()  # the answer may still come; nobody shall take it for another's
+            raise
+
+    def _connected(self) -> Any:
+        connection: Any = self._client.connection or self._own_connection()
+        try:
+            if connection._sock is None:  # to send would connect too, but without asking the Sentinels
+                connection.connect()
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise translation(self._url, error, sent=False) from None
+        return connection
+
+    def _own_connection(self) -> Any:
+        """This thread's; a forked child has none of its parent's. What the server has closed is opened anew."""
+        connection = getattr(self._own, "connection", None)
+        if connection is None or connection.pid != os.getpid():
+            pool = self._client.connection_pool
+            connection = self._own.connection = pool.connection_class(**pool.connection_kwargs)
+            self._kept.add(connection)
+        elif connection._sock is not None and _is_stale(connection):
+            connection.disconnect()
+        return connection
+
+    @staticmethod
+    def _exchanged(connection: Any, packed: Any, count: int, wait: float) -> list[Any]:
+        connection.send_packed_command(packed, check_health=False)
+        if wait:
+            connection._sock.settimeout(connection.socket_timeout + wait)
+        replies, refusal = [], None
+        for _ in range(count):
+            try:
+                replies.append(connection.read_response())
+            except redis.exceptions.ResponseError as error:
+                refusal = refusal or error
+        if wait:
+            connection._sock.settimeout(connection.socket_timeout)
+        if refusal is not None:
+            raise refusal
+        return replies
+
+    def _closing_if_down(self, connection: Any, error: Exception) -> Error:
+        ours = translation(self._url, error)
+        if isinstance(ours, QueueServerDown) or not isinstance(error, redis.exceptions.ResponseError):
+            connection.disconnect()
+        return ours
+
+
+def _is_stale(connection: Any) -> bool:
+    """Whether something can be read though nothing was asked: the end of the connection, or what is none of ours."""
+    try:
+        return bool(connection.can_read(0))
+    except (redis.exceptions.RedisError, OSError):
+        return True
+
+
+def down(url: str, error: BaseException, *, sent: bool = True) -> QueueServerDown:
+    """The one-line error for a server that does not answer. ``sent``: whether something can have reached it."""
     why = " ".join(str(error).split()).rstrip(".")
-    return QueueServerDown(
-        f"queue server {without_password(url)} does not answer: {why}; is it running, is the URL right?"
-    )
+    place = without_password(url)
+    if isinstance(error, redis.exceptions.AuthenticationError):
+        text = f"queue server {place} does not let user {user_of(url)!r} in: {why}; is its password right, is it on?"
+    else:
+        text = f"queue server {place} does not answer: {why}; is it running, is the URL right?"
+    return QueueServerDown(text, sent=sent and not isinstance(error, MasterNotFoundError))
 
 
 @contextlib.contextmanager
@@ -72,19 +223,32 @@ def translated(url: str) -> Iterator[None]:
     """Errors of redis-py as ours, each naming the server."""
     try:
         yield
-    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
-        raise down(url, error) from error
-    except redis.exceptions.ResponseError as error:
-        code, _, rest = str(error).partition(" ")
-        if code in ("DEAD", "STALE"):
-            raise HolderDead(rest) from None
-        if code == "DUPLICATE":
-            raise DuplicateTask(rest) from None
-        if isinstance(error, _FOR_NOW_KINDS) or _FOR_NOW.search(str(error)):
-            raise QueueServerDown(f"queue server {without_password(url)} refuses for now: {error}") from None
-        raise QueueServerError(f"queue server {without_password(url)}: {error}", code) from None
-    except redis.exceptions.RedisError as error:
-        why = " ".join(str(error).split())
-        raise QueueServerError(
-            f"{without_password(url)} does not speak as Redis does ({why}): is the URL right?"
-        ) from None
+    except (redis.exceptions.RedisError, OSError) as error:
+        raise translation(url, error) from None
+
+
+def translation(url: str, error: Exception, *, sent: bool = True) -> Error:
+    """Our error for one of redis-py or of the operating system, naming the server."""
+    if isinstance(error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)):
+        return down(url, error, sent=sent)
+    if isinstance(error, redis.exceptions.ResponseError):
+        return _refusal(url, error, sent=sent)
+    why = " ".join(str(error).split())
+    return QueueServerError(f"{without_password(url)} does not speak as Redis does ({why}): is the URL right?")
+
+
+def _refusal(url: str, error: redis.exceptions.ResponseError, *, sent: bool) -> Error:
+    code, _, rest = str(error).partition(" ")
+    place = f"queue server {without_password(url)}"
+    if code in ("DEAD", "STALE"):
+        return HolderDead(rest)
+    if code == "DUPLICATE":
+        return DuplicateTask(rest)
+    refused = _FOR_NOW.search(str(error))
+    word = refused[1] if refused else _FOR_NOW_KINDS.get(type(error), "")
+    if word:
+        return QueueServerDown(f"{place} refuses for now: {error}", word, sent=sent and word in _DONE_ALL_THE_SAME)
+    if isinstance(error, redis.exceptions.NoPermissionError) or _DENIED_IN_SCRIPT.search(str(error)):
+        remedy = "give it the rights of its role in deploy/redis/users.acl, or use another user"
+        return QueueServerError(f"{place} does not allow this to user {user_of(url)!r}: {error}; {remedy}", "NOPERM")
+    return QueueServerError(f"{place}: {error}", code)

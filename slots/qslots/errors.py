@@ -64,10 +64,23 @@ class QueueServerDown(QueueServerError):
     """No answer from the queue server within the time-out, or it refuses for now (memory full, read-only).
 
     Repeating the same operation is safe; an ``enqueue`` without an id of its own makes a new task each time.
-    ``sent`` is False only if certainly nothing of the request has reached the server.
+    ``sent`` is False only if certainly nothing was done: no connection came about, or the server has refused.
     """
 
-    sent = True
+    def __init__(self, message: str, code: str = "", *, sent: bool = True) -> None:
+        super().__init__(message, code)
+        self.sent = sent
+
+
+class NotDurable(QueueServerError):
+    """Stored on the queue server, but not proven to be on disk within the time that ``durability`` allows.
+
+    Nothing is taken back: the task may run. Putting it again under the same id is safe.
+    """
+
+
+class NotReplicated(NotDurable):
+    """Stored on the primary, but not proven to be on as many replicas as ``durability`` asks for."""
 
 
 class HolderDead(QueueServerError):

@@ -39,8 +39,8 @@ class QueueKeys:
         "buried",  # ZSET id -> when (µs)
         "fate",  # HASH id -> [retries, failures, crashes, losses, last error]
         "again",  # HASH id -> what was said of a task while it was locked: [gone | rearm | replace, time, record]
-        "gates",  # HASH queue: | handler:X | collection:X -> paused | resuming; drop:X -> instant (µs); version
-        "rate",  # HASH rate, tokens, at (µs): the token bucket
+        "gates",  # HASH queue: | handler:X | collection:X -> paused | resuming; drop:X -> instant (µs); version of
+        # these; rate, tokens, filled (µs): the token bucket
         "counters",  # HASH: cumulative counts and busy time (µs)
         "waiters",  # ZSET slot incarnation -> when it wakes by itself (µs)
         "wake",  # LIST of tokens

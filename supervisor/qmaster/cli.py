@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 import click
 
 from qslots import __version__, logs
+from qslots.connection import KINDS
 from qslots.errors import Error, SettingsError
 from qslots.queueserver import QueueServer
 from qslots.settings import Settings, read
@@ -53,7 +54,7 @@ def main() -> None:
 @main.command()
 @common
 @click.option("--app", multiple=True, metavar="MODULE", help="What the mold imports; may be given several times.")
-@click.option("--redis", metavar="URL", help="The queue server: redis://, rediss:// or unix://.")
+@click.option("--redis", metavar="URL", help=f"The queue server: {KINDS}.")
 @in_one_line
 def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str | None) -> None:
     """Run the master in the foreground; TERM stops it gracefully."""

@@ -13,22 +13,22 @@ queue = Queue(QUEUE)
 SLOW = 0.001  # tasks a second: nothing is added to its bucket while a test runs
 
 
-def rate_key(server: QueueServer) -> str:
-    return server.keys_of(QUEUE).part("rate")
+def gates_key(server: QueueServer) -> str:
+    return server.keys_of(QUEUE).part("gates")
 
 
 def passed(server: QueueServer, seconds: float) -> None:
     """As if the bucket had last been looked at so much earlier."""
-    server.redis.hincrby(rate_key(server), "at", -round(seconds * 1e6))
+    server.redis.hincrby(gates_key(server), "filled", -round(seconds * 1e6))
 
 
 def tokens(server: QueueServer) -> float:
-    return float(server.redis.hget(rate_key(server), "tokens") or "nan")
+    return float(server.redis.hget(gates_key(server), "tokens") or "nan")
 
 
 def drained(server: QueueServer, rate: float) -> None:
     """A bucket of this rate without a token."""
-    server.redis.hset(rate_key(server), mapping={"rate": rate, "tokens": 0, "at": micros_now(server)})
+    server.redis.hset(gates_key(server), mapping={"rate": rate, "tokens": 0, "filled": micros_now(server)})
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_slot_that_waits_for_longer_is_rung_so_that_it_learns_the_tokens_time(se
 
 
 def test_no_more_slots_are_rung_than_there_are_tokens(server: QueueServer) -> None:
-    server.redis.hset(rate_key(server), mapping={"rate": SLOW, "tokens": 1, "at": micros_now(server)})
+    server.redis.hset(gates_key(server), mapping={"rate": SLOW, "tokens": 1, "filled": micros_now(server)})
     for n in range(5):
         assert Holder(server, f"s{n}").take(10, rate=SLOW, wait=3.0).wait == 3.0
     put(server, *"abcdef")
@@ -110,7 +110,7 @@ def test_rate_that_is_removed_limits_nobody_any_more(many: Holder) -> None:
     many.keep(many.take(500, rate=10.0))
     assert many.keep(many.take(500, rate=10.0)) == []
     assert len(many.keep(many.take(500))) > 100
-    assert not many.server.redis.exists(rate_key(many.server))
+    assert not many.server.redis.hexists(gates_key(many.server), "rate")
 
 
 @pytest.mark.parametrize(("before", "after"), [(10.0, 20.0), (20.0, 10.0)])
@@ -141,7 +141,7 @@ def test_ad_hoc_consumer_that_knows_no_rate_keeps_to_that_of_the_slots(app: Queu
     with queue.take(500) as tasks:
         pass
     assert len(tasks) <= 10 * (micros_now(app) - begin) / 1e6
-    assert float(app.redis.hget(rate_key(app), "rate") or 0) == 10.0
+    assert float(app.redis.hget(gates_key(app), "rate") or 0) == 10.0
 
 
 def test_declared_rate_holds_for_an_ad_hoc_consumer_too(app: QueueServer, many: Holder) -> None:

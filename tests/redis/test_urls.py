@@ -3,7 +3,6 @@
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,13 +26,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     command = ["openssl", *words.split(), "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
     subprocess.run(command, check=True, capture_output=True)
     return folder
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -60,7 +52,7 @@ def version(url: str) -> tuple[int, ...] | None:
 
 
 def test_a_port_and_a_password() -> None:
-    port = free_port()
+    port = servers.free_port()
     with listening("--port", str(port), "--requirepass", "secret"):
         assert wait_for(lambda: version(f"redis://:secret@127.0.0.1:{port}/0"), "the server to answer") >= (6, 2)
         with pytest.raises(QueueServerDown) as refused:
@@ -69,7 +61,7 @@ def test_a_port_and_a_password() -> None:
 
 
 def test_tls_with_a_certificate_that_is_checked(certificate: pathlib.Path) -> None:
-    port = free_port()
+    port = servers.free_port()
     cert, key = str(certificate / "cert.pem"), str(certificate / "key.pem")
     tls = ["--tls-port", str(port), "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no"]
     with listening("--port", "0", "--tls-ca-cert-file", cert, *tls):

@@ -6,11 +6,15 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from qslots import embedded
 from qslots.embedded import die_with_parent
@@ -62,34 +66,70 @@ def _version(path: str) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
-class RedisServer:
-    """One running server; ``url`` reaches it. Start it again on the same folder after ``stop`` or ``kill``."""
+def free_port() -> int:
+    """A port of the loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
-    def __init__(self, binary: Binary) -> None:
+
+class RedisServer:
+    """One running server; ``url`` reaches it. Start it again on the same folder after ``stop(keep=True)``.
+
+    ``options`` as in redis.conf (appendonly, replicaof, aclfile, …). ``file``: the text of a settings file to start it
+    with; ``sentinel`` makes it a Sentinel.
+    """
+
+    def __init__(
+        self, binary: Binary, *, port: int = 0, options: Mapping[str, str] | None = None, file: str = "",
+        sentinel: bool = False,
+    ) -> None:  # fmt: skip
         self.binary = binary
+        self.port = port
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="qs"))
         self.socket = self.folder / "s"
         self.url = f"unix://{self.socket}"
         self.process: subprocess.Popen[bytes] | None = None
+        self._options = dict(options or {})
+        self._first = [str(self._write(file))] if file else []
+        self._last = ["--sentinel"] if sentinel else []
         self.start()
+
+    def _write(self, text: str) -> pathlib.Path:
+        path = self.folder / "redis.conf"
+        path.write_text(text)
+        return path
 
     def start(self) -> None:
         """Spawns it and waits until it answers; it dies with the thread that calls this."""
         options = {
-            "port": "0", "unixsocket": str(self.socket), "unixsocketperm": "600", "dir": str(self.folder),
-            "logfile": str(self.folder / "redis.log"), "save": "", "appendonly": "no", "daemonize": "no",
+            "port": str(self.port), "bind": "127.0.0.1", "unixsocket": str(self.socket), "unixsocketperm": "600",
+            "dir": str(self.folder), "logfile": str(self.folder / "redis.log"), "daemonize": "no",
         }  # fmt: skip
-        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        if not self._first:
+            options |= {"save": "", "appendonly": "no"}
+        options |= self._options
+        words = [word for name, value in options.items() for word in (f"--{name}", *value.split(" "))]
         self.process = subprocess.Popen(
-            [self.binary.path, *words], stdin=subprocess.DEVNULL, preexec_fn=die_with_parent(signal.SIGKILL)
+            [self.binary.path, *self._first, *words, *self._last],
+            stdin=subprocess.DEVNULL,
+            preexec_fn=die_with_parent(signal.SIGKILL),
         )
         wait_for(self._answers, lambda: f"{self.binary.path} to answer; its log: {self.log()}")
 
     def _answers(self) -> bool:
-        client = redis.Redis(unix_socket_path=str(self.socket))
+        client = redis.Redis(unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0))
         with contextlib.closing(client), contextlib.suppress(redis.ConnectionError):
-            return bool(client.ping())
+            try:
+                return bool(client.ping())
+            except redis.AuthenticationError:
+                return True  # it asks who is there
         return False
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal to the process."""
+        assert self.process is not None
+        self.process.send_signal(number)
 
     def log(self) -> str:
         """The end of what it has logged."""

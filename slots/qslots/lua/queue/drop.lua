@@ -1,7 +1,7 @@
 -- drop: discards what was put before an instant, a page of the queue at a time.
 --
 -- with: gating places
--- KEYS    the queue's vector; [12…] schedules of the queue's handlers, parking places
+-- KEYS    the queue's vector; [11…] schedules of the queue's handlers, parking places
 -- ARGV    [1] collection, "" for the whole queue  [2] instant µs, "" to begin: now  [3] cursor, "" to begin
 --         [4] about how many tasks to look at
 -- Returns {instant, cursor of the next page or "" at the end, tasks looked at, discarded, bytes looked at}
@@ -9,7 +9,7 @@
 --         but nothing brings it back. Tasks put after the instant are not touched.
 -- flags: allow-oom
 
-learn(12)
+learn(11)
 local only, cursor = ARGV[1], ARGV[3] == '' and '0' or ARGV[3]
 local instant = tonumber(ARGV[2]) or now
 local page = call('HSCAN', TASKS, cursor, 'COUNT', ARGV[4])

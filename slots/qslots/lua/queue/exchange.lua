@@ -1,7 +1,7 @@
 -- exchange: settles the previous pack, reaps what has expired, takes the next pack, wakes who waits; in this order.
 --
 -- with: gating locks
--- KEYS    the slots' vector; [16…] schedules of the handlers that this slot's generation knows, parking places
+-- KEYS    the slots' vector; [15…] schedules of the handlers that this slot's generation knows, parking places
 -- ARGV    [1] holder (incarnation of the slot)  [2] seq of this request  [3] seq of the pack to settle, "" for none
 --         [4] ttl of a lock, µs  [5] time the handlers ran since the last request, µs  [6] how long to wait at most, µs
 --         [7] most bytes of a pack  [8] 1 to take, 0 only to settle
@@ -13,11 +13,11 @@
 --         same pack again, a dead holder gets nothing.
 -- flags: allow-oom
 
-learn(16)
+learn(15)
 local holder, seq, previous = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local ttl, busy, longest, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local rate, window = tonumber(ARGV[9]), tonumber(ARGV[10])
-local lock = string.format('%s:%d', holder, seq)
+local lock, waiting = string.format('%s:%d', holder, seq), nil -- whether anybody waits
 
 local function ids_of(heads)
   local ids = {}
@@ -26,7 +26,7 @@ local function ids_of(heads)
 end
 
 local function fates_of(ids)
-  return call('HLEN', FATE) > 0 and call('HMGET', FATE, unpack(ids)) or {}
+  return has_fates() and call('HMGET', FATE, unpack(ids)) or {}
 end
 
 local function reply_of(handler, ids, records, first_due)
@@ -36,17 +36,18 @@ end
 
 -- The answer that was lost. The slot trusts its lock from this request on, so it gets a full ttl again.
 local function answer()
-  local packed = call('HGET', PACKS, lock)
-  if not packed then return { 0, 0, 0 } end
+  local pack = pack_of(lock)
+  if not pack then return { 0, 0, 0 } end
   may_fill()
   call('ZADD', LOCKS, 'XX', now + ttl, lock)
-  local handler, heads = unpack(cmsgpack.unpack(packed))
+  local handler, heads = unpack(pack)
   local ids = ids_of(heads)
   return reply_of(handler, ids, call('HMGET', TASKS, unpack(ids)), heads[2])
 end
 
--- The place of the schedule whose head is due longest, or nil.
+-- The place of the schedule whose head is due longest, or nil. A single one is looked at when it is taken from.
 local function due_longest()
+  if #SCHEDULES == 1 then return is_open(SCHEDULES[1]) and 1 or nil end
   local best, earliest
   for place, schedule in ipairs(SCHEDULES) do
     local at = is_open(schedule) and tonumber(call('ZRANGE', schedule, 0, 0, 'WITHSCORES')[2])
@@ -91,25 +92,23 @@ local function cut(heads, ids, records, size)
   return some_heads, some_ids, some_records
 end
 
--- How many tasks to take from the head of a schedule, of those that may be taken.
-local function share(place, clear)
-  local live = call('ZCARD', LOCKS) + call('ZCOUNT', WAITERS, now, '+inf') + 1
-  local active = call('ZCOUNT', SCHEDULES[place], '-inf', now)
-  return math.min(math.max(1, math.min(tonumber(ARGV[place + 10]), math.ceil(active / live))), tokens(), clear)
-end
-
--- Locks tasks from the head of a schedule. Returns the reply, or nil if nothing of what was looked at can be taken.
+-- Locks tasks from the head of a schedule. Returns the reply; or nil, and whether something is due behind what was
+-- looked at.
 local function take(place)
   local schedule, whole = SCHEDULES[place], tonumber(ARGV[place + 10])
-  local most = share(place, gates and gates.sifts and sift(schedule) or CHUNK)
-  if most == 0 then return nil end
+  local active = call('ZCOUNT', schedule, '-inf', now)
+  if active == 0 then return nil, false end
+  local live = call('ZCARD', LOCKS) + (waiting and call('ZCOUNT', WAITERS, now, '+inf') or 0) + 1
+  local clear = gates and gates.sifts and sift(schedule) or CHUNK
+  local most = math.min(math.max(1, math.min(whole, math.ceil(active / live))), tokens(), clear)
+  if most == 0 then return nil, true end
   local heads = call('ZRANGEBYSCORE', schedule, '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
   local ids = ids_of(heads)
   local records = call('HMGET', TASKS, unpack(ids))
   local size, holes = fitting(records, narrowed(ids, whole))
   if holes or size < #ids then heads, ids, records = cut(heads, ids, records, size) end
   call('ZREMRANGEBYRANK', schedule, 0, size - 1)
-  if #ids == 0 then return nil end
+  if #ids == 0 then return nil, true end
   local handler = handler_of[schedule]
   call('HSET', PACKS, lock, cmsgpack.pack({ handler, heads }))
   call('ZADD', LOCKS, now + ttl, lock)
@@ -134,13 +133,13 @@ end
 -- may say this and that by turns.
 local function set_rate()
   if rate == -1 then return end
-  if bucket() and not rate then
-    call('DEL', RATE)
-    known_bucket = false
-  elseif rate and rate ~= (bucket() or {}).rate then
-    local kept = math.min(math.max(1, rate), (bucket() or {}).tokens or math.huge)
-    call('HSET', RATE, 'rate', rate, 'tokens', string.format('%.6f', kept), 'at', now)
-    known_bucket = nil
+  if bucket and not rate then
+    call('HDEL', GATES, 'rate', 'tokens', 'filled')
+    bucket = false
+  elseif rate and not (bucket and bucket.rate == rate) then
+    local burst = math.max(1, rate)
+    bucket = { rate = rate, tokens = bucket and math.min(burst, bucket.tokens) or burst }
+    spend(0)
   end
 end
 
@@ -158,7 +157,8 @@ local gone = 0
 if previous ~= '' and not settle_lock(previous_lock, {}, '', 'done', '', window) then gone = 1 end
 count('busy', busy)
 reap_expired(ttl)
-call('ZREM', WAITERS, holder)
+waiting = call('EXISTS', WAITERS) == 1
+if waiting then call('ZREM', WAITERS, holder) end
 if ARGV[8] ~= '1' then
   wake()
   return { 0, gone, 0 }
@@ -167,14 +167,11 @@ set_rate()
 for collection, state in pairs(gates and gates.collections or {}) do
   if state == 'resuming' then bring_back(collection) end
 end
-local place = tokens() >= 1 and due_longest()
-local reply = place and take(place)
+local place, reply, more = tokens() >= 1 and due_longest(), nil, false
+if place then reply, more = take(place) end
 if reply then
   reply[2] = gone
-  wake()
-elseif place then
-  reply = { 0, gone, 0 } -- what was looked at was gated or had no record; what follows it may be due
-else
-  reply = { 0, gone, wait() }
+  if waiting then wake() end
+  return reply
 end
-return reply
+return { 0, gone, more and 0 or wait() } -- more: what was looked at was gated or had no record

@@ -1,14 +1,14 @@
 -- kick: brings buried tasks back to work, the longest buried first; they begin anew.
 --
 -- with: places
--- KEYS    the queue's vector; [12…] schedules of the queue's handlers, parking places
+-- KEYS    the queue's vector; [11…] schedules of the queue's handlers, parking places
 -- ARGV    [1] how many, at most 1,000
 -- Returns {number of tasks looked at, number brought back}: those without a record are forgotten; those whose record
 --         cannot be read go to the end of the row, so that they hold up nobody
 -- Race    two kick at once: each finds what the other has left.
 -- flags: allow-oom
 
-learn(12)
+learn(11)
 local ids = call('ZRANGE', BURIED, 0, math.min(tonumber(ARGV[1]), CHUNK) - 1)
 local schedules, records = {}, #ids > 0 and call('HMGET', TASKS, unpack(ids)) or {}
 for i, record in ipairs(records) do

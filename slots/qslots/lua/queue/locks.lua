@@ -1,8 +1,8 @@
 -- For scripts of slots and those who settle for them: packs, their locks, and the ways in which a locked task can end.
 --
--- KEYS    [12…15] follow the queue's vector
+-- KEYS    [11…14] follow the queue's vector
 
-local PACKS, LOCKS, HOLDERS, PULSE = unpack(KEYS, 12, 15)
+local PACKS, LOCKS, HOLDERS, PULSE = unpack(KEYS, 11, 14)
 local MOST_REAPED = 1000 -- tasks that one call moves beyond its own pack
 local MOST_LOOKED_AT = 200 -- expired locks, those of unknown handlers included
 local GAP = 5000000 -- without service for longer than this nobody is blamed for a lock not extended
@@ -36,57 +36,37 @@ local function declare_dead(holder)
   end
 end
 
--- min(cap, base * 2^(retries - 1)) with the caller's jitter
-local function backoff(retries, outcome)
-  return math.floor(math.min(outcome.cap, outcome.base * 2 ^ (retries - 1)) * outcome.jitter)
-end
-
-local function again_at(id, fate, schedule, at, why)
-  fate[5] = why or fate[5]
-  call('HSET', FATE, id, cmsgpack.pack(fate))
+-- Ends a locked task other than by success: (how, id, its activation time, its schedule, what the caller says of it).
+-- The delay of a task that is to run again: the one asked for, else min(cap, base * 2^(retries - 1)) with jitter.
+local function end_task(how, id, score, schedule, outcome)
+  if how == 'back' then return call('ZADD', schedule, score, id) end
+  if how == 'postpone' then return call('ZADD', schedule, outcome.at or (now + outcome.delay), id) end
+  local fate, limit = fate_of(id), outcome.limit or 0
+  if how == 'bury' then return bury(id, fate, outcome.why) end
+  local at = now + (outcome.delay or 0)
+  if how == 'loss' then
+    -- Not its own fault, as far as anybody knows: it keeps its turn, but in a narrower pack.
+    fate[4] = fate[4] + 1
+    count('lost', 1)
+    at = outcome.delay and math.max(score, at) or score
+  else
+    fate[1] = fate[1] + 1
+    if not outcome.delay then
+      at = now + math.floor(math.min(outcome.cap, outcome.base * 2 ^ (fate[1] - 1)) * outcome.jitter)
+    end
+  end
+  if how == 'fail' then
+    fate[2] = fate[2] + 1
+    count('failed', 1)
+    if fate[2] >= limit then return bury(id, fate, outcome.why) end
+  elseif how == 'crash' then
+    fate[3], fate[4] = fate[3] + 1, fate[4] + 1
+    count('crashed', 1)
+    if fate[3] >= limit then return bury(id, fate, outcome.why) end
+  end
+  note_fate(id, fate, outcome.why)
   call('ZADD', schedule, at, id)
 end
-
--- Every end of a locked task but success, by name: (id, its activation time, its schedule, what the caller says of it)
-local ends = {}
-
-function ends.fail(id, score, schedule, outcome)
-  local fate = fate_of(id)
-  fate[1], fate[2] = fate[1] + 1, fate[2] + 1
-  count('failed', 1)
-  if fate[2] >= outcome.limit then return bury(id, fate, outcome.why) end
-  again_at(id, fate, schedule, now + (outcome.delay or backoff(fate[1], outcome)), outcome.why)
-end
-
-function ends.crash(id, score, schedule, outcome)
-  local fate = fate_of(id)
-  fate[1], fate[3], fate[4] = fate[1] + 1, fate[3] + 1, fate[4] + 1
-  count('crashed', 1)
-  if fate[3] >= outcome.limit then return bury(id, fate, outcome.why) end
-  again_at(id, fate, schedule, now + backoff(fate[1], outcome), outcome.why)
-end
-
-function ends.retry(id, score, schedule, outcome)
-  local fate = fate_of(id)
-  fate[1] = fate[1] + 1
-  again_at(id, fate, schedule, now + (outcome.delay or backoff(fate[1], outcome)), outcome.why)
-end
-
--- Not its own fault, as far as anybody knows: it keeps its turn, but in a narrower pack.
-function ends.loss(id, score, schedule, outcome)
-  local fate = fate_of(id)
-  fate[4] = fate[4] + 1
-  count('lost', 1)
-  again_at(id, fate, schedule, outcome.delay and math.max(score, now + outcome.delay) or score, outcome.why)
-end
-
-function ends.postpone(id, score, schedule, outcome)
-  call('ZADD', schedule, outcome.at or (now + outcome.delay), id)
-end
-
-function ends.back(id, score, schedule) call('ZADD', schedule, score, id) end
-
-function ends.bury(id, score, schedule, outcome) bury(id, fate_of(id), outcome.why) end
 
 -- What was said of a task while it was locked stands above any outcome.
 local function said_meanwhile(id, kind, schedule)
@@ -118,9 +98,25 @@ end
 local function all_done(done, window)
   if #done == 0 then return end
   in_chunks('HDEL', TASKS, done)
-  if call('HLEN', FATE) > 0 then in_chunks('HDEL', FATE, done) end
+  if has_fates() then in_chunks('HDEL', FATE, done) end
   if window > 0 then note_finished(done, window) end
   count('done', #done)
+end
+
+local packs = {}
+-- The pack of a lock, [handler, [id, score, id, score, …]], or nil; unpacked once.
+local function pack_of(lock)
+  if packs[lock] == nil then
+    local packed = call('HGET', PACKS, lock)
+    packs[lock] = packed and cmsgpack.unpack(packed) or false
+  end
+  return packs[lock] or nil
+end
+
+local function unlock(lock)
+  packs[lock] = nil
+  call('HDEL', PACKS, lock)
+  call('ZREM', LOCKS, lock)
 end
 
 -- The common case: the whole pack is done, and nobody has said anything of its tasks meanwhile.
@@ -130,8 +126,7 @@ local function end_whole(lock, heads, window)
     if heads[i] then done[#done + 1] = heads[i] end
   end
   all_done(done, window)
-  call('HDEL', PACKS, lock)
-  call('ZREM', LOCKS, lock)
+  unlock(lock)
 end
 
 -- Ends the tasks of one lock. said: position -> outcome; marks: one byte a position, '\1' means done; rest: what befalls
@@ -139,9 +134,9 @@ end
 -- results: position -> {place of its key, place of the result among ARGV, how long to keep it, ms}.
 -- Returns false if the lock is gone, else true.
 local function settle_lock(lock, said, marks, rest, why, window, results)
-  local packed = call('HGET', PACKS, lock)
-  if not packed then return false end
-  local handler, heads = unpack(cmsgpack.unpack(packed))
+  local pack = pack_of(lock)
+  if not pack then return false end
+  local handler, heads = unpack(pack)
   local schedule, spoken = schedule_of[handler], call('HLEN', AGAIN) > 0
   if rest == 'done' and not spoken then
     end_whole(lock, heads, window)
@@ -161,7 +156,7 @@ local function settle_lock(lock, said, marks, rest, why, window, results)
         done[#done + 1] = id
       else
         returned = returned + (kind == 'back' and 1 or 0)
-        ends[kind](id, tonumber(heads[i + 1]), schedule, outcome or { why = why })
+        end_task(kind, id, tonumber(heads[i + 1]), schedule, outcome or { why = why })
       end
       local kept = results and results[position]
       if kept then
@@ -173,20 +168,19 @@ local function settle_lock(lock, said, marks, rest, why, window, results)
   end
   all_done(done, window or 0)
   count('returned', returned)
-  spend(-returned)
+  if returned > 0 then spend(-returned) end
   if left > 0 or rest == 'keep' then
-    call('HSET', PACKS, lock, cmsgpack.pack({ handler, heads }))
+    call('HSET', PACKS, lock, cmsgpack.pack(pack))
   else
-    call('HDEL', PACKS, lock)
-    call('ZREM', LOCKS, lock)
+    unlock(lock)
   end
   return true
 end
 
 -- What a script must know before it writes: that the pack of this lock, if there is one, can be put back.
 local function can_settle(lock)
-  local packed = call('HGET', PACKS, lock)
-  return not packed or schedule_of[cmsgpack.unpack(packed)[1]] ~= nil
+  local pack = pack_of(lock)
+  return not pack or schedule_of[pack[1]] ~= nil
 end
 
 -- Takes back what nobody vouches for any more: its holder is dead from now on, and nobody is charged a crash.
@@ -197,8 +191,8 @@ local function reap_expired(ttl)
     if moved >= MOST_REAPED or reaped >= 20 then return moved end
     if can_settle(lock) then -- else it waits for a slot that knows its handler
       reaped = reaped + 1
-      local packed = call('HGET', PACKS, lock)
-      moved = moved + (packed and #cmsgpack.unpack(packed)[2] / 2 or 0)
+      local pack = pack_of(lock)
+      moved = moved + (pack and #pack[2] / 2 or 0)
       declare_dead(string.match(lock, '^(.*):%d+$'))
       if not settle_lock(lock, {}, '', 'loss', 'its lock expired: the server that held it was lost') then
         call('ZREM', LOCKS, lock)

@@ -1,13 +1,13 @@
 -- move: gives an inactive, active or buried task another activation time; a buried one begins anew.
 --
 -- with: places
--- KEYS    the queue's vector; [12…] schedules of the queue's handlers, parking places
+-- KEYS    the queue's vector; [11…] schedules of the queue's handlers, parking places
 -- ARGV    [1] id  [2] when ("" now, "+µs" from now, "µs" at)
 -- Returns 1; UNKNOWN id, LOCKED id, UNREADABLE id (it names no handler of the queue): nothing was changed
 -- Race    a slot takes the task first: it is locked and cannot be moved; `rearm` runs it once more afterwards.
 -- flags: allow-oom
 
-learn(12)
+learn(11)
 local id, from, at = ARGV[1], string.match(ARGV[2], '^(%+?)(%d*)$')
 if not from or from == '+' and at == '' then return redis.error_reply('BADTIME ' .. ARGV[2]) end
 local place, refusal, key, record = changeable(id)

@@ -6,9 +6,9 @@
 -- Rule    check first, write after: a script that fails half-way is not rolled back. What a call must touch and was not
 --         named is refused with UNNAMED; the caller looks up the names and repeats.
 
-redis.replicate_commands()
+if not FLAGGED then redis.replicate_commands() end
 local call = redis.call
-local TASKS, BURIED, FATE, AGAIN, GATES, RATE, COUNTERS, WAITERS, WAKE, HANDLERS, FINISHED = unpack(KEYS, 1, 11)
+local TASKS, BURIED, FATE, AGAIN, GATES, COUNTERS, WAITERS, WAKE, HANDLERS, FINISHED = unpack(KEYS, 1, 10)
 local CHUNK = 1000 -- `unpack` fails near 8,000 values
 local UNNAMED = 'UNNAMED a schedule or a parking place that this call must touch was not named'
 
@@ -36,10 +36,10 @@ local function in_chunks(command, key, values)
   end
 end
 
--- Redis before 7 knows no allow-oom; but when memory is full it lets a script go on that has written before, even in
+-- Redis before 7 knows no flags, so no allow-oom; but when memory is full it lets a script go on that has written before, even in
 -- vain. For scripts that free memory in the end.
 local function may_fill()
-  call('HDEL', FATE, '')
+  if not FLAGGED then call('HDEL', FATE, '') end
 end
 
 local function count(name, by)
@@ -57,14 +57,16 @@ local function put_time(record)
   return #record >= 8 and struct.unpack('>d', record) or 0
 end
 
-local gates -- false if there are none
--- What holds tasks back: {queue =, handlers = {name =}, collections = {name = paused | resuming}, drops = {name = instant}}
-local function gated()
-  if gates ~= nil then return gates end
-  gates = false
-  local fields = call('HGETALL', GATES)
+local gates, bucket -- false if there are none
+
+-- What holds tasks back: gates {queue =, handlers = {name =}, collections = {name = paused | resuming}, drops = {name =
+-- instant}}, and the token bucket {rate =, tokens =} as of now, whose burst is what one second brings.
+local function read_gates()
+  gates, bucket = false, false
+  local fields, said = call('HGETALL', GATES), {}
   for i = 1, #fields, 2 do
     local kind, name = string.match(fields[i], '^(%a+):(.*)$')
+    said[fields[i]] = fields[i + 1]
     if kind then
       gates = gates or { handlers = {}, collections = {}, drops = {} }
       if kind == 'queue' then gates.queue = true end
@@ -74,6 +76,15 @@ local function gated()
       gates.sifts = gates.sifts or kind == 'collection' or kind == 'drop'
     end
   end
+  local rate = tonumber(said.rate)
+  if rate then
+    local brought = math.max(0, now - tonumber(said.filled)) * rate / 1000000
+    bucket = { rate = rate, tokens = math.min(math.max(1, rate), tonumber(said.tokens) + brought) }
+  end
+end
+
+local function gated()
+  if gates == nil then read_gates() end
   return gates
 end
 
@@ -82,28 +93,24 @@ local function is_open(schedule)
   return not gated() or not (gates.queue or gates.handlers[handler_of[schedule]])
 end
 
--- The token bucket {rate =, tokens =} as of now, without a rate nil; a burst is what one second brings.
-local known_bucket
-local function bucket()
-  if known_bucket == nil then
-    local stored = call('HMGET', RATE, 'rate', 'tokens', 'at')
-    local rate = tonumber(stored[1])
-    local brought = rate and math.max(0, now - tonumber(stored[3])) * rate / 1000000
-    known_bucket = rate and { rate = rate, tokens = math.min(math.max(1, rate), tonumber(stored[2]) + brought) } or false
-  end
-  return known_bucket
-end
-
 -- How many tasks may begin now.
 local function tokens()
-  return bucket() and math.floor(bucket().tokens + 0.000001) or math.huge
+  if bucket == nil then read_gates() end
+  return bucket and math.floor(bucket.tokens + 0.000001) or math.huge
 end
 
 -- Takes tokens out of the bucket, or with a number below 0 gives those of untouched tasks back.
 local function spend(tasks)
-  if tasks == 0 or not bucket() then return end
-  known_bucket.tokens = known_bucket.tokens - tasks
-  call('HSET', RATE, 'rate', known_bucket.rate, 'tokens', string.format('%.6f', known_bucket.tokens), 'at', now)
+  if tokens() == math.huge then return end
+  bucket.tokens = bucket.tokens - tasks
+  call('HSET', GATES, 'rate', bucket.rate, 'tokens', string.format('%.6f', bucket.tokens), 'filled', now)
+end
+
+local fates
+-- Whether any task of the queue had trouble: most queues have none, and are not asked for each task.
+local function has_fates()
+  if fates == nil then fates = call('HLEN', FATE) > 0 end
+  return fates
 end
 
 -- Nothing of the task is left.
@@ -123,9 +130,14 @@ local function tell_end(id)
   call('PUBLISH', string.sub(TASKS, 1, -6) .. 'result:' .. id, '1')
 end
 
-local function bury(id, fate, why)
+local function note_fate(id, fate, why)
   fate[5] = why or fate[5]
+  fates = true
   call('HSET', FATE, id, cmsgpack.pack(fate))
+end
+
+local function bury(id, fate, why)
+  note_fate(id, fate, why)
   call('ZADD', BURIED, now, id)
   count('burials', 1)
   tell_end(id)
@@ -135,7 +147,7 @@ end
 local function next_due()
   local token_at, from = now, string.format('(%.0f', now)
   if tokens() < 1 then
-    token_at, from = now + math.ceil((1 - bucket().tokens) * 1000000 / bucket().rate), '-inf'
+    token_at, from = now + math.ceil((1 - bucket.tokens) * 1000000 / bucket.rate), '-inf'
   end
   local due
   for _, schedule in ipairs(SCHEDULES) do

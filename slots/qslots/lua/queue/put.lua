@@ -1,8 +1,8 @@
 -- put: stores tasks of one handler.
 --
 -- with: places
--- KEYS    the queue's vector; [12] the producer's last request; [13] the set of all queues; [14] the handler's schedule;
---         [15…] parking places, if one may be needed
+-- KEYS    the queue's vector; [11] the producer's last request; [12] the set of all queues; [13] the handler's schedule;
+--         [14…] parking places, if one may be needed
 -- ARGV    [1] queue  [2] handler  [3] request number  [4] on_duplicate: refuse | ignore | replace | rearm
 --         [5] 1 if the ids may be known here (the caller's own, or a repeated request), else 0
 --         [6] when ("" now, "+µs" from now, "µs" at); or several, msgpack  [7] header of the records
@@ -12,9 +12,9 @@
 --         that was held up in the network until after its successor is refused.
 -- flags:
 
-learn(14)
+learn(13)
 local handler, request, on_duplicate, may_be_known = ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1'
-local producer, schedule = KEYS[12], KEYS[14]
+local producer, schedule = KEYS[11], KEYS[13]
 local first = call('GET', producer)
 if first then
   local served, answer = string.match(first, '^(%d+):(%d+)$')
@@ -67,6 +67,8 @@ end
 
 local prefix = struct.pack('>d', now) .. ARGV[7]
 local records, scores, stored = {}, {}, 0
+for i, due in ipairs(dues) do dues[i] = string.format('%.0f', due) end -- Redis' own way takes longer, for each task
+local one_due = #dues == 1 and dues[1]
 
 -- A task that is there is changed where it is; one that a slot has just now, when it comes back.
 local function change(id, due, place, key, old, new)
@@ -89,7 +91,7 @@ end
 
 local place, bodies = 1, ARGV[10]
 for i, id in ipairs(ids) do
-  local due, record = dues[i] or dues[1], prefix .. string.sub(bodies, place, place + lengths[i] - 1)
+  local due, record = one_due or dues[i], prefix .. string.sub(bodies, place, place + lengths[i] - 1)
   place = place + lengths[i]
   local there = known[i]
   if there == nil then
@@ -105,7 +107,7 @@ in_chunks('ZADD', schedule, scores)
 count('put', #records / 2)
 stored = stored + #records / 2
 call('SADD', HANDLERS, handler)
-call('SADD', KEYS[13], ARGV[1])
+call('SADD', KEYS[12], ARGV[1])
 call('SET', producer, string.format('%s:%d', request, stored), 'PX', 900000)
-wake()
+if call('EXISTS', WAITERS) == 1 then wake() end
 return stored

@@ -1,7 +1,7 @@
 -- release: a slot that leaves hands back what it has not begun; what is marked is done.
 --
 -- with: locks
--- KEYS    the slots' vector; [16…] schedules of the queue's handlers
+-- KEYS    the slots' vector; [15…] schedules of the queue's handlers
 -- ARGV    [1] holder  [2] seq of its pack, "" for none  [3] marks, one byte a position, 1 = done
 --         [4] time the handlers ran since the last request, µs  [5] 1 if it leaves for ever, else 0
 --         [6] how long ids of finished tasks stay known, µs
@@ -9,7 +9,7 @@
 -- Race    repeated after a lost reply it finds the lock gone and changes nothing.
 -- flags: allow-oom
 
-learn(16)
+learn(15)
 local holder, seq = ARGV[1], ARGV[2]
 local lock = string.format('%s:%s', holder, seq)
 if not can_settle(lock) then return redis.error_reply(UNNAMED) end

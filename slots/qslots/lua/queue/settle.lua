@@ -1,7 +1,7 @@
 -- settle: says of single tasks of a lock how they ended; or, for a slot that died, ends all that it left.
 --
 -- with: locks
--- KEYS    the slots' vector; [16…] schedules of the queue's handlers, keys of results
+-- KEYS    the slots' vector; [15…] schedules of the queue's handlers, keys of results
 -- ARGV    [1] holder  [2] seq of the pack, "" for none  [3] outcomes: msgpack map position -> {kind, …} (see locks.lua)
 --         [4] marks, one byte a position, 1 = done  [5] what befalls the rest: keep | back | loss  [6] why
 --         [7] seq that a dead slot had asked for, "" while the slot lives  [8] how long finished ids stay known, µs
@@ -11,7 +11,7 @@
 --         came before, the pack that nobody ever saw goes back untouched.
 -- flags: allow-oom
 
-learn(16)
+learn(15)
 local holder, seq, asked = ARGV[1], ARGV[2], ARGV[7]
 local lock, unseen = string.format('%s:%s', holder, seq), string.format('%s:%s', holder, asked)
 if not (can_settle(lock) and can_settle(unseen)) then return redis.error_reply(UNNAMED) end

@@ -1,14 +1,14 @@
 -- stats: the counts of one queue; its cost depends on the number of handlers, not of tasks.
 --
 -- with: locks
--- KEYS    the slots' vector; [16…] schedules of the queue's handlers, parking places
+-- KEYS    the slots' vector; [15…] schedules of the queue's handlers, parking places
 -- ARGV    none
 -- Returns {now µs, active, inactive, locked, buried, age of the oldest active µs, parked, takeable, expired locks,
 --         [gate, value, …], [counter, value, …]}
 -- Race    none: it reads one instant. Locked is what is in no schedule, not parked and not buried.
 -- flags: no-writes allow-oom
 
-learn(16)
+learn(15)
 local active, scheduled, oldest, parked = 0, 0, now, 0
 for _, schedule in ipairs(SCHEDULES) do
   active = active + call('ZCOUNT', schedule, '-inf', now)

@@ -1,13 +1,13 @@
 -- update: gives an inactive, active or buried task other arguments; it stays where it is.
 --
 -- with: places
--- KEYS    the queue's vector; [12…] schedules of the queue's handlers, parking places
+-- KEYS    the queue's vector; [11…] schedules of the queue's handlers, parking places
 -- ARGV    [1] id  [2] record without its time stamp, of the same handler and collection
 -- Returns 1; UNKNOWN id, LOCKED id, CHANGED: nothing was changed
 -- Race    another client has replaced the task by one of another collection since it was read: the caller reads again.
 -- flags:
 
-learn(12)
+learn(11)
 local id = ARGV[1]
 local place, refusal, _, record = changeable(id)
 if not place then return redis.error_reply(refusal) end

@@ -1,0 +1,191 @@
+"""A primary that dies or is demoted under Sentinel: work goes on through the next one, and what was proven is there."""
+
+import contextlib
+import itertools
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from support import servers
+from support.holder import Holder, put
+from support.servers import RedisServer
+from support.waiting import wait_for
+
+from qslots.connection import Link, open_redis
+from qslots.durability import check_reply, fit_for_tasks, parse, promise
+from qslots.errors import NotReplicated, QueueServerDown
+from qslots.queueserver import QueueServer
+
+NAME = "main"
+PROVEN = parse("replicated(1, 300ms)")
+PATIENCE = 1.0  # seconds for one answer
+SETTINGS = f"""
+sentinel monitor {NAME} 127.0.0.1 {{port}} {{quorum}}
+sentinel down-after-milliseconds {NAME} 500
+sentinel failover-timeout {NAME} 3000
+"""
+
+Start = Callable[..., RedisServer]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts servers on ports of their own; all end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def started(binary: servers.Binary, **how: Any) -> RedisServer:
+            server = RedisServer(binary, port=servers.free_port(), **how)
+            stack.callback(server.stop)
+            return server
+
+        yield started
+
+
+def link_to(server: RedisServer) -> Link:
+    """Round trips to one server, whatever its role."""
+    return Link(open_redis(server.url, name="t"), server.url)
+
+
+def url_of(sentinels: list[RedisServer], name: str = NAME) -> str:
+    """The primary that these Sentinels know."""
+    return f"redis+sentinel://{','.join(f'127.0.0.1:{each.port}' for each in sentinels)}/{name}/0"
+
+
+def facts(sentinel: RedisServer) -> dict[bytes, bytes]:
+    """What a Sentinel knows of the primary."""
+    flat = link_to(sentinel).call("SENTINEL", "MASTER", NAME)
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def installed(*names: str) -> servers.Binary:
+    """The first of these programs that is there."""
+    found = [servers.find(name) for name in names]
+    for binary in found:
+        if not binary.missing:
+            return binary
+    pytest.skip("; ".join(binary.missing for binary in found))
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("which", servers.BINARIES)
+def test_demoted_primary_is_left_for_the_next_one(which: str, single: bool, start: Start) -> None:
+    binary = installed(which)
+    old, new = start(binary), start(binary)
+    sentinel = start(binary, file=SETTINGS.format(port=old.port, quorum=1), sentinel=True)
+    url = url_of([sentinel])
+    link = Link(open_redis(url, name="t", timeout=PATIENCE, single=single), url)
+    assert link.call("SET", "qs:where", "old") == b"OK"
+    assert link.call("CLIENT", "ID") == link.call("CLIENT", "ID")  # the Sentinels are asked once
+
+    link_to(old).call("REPLICAOF", "127.0.0.1", new.port)
+    told = link_to(sentinel)
+    told.call("SENTINEL", "REMOVE", NAME)
+    with pytest.raises(QueueServerDown) as error:
+        link.call("SET", "qs:where", "nowhere")
+    assert error.value.sent
+    with pytest.raises(
+        QueueServerDown, match=rf"no Sentinel knows a primary '{NAME}'.*watches none of this name"
+    ) as error:
+        link.call("SET", "qs:where", "nowhere")
+    assert not error.value.sent
+    told.call("SENTINEL", "MONITOR", NAME, "127.0.0.1", new.port, 1)
+    assert link.call("SET", "qs:where", "new") == b"OK"
+    assert link_to(new).call("GET", "qs:where") == b"new"
+
+
+def test_sentinels_that_are_gone_or_hang_are_passed_over(start: Start) -> None:
+    binary = installed(*servers.BINARIES)
+    primary = start(binary)
+    gone, hanging, there = (
+        start(binary, file=SETTINGS.format(port=primary.port, quorum=1), sentinel=True) for _ in range(3)
+    )
+    gone.stop()
+    hanging.send(signal.SIGSTOP)
+    url = url_of([gone, hanging, there])
+    assert Link(open_redis(url, name="t", timeout=0.1, single=True), url).call("PING") == b"PONG"
+    there.stop()
+    with pytest.raises(QueueServerDown, match="no Sentinel knows") as error:
+        Link(open_redis(url, name="t", timeout=0.1), url).call("PING")
+    message = str(error.value)
+    assert all(f"127.0.0.1:{each.port} says" in message for each in (gone, hanging, there))
+
+
+def test_work_goes_on_and_nothing_proven_is_lost_when_the_primary_is_killed(start: Start) -> None:
+    binary = installed("path", *servers.BINARIES)
+    common = {"repl-diskless-sync-delay": "0", "min-replicas-to-write": "1"}
+    primary = start(binary, options=common)
+    replicas = [start(binary, options=common | {"replicaof": f"127.0.0.1 {primary.port}"}) for _ in range(2)]
+    for replica in replicas:
+        wait_for(lambda replica=replica: link_to(replica).call("ROLE")[3] == b"connected", "a replica to follow")  # type: ignore[misc]
+    settings = SETTINGS.format(port=primary.port, quorum=2)
+    sentinels = [start(binary, file=settings, sentinel=True) for _ in range(3)]
+    for sentinel in sentinels:
+        wait_for(lambda sentinel=sentinel: _complete(facts(sentinel)), "the Sentinels to know all", within=15)  # type: ignore[misc]
+
+    url = url_of(sentinels)
+    server = QueueServer(url, name="t", timeout=PATIENCE, single=True)
+    slot = Holder(QueueServer(url, name="t", timeout=PATIENCE, single=True), "s")
+    put(server, "before")
+    assert slot.work() == ["before"]
+    fit_for_tasks(Link(server.redis, url), url)
+
+    with Numbers(url) as numbers:
+        wait_for(lambda: len(numbers.proven) >= 100, "the producer to have stored some")
+        primary.send(signal.SIGKILL)
+        until = len(numbers.proven) + 200
+        wait_for(lambda: len(numbers.proven) >= until, "the next primary to be found and written to", within=15)
+
+    survivors = [each for each in replicas if link_to(each).call("ROLE")[0] == b"master"]
+    assert len(survivors) == 1
+    kept = link_to(survivors[0]).call("ZRANGE", Numbers.KEY, 0, -1)
+    assert set(numbers.proven) <= {int(number) for number in kept}
+
+    def done_after_the_failover() -> list[str]:
+        with contextlib.suppress(QueueServerDown):
+            put(server, "after", own_ids=True, on_duplicate="ignore")
+            return slot.work()
+        server.close()
+        slot.server.close()
+        return []
+
+    assert wait_for(done_after_the_failover, "a task to be put and taken") == ["after"]
+
+
+def _complete(known: dict[bytes, bytes]) -> bool:
+    return (known[b"num-slaves"], known[b"num-other-sentinels"], known[b"flags"]) == (b"2", b"2", b"master")
+
+
+class Numbers:
+    """A producer that stores numbers all the time, and remembers those of which it was told that a replica has them."""
+
+    KEY = "qs:{q}:numbers"
+
+    def __init__(self, url: str) -> None:
+        self.proven: list[int] = []
+        self._url = url
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Numbers":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._enough.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        link = Link(open_redis(self._url, name="t", timeout=PATIENCE), self._url)
+        command = promise(link, self._url, PROVEN)
+        assert command is not None
+        for number in itertools.count():
+            if self._enough.is_set():
+                return
+            try:
+                _, reply = link.calls(("ZADD", self.KEY, number, number), command)
+                check_reply(PROVEN, reply, self._url)
+                self.proven.append(number)
+            except (QueueServerDown, NotReplicated):
+                self._enough.wait(0.01)  # in doubt for ever; the next number may do better
