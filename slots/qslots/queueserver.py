@@ -24,6 +24,7 @@ from .scripts import Script, script
 
 PACK_BYTES = 4 << 20
 _FLAGS_SINCE = (7,)
+RATE_AS_IT_IS = -1.0  # for ``exchange``: of a process that does not know what is declared
 _LOOKS = 5  # times that names are looked up anew before an UNNAMED key is a fault
 _R = TypeVar("_R")
 _encode = msgspec.msgpack.Encoder().encode

@@ -181,12 +181,17 @@ class Using:
         largest = max(map(len, bodies), default=0)
         if largest < COMPRESS_FROM <= most:
             return [PLAIN + body for body in bodies]
-        if largest > most:
-            raise TaskTooLarge(
-                f"task {handler.name} (queue {handler.queue}): {largest:,} bytes of arguments, {most:,} are allowed: "
-                "store the data elsewhere and pass where, or raise max_size of the queue"
-            )
+        check_size(handler, largest, most)
         return [formed(each) for each in bodies]
+
+
+def check_size(handler: Handler, largest: int, most: int) -> None:
+    """TaskTooLarge if this many bytes of arguments are more than the handler's queue allows."""
+    if largest > most:
+        raise TaskTooLarge(
+            f"task {handler.name} (queue {handler.queue}): {largest:,} bytes of arguments, {most:,} are allowed: "
+            "store the data elsewhere and pass where, or raise max_size of the queue"
+        )
 
 
 def _checked_id(handler: Handler, id: object) -> str:  # noqa: A002
