@@ -8,6 +8,7 @@ import click
 from qslots import __version__, logs
 from qslots.connection import KINDS
 from qslots.errors import Error
+from qslots.servers import QueueServers
 from qslots.settings import read
 
 
@@ -27,7 +28,9 @@ def run(file: str | None, redis: str | None, take_over: bool) -> None:
 
     try:
         settings = read(file, os.environ, redis=redis)
-        _ = settings.url
+        servers = QueueServers.listed(settings, name="check")
+        servers.check()
+        servers.close()
         logs.to_stderr("qmanager")
         Manager(settings, take_over=take_over).run()
     except Error as error:

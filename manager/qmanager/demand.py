@@ -1,5 +1,6 @@
 """What each queue is worth in slots, from what was counted of it. Pure: readings in, one Demand a queue out.
 
+Only takeable tasks count: what is paused, parked or beyond the rate can keep no slot busy, however much of it waits.
 It keeps no state of its own (the readings are handed back to the caller as a tuple), reads no clock and knows nothing
 of capacity or of other queues. What is missing damps: the caller keeps the last Demand of a queue without statistics.
 All times are seconds, on the queue server's clock.
@@ -28,7 +29,7 @@ class Sample:
     """One reading of one queue. Only differences of the cumulative fields mean something."""
 
     now: float
-    active: int = 0
+    takeable: int = 0
     taken: int = 0  # less what was handed back untouched
     finished: int = 0  # done, failed or crashed
     booked: float = 0.0  # slot seconds of the finished tasks
@@ -69,7 +70,7 @@ def observe(samples: Samples, stats: QueueStats, *, running: Sequence[float] = (
         samples, last = (), None  # another server or an emptied one: differences would mean nothing
     lifetime = last.lifetime + slots * (stats.now - last.now) if last else 0.0
     busy = stats.busy + sum(running)
-    newest = Sample(stats.now, stats.active, stats.taken - stats.returned, finished, stats.busy, busy, lifetime)
+    newest = Sample(stats.now, stats.takeable, stats.taken - stats.returned, finished, stats.busy, busy, lifetime)
     return _thinned((*samples, newest)) if len(samples) >= _READINGS else (*samples, newest)
 
 
@@ -88,11 +89,12 @@ def measure(
     arrivals = _arrivals(samples, max(WINDOW, 2 * (mean or 0.0)))
     first = _before(samples, last.now - WINDOW)
     wanted, reason = _worth(queue, stats, arrivals, mean, interval)
-    if not stats.active and not running and wanted < NEGLIGIBLE:
+    if not stats.takeable and not running and wanted < NEGLIGIBLE:
         reason = "nothing to do"
     wanted, reason = _sobered(wanted, reason, stats, last.finished, arrivals * max(mean or 0.0, 1.0), len(running))
-    if stats.active and stats.oldest > queue.target_delay and wanted < 1.0:
+    if stats.takeable and stats.oldest > queue.target_delay and wanted < 1.0:
         wanted, reason = 1.0, f"the oldest task has waited {stats.oldest:.3g} s of {queue.target_delay:.3g} s: one slot"
+    wanted, reason = _gated(*_paced(queue, wanted, reason, mean), stats)
     base = _clamped(queue, wanted, reason)
     return Demand(
         queue=queue,
@@ -124,34 +126,37 @@ def mean_time(samples: Samples, oldest_running: float | None) -> float | None:
 
 
 def _arrivals(samples: Samples, span: float) -> float:
-    """Tasks a second: what was taken plus what the backlog grew by. Deleting tasks is no negative arrival."""
+    """Tasks a second: what was taken plus what the backlog grew by. Deleting tasks is no negative arrival.
+
+    Tasks that a gate lets go arrive then, as they could not be worked on before.
+    """
     last = samples[-1]
     first = _before(samples, last.now - span)
-    came = last.taken - first.taken + last.active - first.active
+    came = last.taken - first.taken + last.takeable - first.takeable
     return max(0, came) / max(last.now - first.now, YOUNG)
 
 
 def _load(first: Sample, last: Sample, mean: float | None, *, slots: int, interval: float) -> float | None:
-    """(busy + active * t) / slot time over the window: above 1 when the slots are busy and a backlog waits."""
+    """(busy + takeable * t) / slot time over the window: above 1 when the slots are busy and a backlog waits."""
     if not slots:
         return None
     lifetime = max(last.lifetime - first.lifetime, slots * interval)
-    return (max(0.0, last.busy - first.busy) + last.active * (mean or 0.0)) / lifetime
+    return (max(0.0, last.busy - first.busy) + last.takeable * (mean or 0.0)) / lifetime
 
 
 def _worth(
     queue: QueueDeclared, stats: QueueStats, arrivals: float, mean: float | None, interval: float
 ) -> tuple[float, str]:
-    """wanted = arrivals * t / utilisation + active * t / max(target_delay, 2 intervals, t), before any limit."""
+    """wanted = arrivals * t / utilisation + takeable * t / max(target_delay, 2 intervals, t), before any limit."""
     if mean is None:
-        if stats.active:
-            return 1.0, f"{stats.active} waiting and none has run yet: one slot to learn how long they take"
+        if stats.takeable:
+            return 1.0, f"{stats.takeable} waiting and none has run yet: one slot to learn how long they take"
         return 0.0, "nothing to do"
     within = max(queue.target_delay, 2 * interval, mean)
-    steady, backlog = arrivals * mean / UTILISATION, stats.active * mean / within
+    steady, backlog = arrivals * mean / UTILISATION, stats.takeable * mean / within
     reason = f"{arrivals:.3g}/s of {mean:.3g} s at {UTILISATION:.0%} busy = {steady:.3g}"
-    if stats.active:
-        reason += f", {stats.active} waiting to be done in {within:.3g} s = {backlog:.3g}"
+    if stats.takeable:
+        reason += f", {stats.takeable} waiting to be done in {within:.3g} s = {backlog:.3g}"
     return steady + backlog, reason
 
 
@@ -162,10 +167,31 @@ def _sobered(
     proven = max(1, 2 * running)
     if finished < ENOUGH and wanted > proven:
         return proven, f"{reason}; {proven} until {ENOUGH} have finished"
-    usable = math.ceil(stats.active + running + coming)
+    usable = math.ceil(stats.takeable + running + coming)
     if wanted > usable:
         return usable, f"{reason}; {usable} tasks can use no more"
     return wanted, reason
+
+
+def _paced(queue: QueueDeclared, wanted: float, reason: str, mean: float | None) -> tuple[float, str]:
+    """No more than tasks beginning at the queue's rate can keep busy."""
+    if queue.rate is None or mean is None:
+        return wanted, reason
+    most = max(1, math.ceil(queue.rate * mean - 1e-9))
+    if wanted > most:
+        return most, f"{reason}; its rate of {queue.rate:.3g}/s needs no more than {most}"
+    return wanted, reason
+
+
+def _gated(wanted: float, reason: str, stats: QueueStats) -> tuple[float, str]:
+    """Nothing is wanted for a paused queue; of other gates is told what they hold back.
+
+    A server that is away may still have it paused as it was when it was last seen; that must not starve the others.
+    """
+    if stats.paused and not stats.takeable:
+        return 0.0, "paused"
+    held = [gate for gate in stats.gates if gate.startswith(("collection:", "handler:"))]
+    return wanted, f"{reason}; held back: {', '.join(held)}" if held else reason
 
 
 def _clamped(queue: QueueDeclared, wanted: float, reason: str) -> Demand:

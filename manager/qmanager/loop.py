@@ -10,18 +10,19 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from setproctitle import setproctitle
 
 from qslots.control import Control
 from qslots.errors import Error, QueueServerDown, QueueServerError
 from qslots.handlers import overridden
-from qslots.queueserver import QueueServer
 from qslots.reports import Declared, MapRow, Plan, QueueStats, Report
+from qslots.servers import QueueServers
 from qslots.settings import Settings
 from qslots.units import duration
 
+from .collect import Collector
 from .grant import Names
 from .placement import Change
 from .planner import Memory, PlanResult, plan
@@ -40,8 +41,9 @@ class Manager:
         self._overrides = settings.queues
         self._take_over = take_over
         self._id = f"{socket.gethostname()}/{os.getpid()}"
-        self._server = QueueServer(settings.url, name="qmanager")
-        self._control = Control(self._server)
+        self._servers = QueueServers.listed(settings, name="qmanager")
+        self._control = Control(self._servers.control)
+        self._collector = Collector(self._servers)
         self._memory = Memory()
         self._declared: dict[str, Declared] = {}
         self._rows: dict[str, MapRow] = {}
@@ -71,7 +73,7 @@ class Manager:
         try:
             self._cycle()
         except QueueServerDown as error:
-            self._server.close()
+            self._servers.control.close()
             self._noticed(error)
         except Error:
             raise
@@ -123,9 +125,9 @@ class Manager:
         reports, ages, _ = self._control.reports()
         alive = [reports[name] for name in sorted(reports) if ages[name] <= self._lost_after]
         self._learn(alive)
-        queues = sorted({queue.name for declared in self._declared.values() for queue in declared.queues})
-        stats = {each.name: each for each in self._server.stats(queues)} if queues else {}
-        result = self._planned(alive, stats)
+        queues = {queue.name: queue for declared in self._declared.values() for queue in declared.queues}
+        stats = self._collector.collect(dict(sorted(queues.items())), time.monotonic()) if queues else {}
+        result = self._planned(alive, queues, stats)
         self._memory = result.memory
         self._publish(result, self._now(stats))
 
@@ -144,11 +146,12 @@ class Manager:
         kept = {digest: each for digest, each in self._declared.items() if digest in digests}
         self._declared = kept | settled
 
-    def _planned(self, alive: list[Report], stats: dict[str, QueueStats]) -> PlanResult:
+    def _planned(self, alive: list[Report], queues: Iterable[str], stats: dict[str, QueueStats]) -> PlanResult:
         current = {name: row.slots for name, row in self._rows.items()}
         return plan(
             declared=self._declared, stats=stats, reports=alive, current=current, now=self._now(stats),
             memory=self._memory, interval=self._interval,
+            places={name: self._servers.places(name) for name in queues},
         )  # fmt: skip
 
     def _publish(self, result: PlanResult, now: float) -> None:

@@ -44,6 +44,7 @@ def plan(
     now: float,
     memory: Memory,
     interval: float = 1.0,
+    places: Mapping[str, Names] | None = None,
 ) -> PlanResult:
     """The next map.
 
@@ -54,6 +55,7 @@ def plan(
     now       seconds on the queue server's clock
     memory    what the last call returned; Memory() on the first
     interval  seconds between two calls
+    places    queue -> the queue servers it lives on; a slot that is shared waits on one server
     """
     queues = _queues(declared, reports)
     knows = {
@@ -65,7 +67,7 @@ def plan(
     present = Counter(names for row in rows.values() for names in row if names)
     before = memory.holding or remembered(present, now)
     capacity = _capacity(servers, before, demands)
-    grants, holding = grant(demands.values(), capacity, before, now, _where(declared, reports), present)
+    grants, holding = grant(demands.values(), capacity, before, now, _where(declared, reports, places or {}), present)
     most = {name: demand.queue.max_slots for name, demand in demands.items() if demand.served}
     placed, changes = place(rows, grants, servers, most)
     plans = tuple(_plans(demands, grants, holding))
@@ -143,15 +145,17 @@ def _queue_of(slot: SlotReport, queues: Mapping[str, QueueDeclared]) -> str | No
     return slot.queues[0] if slot.queues else None
 
 
-def _where(declared: Mapping[str, Declared], reports: Sequence[Report]) -> dict[str, frozenset[str]]:
-    """Per queue the digests that know it: queues with the same ones can live on the same servers."""
+def _where(
+    declared: Mapping[str, Declared], reports: Sequence[Report], places: Mapping[str, Names]
+) -> dict[str, tuple[frozenset[str], Names]]:
+    """Per queue the digests that know it and its queue servers: queues of the same ones can share a slot."""
     where: dict[str, frozenset[str]] = {}
     for digest in sorted(
         {report.declared for report in reports if not report.draining and report.declared in declared}
     ):
         for queue in declared[digest].queues:
             where[queue.name] = where.get(queue.name, frozenset()) | {digest}
-    return where
+    return {name: (digests, places.get(name, ())) for name, digests in where.items()}
 
 
 def _capacity(servers: Sequence[Server], before: Holding, demands: Mapping[str, Demand]) -> int:

@@ -64,10 +64,10 @@ def queues_table(queues: list[Document], width: int) -> RenderableType:
 
 
 QUEUE_TITLES = (
-    "queue", "prio", "want", "granted", "load", "active", "later", "locked", "buried", "oldest", "rate", "mean",
-    "why",
+    "queue", "prio", "want", "granted", "load", "active", "later", "parked", "locked", "buried", "oldest", "rate",
+    "mean", "why",
 )  # fmt: skip
-ONLY_WIDE = ("prio", "locked", "mean", "why")
+ONLY_WIDE = ("prio", "parked", "locked", "mean", "why")
 
 
 def _queue_cells(queue: Document) -> dict[str, Text]:
@@ -80,6 +80,7 @@ def _queue_cells(queue: Document) -> dict[str, Text]:
         "load": load,
         "active": active,
         "later": _count(queue["inactive"]),
+        "parked": _count(queue["parked"]),
         "locked": _count(queue["locked"]),
         "buried": _count(queue["buried"], "red" if queue["buried"] else ""),
         "oldest": _text(seconds(queue["oldest"] or None)),
@@ -87,6 +88,51 @@ def _queue_cells(queue: Document) -> dict[str, Text]:
         "mean": _text(seconds(queue["mean_time"])),
         "why": Text(queue["reason"], style="red" if is_short(queue) else "dim"),
     }
+
+
+def queue_table(queue: Document) -> RenderableType:
+    """Everything of one queue."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold cyan", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in _queue_rows(queue):
+        grid.add_row(Text(name), Text(value))
+    if len(queue["servers"]) < 2:
+        return grid
+    table = _table(("queue server", "active", "later", "parked", "locked", "buried", ""), left=("queue server", ""))
+    for each in queue["servers"]:
+        counts = [_count(each[field]) for field in ("active", "inactive", "parked", "locked", "buried")]
+        state = "" if each["answers"] else "does not answer"
+        table.add_row(Text(each["name"], style="bold"), *counts, Text(state or _paused(each), style="red"))
+    return Group(grid, table)
+
+
+def _queue_rows(queue: Document) -> list[tuple[str, str]]:
+    load = "" if queue["load"] is None else f", load {queue['load']:.0%}"
+    limits = f"min {_number(queue['min'])}, max {_number(queue['max'])}, priority {_number(queue['priority'])}"
+    tasks = (("active", "active"), ("takeable", "of them takeable"), ("inactive", "later"), ("parked", "parked"),
+             ("locked", "locked"), ("buried", "buried"))  # fmt: skip
+    rates = [f"{_number(queue[field])}/s {word}" for field, word in (("arrivals", "arrive"), ("rate", "done"))]
+    return [
+        ("queue", queue["name"] + (f" {_paused(queue)}" if queue["paused"] else "")),
+        ("slots", f"{slots(queue['granted'])} granted of {slots(queue['wanted'])} wanted ({limits}){load}"),
+        ("why", queue["reason"]),
+        ("tasks", ", ".join(f"{_number(queue[field])} {word}" for field, word in tasks)),
+        ("oldest", seconds(queue["oldest"] or None)),
+        ("pace", f"{', '.join(rates)}, {seconds(queue['mean_time'])} a task"),
+        ("held back", ", ".join(queue["gates"]) or NOTHING),
+        ("so far", ", ".join(f"{_number(value)} {name}" for name, value in queue["counters"].items())),
+        ("expired", f"{_number(queue['expired'])} locks"),
+        ("handlers", ", ".join(queue["handlers"]) or NOTHING),
+    ]
+
+
+def _paused(row: Document) -> str:
+    return "(paused)" if row["paused"] else ""
+
+
+def _number(count: float | None) -> str:
+    return NOTHING if count is None else f"{count:,}" if isinstance(count, int) else f"{count:,.1f}"
 
 
 def servers_table(servers: list[Document]) -> RenderableType:
@@ -195,7 +241,7 @@ def _map_numbers(queue: Document) -> tuple[Text, ...]:
     load = queue["load"]
     style = "" if load is None else "red" if load > 1 else "yellow" if load > 0.8 else "green"
     return (
-        Text(queue["name"], style="bold"),
+        Text.assemble((queue["name"], "bold"), (" (paused)", "yellow") if queue["paused"] else ""),
         _text(slots(queue["wanted"])),
         _text(("▼ " if short else "") + slots(queue["granted"]), "bold red" if short else ""),
         _count(queue["min"]),

@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 from qslots import embedded
 from qslots.connection import translated, without_password
-from qslots.errors import Error, SettingsError
+from qslots.errors import Error, QueueServerError, SettingsError
 from qslots.queueserver import QueueServer
+from qslots.servers import QueueServers
 from qslots.settings import Settings
 from qslots.units import duration
 
@@ -236,10 +237,11 @@ def run(chosen: Settings, *, data: pathlib.Path, file: str | None) -> int:
             server = stack.enter_context(embedded.start(data, say))
             url = server.url
             children.append(Child("the queue server", server.spawn, embedded.ENDING, False, server.process))
-        client = QueueServer(url, name="up")
-        stack.callback(client.close)
-        client.version()  # one line and nothing started if it does not answer
-        since = views.clock(client)
+        servers = QueueServers.listed(chosen.with_url(url), name="up")
+        stack.callback(servers.close)
+        servers.control.version()  # one line and nothing started if it does not answer
+        _look_at_others(servers)
+        client, since = servers.control, views.clock(servers.control)
         environ = child_environ(os.environ, chosen, url=url, data=data.absolute(), file=file, cwd=pathlib.Path.cwd())
         if not chosen.server.runtime_dir:
             environ["QSLOTS_RUNTIME_DIR"] = str(run_folder(data.absolute(), chosen.server.name or socket.gethostname()))
@@ -249,13 +251,20 @@ def run(chosen: Settings, *, data: pathlib.Path, file: str | None) -> int:
         return Fleet(children, lambda pid: _ready(client, pid, since), url).run()
 
 
+def _look_at_others(servers: QueueServers) -> None:
+    """A queue server that is not the first may come later; the fleet begins with those that answer."""
+    for name in servers.names[1:]:
+        try:
+            servers[name].version()
+        except QueueServerError as error:
+            say(f"{error}; its queues wait")
+
+
 def child_environ(
     environ: Mapping[str, str], chosen: Settings, *, url: str, data: pathlib.Path, file: str | None, cwd: pathlib.Path
 ) -> dict[str, str]:
     """What the children see: our settings, whole, and the current folder on the import path."""
-    result = {**environ, "QSLOTS_APP": ",".join(chosen.app)}
-    if chosen.queue_servers.keys() <= {"main"}:  # another name comes from the file, where queues may refer to it
-        result["QSLOTS_REDIS"] = url
+    result = {**environ, "QSLOTS_APP": ",".join(chosen.app), "QSLOTS_REDIS": url}
     if file:
         result["QSLOTS_CONFIG"] = str(cwd / file)
     if chosen.server.name:

@@ -1,4 +1,4 @@
-"""What the admin command shows, as plain dicts and lists with the keys that are documented for ``--json``.
+"""What the admin command shows of map, slots and servers: plain data with the keys that are documented for ``--json``.
 
 Reads only, in chunks, and never fails on a record that it cannot read: such a record is left out and named in
 ``View.notes``. Ages are by the queue server's clock. Times are seconds, memory is bytes, ``load`` is a share (1.0 is
@@ -15,10 +15,10 @@ import redis
 
 from qslots import keys
 from qslots.queueserver import QueueServer
-from qslots.reports import MapRow, Plan, QueuePlan, QueueStats, Report
+from qslots.reports import MapRow, Plan, Report
+from qslots.servers import QueueServers
 
 CHUNK = 200  # records a round trip: all of 10,000 reports at once would block the server for 50 ms and more
-NO_PLAN = "not in the plan: no manager has looked at this queue yet"
 
 Document = dict[str, typing.Any]
 
@@ -31,25 +31,26 @@ class View:
     notes: tuple[str, ...] = ()
 
 
-def map_view(client: QueueServer) -> View:
+def map_view(servers: QueueServers) -> View:
     """{epoch, published, servers: {name: [{index, queues}]}}; epoch and published are null before the first map."""
+    client = servers.control
     rows, notes = _records(client.redis, keys.MAP, MapRow, "map row")
     epoch, published = client.redis.hmget(keys.EPOCH, ["epoch", "published"])
-    servers = {
+    slots = {
         name: [{"index": index, "queues": list(queues)} for index, queues in enumerate(row.slots) if queues]
         for name, row in rows.items()
     }
     document = {
         "epoch": None if epoch is None else int(_number(epoch)),
         "published": None if published is None else _number(published) / 1e6,
-        "servers": servers,
+        "servers": slots,
     }
     return View(document, notes)
 
 
-def slots_view(client: QueueServer) -> View:
+def slots_view(servers: QueueServers) -> View:
     """[{server, index, pid, generation, state, queues, handler, task, task_age, done, pss, private}], in order."""
-    reports, notes = _records(client.redis, keys.REPORTS, Report, "report")
+    reports, notes = _records(servers.control.redis, keys.REPORTS, Report, "report")
     document = [
         {"server": name, **{field: getattr(slot, field) for field in SLOT_FIELDS}, "queues": list(slot.queues)}
         for name, report in reports.items()
@@ -63,8 +64,9 @@ SLOT_FIELDS = (
 )  # fmt: skip
 
 
-def servers_view(client: QueueServer) -> View:
+def servers_view(servers: QueueServers) -> View:
     """[{name, budget, slots, max_slots, pss, free_memory, generation, age}]; age is that of the newest report."""
+    client = servers.control
     reports, notes = _records(client.redis, keys.REPORTS, Report, "report")
     seen = _seen(client.redis, list(reports))
     now = clock(client)
@@ -82,17 +84,6 @@ def servers_view(client: QueueServer) -> View:
         for name, report in reports.items()
     ]
     return View(document, notes)
-
-
-def queues_view(client: QueueServer) -> View:
-    """[{name, priority, min, wanted, granted, max, load, active, inactive, locked, buried, oldest, rate, mean_time,
-    reason}], by name: the queues of the plan and those that ever had a task."""
-    plan, notes = _plan(client.redis)
-    planned = {queue.name: queue for queue in plan.queues} if plan else {}
-    lived = client.queue_names()
-    live = {stats.name: stats for stats in client.stats(lived)} if lived else {}
-    names = sorted(planned.keys() | live.keys())
-    return View([queue_document(name, planned.get(name), live.get(name)) for name in names], notes)
 
 
 def clock(client: QueueServer) -> float:
@@ -113,28 +104,6 @@ def is_loaded(client: QueueServer, pid: int, since: float) -> bool:
     known = {name: record for name, record in zip(fresh, raw, strict=True) if record is not None}
     reports, _ = decode_all(known, msgspec.msgpack.Decoder(Report).decode)
     return any(report.pid == pid and report.generation >= 1 for report in reports.values())
-
-
-def queue_document(name: str, plan: QueuePlan | None, stats: QueueStats | None) -> Document:
-    """One queue from what is known of it. Pure."""
-    stats = stats or QueueStats(name=name, now=0.0)
-    return {
-        "name": name,
-        "priority": plan.priority if plan else None,
-        "min": plan.min if plan else None,
-        "wanted": plan.wanted if plan else None,
-        "granted": plan.granted if plan else None,
-        "max": plan.max if plan else None,
-        "load": plan.load if plan else None,
-        "active": stats.active,
-        "inactive": stats.inactive,
-        "locked": stats.locked,
-        "buried": stats.buried,
-        "oldest": stats.oldest,
-        "rate": plan.rate if plan else None,
-        "mean_time": plan.mean_time if plan else None,
-        "reason": plan.reason if plan else NO_PLAN,
-    }
 
 
 _R = typing.TypeVar("_R", bound=msgspec.Struct)
@@ -167,7 +136,8 @@ def _note(unreadable: list[str], what: str) -> tuple[str, ...]:
     return (f"left out {len(unreadable)} {what}{'s' if len(unreadable) > 1 else ''} that cannot be read: {some}",)
 
 
-def _plan(client: redis.Redis) -> tuple[Plan | None, tuple[str, ...]]:
+def newest_plan(client: redis.Redis) -> tuple[Plan | None, tuple[str, ...]]:
+    """The published plan, or None; and a note if it cannot be read."""
     raw = client.get(keys.PLAN)
     if raw is None:
         return None, ()

@@ -4,8 +4,11 @@ redis-py's own retries are off: it would repeat a script after a time-out withou
 """
 
 import contextlib
+import os
 import re
+import threading
 import urllib.parse
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,12 +27,13 @@ KINDS = "redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://"
 _FOR_NOW = re.compile(
     r"(?:^|-)(OOM|READONLY|NOREPLICAS|MASTERDOWN|MISCONF|BUSY|TRYAGAIN|UNBLOCKED) "  # in a script, after a "-"
 )
-_FOR_NOW_KINDS = (
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.MasterDownError,
-    redis.exceptions.TryAgainError,
-)  # redis-py takes the code off these
+_FOR_NOW_KINDS = {  # redis-py takes the code off these
+    redis.exceptions.ReadOnlyError: "READONLY",
+    redis.exceptions.OutOfMemoryError: "OOM",
+    redis.exceptions.MasterDownError: "MASTERDOWN",
+    redis.exceptions.TryAgainError: "TRYAGAIN",
+}
+_DONE_ALL_THE_SAME = ("UNBLOCKED",)  # what was asked for behind a write was given up, not the write
 _DENIED_IN_SCRIPT = re.compile("The user executing the script can't|ACL failure in script")
 _UNLIMITED = 1 << 31  # connections: an application may have any number of threads; redis-py has begun to stop at 100
 # CLIENT SETINFO would cost two round trips a connection, and where users are limited two lines in the log of refusals.
@@ -82,10 +86,10 @@ def _check_place(url: str) -> None:
         raise ValueError("behind the host comes the number of the database, such as /0, or nothing")
 
 
-def supported(client: redis.Redis, url: str) -> tuple[int, ...]:
+def supported(link: "Link", url: str) -> tuple[int, ...]:
     """The version of the server, e.g. (7, 0, 15); QueueServerError if it is too old."""
-    with translated(url):
-        text = str(client.info("server")["redis_version"])
+    said = re.search(rb"redis_version:(\S+)", link.call("INFO", "server"))
+    text = said[1].decode() if said else "of an unknown version"
     version = numbers(text)
     if version < OLDEST:
         raise QueueServerError(f"queue server {without_password(url)} is Redis {text}: 6.2 or later is needed")
@@ -114,13 +118,21 @@ class Link:
 
     After an error that is not an answer to the request the connection is closed: the next use begins from scratch, and
     under Sentinel with the question who the primary is. NoScriptError is the caller's, who has the script.
-    """
 
-    __slots__ = ("_client", "_url")
+    Unless the client is ``single``, each thread keeps a connection of its own as long as it lives: to borrow one from
+    the pool and give it back takes longer than a task's way to the server.
+    """
 
     def __init__(self, client: redis.Redis, url: str) -> None:
         self._client = client
         self._url = url
+        self._own = threading.local()
+        self._kept: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def close(self) -> None:
+        """Closes all connections; each thread's next call opens one, from scratch."""
+        for connection in list(self._kept):
+            connection.disconnect()
 
     def call(self, *command: Any) -> Any:
         """The reply, as raw as it came. QueueServerDown says in ``sent`` if the request can have reached the server."""
@@ -132,30 +144,35 @@ class Link:
         ``wait``: seconds that the server may take beyond the time-out, because a command (WAIT) is told to wait.
         """
         connection = self._connected()
+        packed = connection.pack_commands(commands)
         try:
-            packed = connection.pack_commands(commands)
-            try:
-                return self._exchanged(connection, packed, len(commands), wait)
-            except redis.exceptions.NoScriptError:
-                raise
-            except (redis.exceptions.RedisError, OSError) as error:
-                raise self._closing_if_down(connection, error) from None
-            except BaseException:
-                connection.disconnect()  # the answer may still come; nobody shall take it for another's
-                raise
-        finally:
-            if connection is not self._client.connection:
-                self._client.connection_pool.release(connection)
+            return self._exchanged(connection, packed, len(commands), wait)
+        except redis.exceptions.NoScriptError:
+            raise
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise self._closing_if_down(connection, error) from None
+        except BaseException:
+            connection.disconnect()  # the answer may still come; nobody shall take it for another's
+            raise
 
     def _connected(self) -> Any:
-        connection: Any = self._client.connection  # of a single one
+        connection: Any = self._client.connection or self._own_connection()
         try:
-            if connection is None:
-                return self._client.connection_pool.get_connection()
             if connection._sock is None:  # to send would connect too, but without asking the Sentinels
                 connection.connect()
         except (redis.exceptions.RedisError, OSError) as error:
             raise translation(self._url, error, sent=False) from None
+        return connection
+
+    def _own_connection(self) -> Any:
+        """This thread's; a forked child has none of its parent's. What the server has closed is opened anew."""
+        connection = getattr(self._own, "connection", None)
+        if connection is None or connection.pid != os.getpid():
+            pool = self._client.connection_pool
+            connection = self._own.connection = pool.connection_class(**pool.connection_kwargs)
+            self._kept.add(connection)
+        elif connection._sock is not None and _is_stale(connection):
+            connection.disconnect()
         return connection
 
     @staticmethod
@@ -180,6 +197,14 @@ class Link:
         if isinstance(ours, QueueServerDown) or not isinstance(error, redis.exceptions.ResponseError):
             connection.disconnect()
         return ours
+
+
+def _is_stale(connection: Any) -> bool:
+    """Whether something can be read though nothing was asked: the end of the connection, or what is none of ours."""
+    try:
+        return bool(connection.can_read(0))
+    except (redis.exceptions.RedisError, OSError):
+        return True
 
 
 def down(url: str, error: BaseException, *, sent: bool = True) -> QueueServerDown:
@@ -219,8 +244,10 @@ def _refusal(url: str, error: redis.exceptions.ResponseError, *, sent: bool) -> 
         return HolderDead(rest)
     if code == "DUPLICATE":
         return DuplicateTask(rest)
-    if isinstance(error, _FOR_NOW_KINDS) or _FOR_NOW.search(str(error)):
-        return QueueServerDown(f"{place} refuses for now: {error}", sent=sent)
+    refused = _FOR_NOW.search(str(error))
+    word = refused[1] if refused else _FOR_NOW_KINDS.get(type(error), "")
+    if word:
+        return QueueServerDown(f"{place} refuses for now: {error}", word, sent=sent and word in _DONE_ALL_THE_SAME)
     if isinstance(error, redis.exceptions.NoPermissionError) or _DENIED_IN_SCRIPT.search(str(error)):
         remedy = "give it the rights of its role in deploy/redis/users.acl, or use another user"
         return QueueServerError(f"{place} does not allow this to user {user_of(url)!r}: {error}; {remedy}", "NOPERM")

@@ -4,6 +4,7 @@ It is a holder like a slot, without a master: so it extends its own lock, in a t
 that was lost. A process that dies inside the block loses it by its expiry, without a charge.
 """
 
+import contextlib
 import os
 import secrets
 import socket
@@ -16,7 +17,7 @@ from .client import override
 from .errors import ArgumentsError, LockLost, QueueServerDown
 from .handlers import REGISTRY
 from .outcomes import Bury, Outcome, Postpone, Retry, decided, micros, told
-from .queueserver import Exchange, Pack, QueueServer, lock_name
+from .queueserver import RATE_AS_IT_IS, Exchange, Pack, QueueServer, lock_name
 from .records import Fate, body
 from .servers import QueueServers
 from .tasks import Task
@@ -37,7 +38,8 @@ class Consumer:
         self._timeout = timeout
         self._holder = f"{socket.gethostname()}/take/{os.getpid()}.{secrets.token_hex(6)}"
         self._seq = 0
-        self._server: QueueServer | None = None
+        self._server: QueueServer | None = None  # the one that has given the tasks, or was asked last
+        self._asked: set[QueueServer] = set()
         self._given: dict[int, Task] = {}  # position -> task
         self._outcomes: dict[int, Outcome] = {}
         self._over = threading.Event()
@@ -68,14 +70,8 @@ class Consumer:
         fault: QueueServerDown | None = None
         for place in self._servers.places(self._queue):
             server = self._servers[place]
-            names = {*server.handlers(self._queue), *(each.name for each in REGISTRY.of_queue(self._queue))}
-            self._seq += 1
-            declared = self._declared
             try:
-                answer = server.exchange(
-                    self._queue, self._holder, self._seq, settle=None, want=dict.fromkeys(sorted(names), self._count),
-                    ttl=declared.lock, rate=declared.rate, window=declared.dedupe_window,
-                )  # fmt: skip
+                answer = self._ask(server)
             except QueueServerDown as error:
                 fault = error
                 continue
@@ -87,6 +83,18 @@ class Consumer:
             assert fault is not None
             raise fault
         return empty
+
+    def _ask(self, server: QueueServer) -> Exchange:
+        here = [each.name for each in REGISTRY.of_queue(self._queue)]
+        names = {*server.handlers(self._queue), *here} or {self._queue}  # who wants something is registered as waiting
+        declared = self._declared
+        rate = declared.rate if here else declared.rate or RATE_AS_IT_IS
+        self._seq += 1
+        self._asked.add(server)
+        return server.exchange(
+            self._queue, self._holder, self._seq, settle=None, want=dict.fromkeys(sorted(names), self._count),
+            ttl=declared.lock, rate=rate, window=declared.dedupe_window,
+        )  # fmt: skip
 
     def _listen(self, seconds: float) -> None:
         """Waits for a token of the server asked last."""
@@ -155,4 +163,7 @@ class Consumer:
         assert self._server is not None
         held = self._seq if done else None
         window = self._declared.dedupe_window
+        for server in self._asked - {self._server}:
+            with contextlib.suppress(QueueServerDown):  # then it forgets us when we do not come again
+                server.release(self._queue, self._holder, held=None, marks=b"", leave=True)
         return self._server.release(self._queue, self._holder, held=held, marks=done, window=window, leave=True)

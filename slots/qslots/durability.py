@@ -4,6 +4,7 @@
 same connection; ``check_reply`` reads its answer. Never a promise that was not looked into.
 """
 
+import functools
 import re
 from typing import Any, Literal
 
@@ -42,6 +43,7 @@ class Durability(msgspec.Struct, frozen=True):
 FAST = Durability("fast")
 
 
+@functools.lru_cache(64)
 def parse(text: str, what: str = "durability") -> Durability:
     """ValueError names ``what`` and the form."""
     match = _TEXT.fullmatch(text) if isinstance(text, str) else None

@@ -64,11 +64,11 @@ class QueueServerDown(QueueServerError):
     """No answer from the queue server within the time-out, or it refuses for now (memory full, read-only).
 
     Repeating the same operation is safe; an ``enqueue`` without an id of its own makes a new task each time.
-    ``sent`` is False only if nothing of the request can have reached the server: no connection came about.
+    ``sent`` is False only if certainly nothing was done: no connection came about, or the server has refused.
     """
 
-    def __init__(self, message: str, *, sent: bool = True) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, code: str = "", *, sent: bool = True) -> None:
+        super().__init__(message, code)
         self.sent = sent
 
 

@@ -3,16 +3,18 @@
 Arguments must be named then, and whether they fit is only seen in the slot.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import msgspec
 
+from .client import override
 from .errors import ArgumentsError, QueueServerError, UnknownTask
-from .handlers import REGISTRY, Handler, Options, encoded
+from .handlers import REGISTRY, Call, Handler, Options, encoded
 from .inspector import Inspector
 from .keys import check_name
 from .records import formed, head, header
+from .tasks import check_size
 
 _ATTEMPTS = 3  # at a task that is replaced under our hands
 
@@ -23,11 +25,11 @@ class ForeignArguments:
     takes_pack = False
     signature = 0
 
-    def body(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
+    def bodies(self, calls: Sequence[Call]) -> list[bytes]:
         """Named arguments as msgpack."""
-        if args:
+        if any(args for args, _ in calls):
             raise ArgumentsError("its handler is not known in this process: name the arguments")
-        return encoded(dict(kwargs))
+        return [encoded(dict(kwargs)) for _, kwargs in calls]
 
     def decode(self, body: bytes | memoryview) -> msgspec.Struct:  # noqa: ARG002
         """Not asked of a handler that does not run here."""
@@ -37,7 +39,7 @@ class ForeignArguments:
         """What a stored body holds, as it is."""
         try:
             return (), msgspec.msgpack.decode(body, type=dict[str, Any])
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise ArgumentsError(f"the stored arguments cannot be read: {error}") from None
 
 
@@ -63,12 +65,16 @@ def update(inspector: Inspector, task: str, args: tuple[Any, ...], kwargs: dict[
         _, [found] = inspector.get([task])
         if found is None:
             raise UnknownTask(f"no task {task} is in queue {inspector.queue}: it is done, deleted, or never was")
-        said = head(found.record)
+        try:
+            said = head(found.record)
+        except ValueError as error:
+            raise QueueServerError(f"task {task} of queue {inspector.queue} is {error}: delete it") from None
         known = handler(inspector.queue, said.handler)
         try:
-            new = known.arguments.body(args, kwargs)
+            new = known.arguments.bodies([(args, kwargs)])[0]
         except ArgumentsError as error:
             raise known.misfit(error) from None
+        check_size(known, len(new), REGISTRY.queue(known.queue, override(known.queue)).max_size)
         signature = known.arguments.signature or said.signature
         try:
             return inspector.update(task, header(said.handler, signature, said.collection) + formed(new))

@@ -8,10 +8,11 @@ cannot be served is refused at import, naming both places.
 import copy
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from . import durability
 from .errors import ArgumentsError, HandlerError, SettingsError
 from .keys import check_name
 from .outcomes import Backoff
@@ -26,6 +27,7 @@ SHORTEST_LIMIT = 0.001  # seconds; none at all is None
 _encode = msgspec.msgpack.Encoder().encode
 _astuple = msgspec.structs.astuple
 _NONE: dict[str, object] = {}
+Call = tuple[tuple[typing.Any, ...], Mapping[str, typing.Any]]  # positional and named arguments
 
 
 class PackBody(msgspec.Struct, array_like=True):
@@ -79,6 +81,22 @@ class Arguments:
         self.decode(stored)
         return stored
 
+    def bodies(self, calls: Sequence[Call]) -> list[bytes]:
+        """``body`` of many calls: the plain ones, all arguments positional, without a function call for each."""
+        stored, names, decode = [], self._positional, self._decode
+        plain = not self.takes_pack
+        for args, kwargs in calls:
+            if kwargs or not plain or len(args) > len(names):
+                stored.append(self.body(args, kwargs))
+                continue
+            try:
+                packed = _encode(dict(zip(names, args, strict=False)))
+                decode(packed)
+            except Exception:
+                packed = self.body(args, kwargs)  # says what does not fit
+            stored.append(packed)
+        return stored
+
     def decode(self, body: bytes | memoryview) -> msgspec.Struct:
         """The arguments of a stored task, checked again."""
         try:
@@ -112,7 +130,7 @@ class Takes(typing.Protocol):
     def takes_pack(self) -> bool: ...
     @property
     def signature(self) -> int: ...
-    def body(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes: ...
+    def bodies(self, calls: Sequence[Call]) -> list[bytes]: ...
     def decode(self, body: bytes | memoryview) -> msgspec.Struct: ...
     def call(self, body: bytes | memoryview) -> tuple[tuple[object, ...], dict[str, object]]: ...
 
@@ -201,12 +219,6 @@ def _number(value: object, what: str, least: int, most: int | None = None) -> in
     return value
 
 
-def _text(value: object, what: str) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{what} is {value!r}: write a text")
-    return value
-
-
 def _seconds(value: typing.Any, what: str, least: float) -> float:
     seconds = duration(value, what)
     if seconds < least:
@@ -224,7 +236,7 @@ def queue_options(options: Mapping[str, typing.Any], where: str) -> dict[str, ob
         "lock": lambda value, what: _seconds(value, what, SHORTEST_LOCK),
         "memory": lambda value, what: None if value is None else size(value, what),
         "rate": lambda value, what: None if value is None else rate(value, what),
-        "durability": _text,
+        "durability": lambda value, what: str(durability.parse(value, what)),
         "dedupe_window": duration,
         "max_size": size,
     }

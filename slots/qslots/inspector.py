@@ -11,6 +11,7 @@ import msgspec
 
 from .connection import translated
 from .errors import QueueServerError, TaskLocked, UnknownTask
+from .outcomes import cut
 from .queueserver import QueueServer
 from .records import Fate, decode_fate
 
@@ -93,7 +94,7 @@ class Inspector:
 
     def bury(self, task: str, why: str) -> None:
         """Puts it aside until it is kicked."""
-        self._change("bury", task, [task, why])
+        self._change("bury", task, [task, cut(why)])
 
     def kick(self, count: int) -> int:
         """Brings back up to so many buried tasks, the longest buried first; returns how many."""
@@ -151,6 +152,10 @@ class Inspector:
                 raise TaskLocked(
                     f"task {task} of queue {self.queue} is in a slot just now: wait until its run is over, or "
                     "enqueue it with on_duplicate='rearm' or 'replace' to run it once more"
+                ) from None
+            if error.code == "UNREADABLE":
+                raise QueueServerError(
+                    f"the record of task {task} of queue {self.queue} cannot be read, nobody can run it: delete it"
                 ) from None
             raise
 

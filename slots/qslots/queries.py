@@ -55,8 +55,15 @@ class TaskInfo(msgspec.Struct, frozen=True):
 
     def arguments(self) -> str:
         """The arguments as JSON text, which ``find`` looks through."""
-        named = json.dumps(self.kwargs, ensure_ascii=False, default=str)
-        return named if not self.args else f"{json.dumps(self.args, ensure_ascii=False, default=str)} {named}"
+        return _json(self.kwargs) if not self.args else f"{_json(self.args)} {_json(self.kwargs)}"
+
+
+def _json(value: object) -> str:
+    """JSON text, or Python's own where a key of a mapping is not for JSON."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except TypeError:
+        return str(value)
 
 
 def described(
@@ -105,7 +112,7 @@ def arguments_of(record: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if isinstance(stored, dict):
             return (), {str(name): value for name, value in stored.items()}
         pack = msgspec.convert(stored, PackBody)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"a task record whose arguments cannot be read: {error}") from None
     return pack.args, pack.kwargs
 

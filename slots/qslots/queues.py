@@ -11,6 +11,7 @@ from . import foreign, gates, results
 from .client import current
 from .consumer import Consumer
 from .errors import Error, QueueServerDown, UnknownTask
+from .handlers import LARGEST_BATCH
 from .inspector import Inspector
 from .keys import check_name
 from .outcomes import micros
@@ -57,6 +58,8 @@ class Queue:
         Waits up to ``timeout`` seconds for the first. A task is done unless ``task.retry``, ``postpone`` or ``bury``
         was called; if the block raises, the others fail (a single one) or go back (several).
         """
+        if not 1 <= count <= LARGEST_BATCH:
+            raise Error(f"queue {self.name}: take 1 to {LARGEST_BATCH:,} tasks, not {count}")
         return Consumer(current(), self.name, count, timeout)
 
     # Looking
@@ -67,12 +70,21 @@ class Queue:
         return merged([servers[place].stats([self.name])[0] for place in servers.places(self.name)])
 
     def get(self, id: str) -> TaskInfo | None:  # noqa: A002
-        """All that is known of a task: living, or finished where its handler keeps results; else None."""
-        servers = current()
-        for place in servers.places(self.name):
-            info = self._info(place, id)
+        """All that is known of a task: living, or finished where its handler keeps results; else None.
+
+        QueueServerDown: nobody who answers has it, but one that does not may.
+        """
+        down: QueueServerDown | None = None
+        for place in current().places(self.name):
+            try:
+                info = self._info(place, id)
+            except QueueServerDown as error:
+                down = error
+                continue
             if info is not None:
                 return info
+        if down is not None:
+            raise down
         return None
 
     def _info(self, place: str, task: str) -> TaskInfo | None:
@@ -105,7 +117,11 @@ class Queue:
 
     def move(self, id: str, at: float | datetime.datetime) -> None:  # noqa: A002
         """Another activation time (Unix time or a datetime; past ones too) for a task that no slot has."""
-        self._where_it_is(lambda inspector: inspector.move(id, f"{micros(moment(at)):.0f}"))
+        try:
+            when = f"{micros(moment(at)):.0f}"
+        except ValueError as error:
+            raise Error(f"queue {self.name}: {error}") from None
+        self._where_it_is(lambda inspector: inspector.move(id, when))
 
     def update(self, id: str, *args: Any, **kwargs: Any) -> None:  # noqa: A002
         """Other arguments for a task that no slot has; checked if its handler is known in this process."""

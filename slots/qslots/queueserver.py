@@ -4,26 +4,27 @@ Times go in and come out in seconds; scripts speak µs. Every error is one of ``
 """
 
 import functools
-import os
-import secrets
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 import redis
 
 from . import keys
-from .connection import open_redis, supported, translated
+from .connection import Link, open_redis, supported
+from .durability import FAST, Command, Durability, check_reply, fit_for_tasks, promise
 from .errors import QueueServerDown, QueueServerError
 from .keys import QueueKeys
 from .outcomes import Outcome
+from .producer import Producer, insist, is_worth_another
 from .records import Fate, decode_fate
 from .reports import QueueStats
 from .scripts import Script, script
 
 PACK_BYTES = 4 << 20
 _FLAGS_SINCE = (7,)
+RATE_AS_IT_IS = -1.0  # for ``exchange``: of a process that does not know what is declared
 _LOOKS = 5  # times that names are looked up anew before an UNNAMED key is a fault
 _R = TypeVar("_R")
 _encode = msgspec.msgpack.Encoder().encode
@@ -63,25 +64,6 @@ class Known(msgspec.Struct, frozen=True):
     collections: tuple[str, ...] = ()
 
 
-class _Producer(threading.local):
-    """Each thread counts its own requests, so that the last one of a producer is the only one in doubt."""
-
-    def __init__(self) -> None:
-        self.begin()
-
-    def begin(self) -> None:
-        self.pid = os.getpid()
-        self.name = secrets.token_hex(8)
-        self.request = 0
-
-    def next_request(self) -> int:
-        """The number of a new request. A forked process is another producer than its parent."""
-        if self.pid != os.getpid():
-            self.begin()
-        self.request += 1
-        return self.request
-
-
 class QueueServer:
     """A client of one queue server. Threads may share it unless it is ``single`` (one connection for one thread)."""
 
@@ -91,8 +73,11 @@ class QueueServer:
         self._open = functools.partial(open_redis, url, name=name, timeout=timeout, single=single)
         # A single connection is opened at its first use, so that who owns it can go on trying where it is used.
         self._redis = None if single else self._open()
+        self._link: Link | None = None
+        self._timeout = timeout
+        self._promises: dict[Durability, Command | None] = {}
         self._version: tuple[int, ...] | None = None
-        self._producer = _Producer()
+        self._producer = Producer()
         self._keys: dict[str, QueueKeys] = {}
         self._known: dict[str, Known] = {}
 
@@ -106,14 +91,24 @@ class QueueServer:
     def version(self) -> tuple[int, ...]:
         """The server's version; QueueServerError if it is too old, QueueServerDown if there is no answer."""
         if self._version is None:
-            self._version = supported(self.redis, self.url)
+            self._version = supported(self.link, self.url)
         return self._version
+
+    @property
+    def link(self) -> Link:
+        """Round trips. QueueServerDown if a single connection cannot be opened."""
+        if self._link is None:
+            self._link = Link(self.redis, self.url)
+        return self._link
 
     def close(self) -> None:
         """Closes all connections; the next operation opens new ones, from scratch."""
+        if self._link is not None:
+            self._link.close()
         if self._redis is not None:
             self._redis.close()
-            self._redis = None if self._single else self._redis
+        if self._single:
+            self._redis = self._link = None
 
     def keys_of(self, queue: str) -> QueueKeys:
         """The keys of a queue."""
@@ -123,54 +118,76 @@ class QueueServer:
 
     def run(self, place: str, name: str, vector: Sequence[str], args: Sequence[Any]) -> Any:
         """The reply of ``lua/<place>/<name>.lua``."""
-        operation = script(place, name, self.version() >= _FLAGS_SINCE)
-        with translated(self.url):
-            return operation.run(self.redis, vector, args)
+        operation = self._script(place, name)
+        return operation.run(self.link, operation.command(vector, args))[0]
+
+    def _script(self, place: str, name: str) -> Script:
+        return script(place, name, self.version() >= _FLAGS_SINCE)
+
+    def check(self, promised: Iterable[Durability] = ()) -> None:
+        """QueueServerError if this server is too old, may lose tasks by its settings, or cannot keep a promise."""
+        self.version()
+        fit_for_tasks(self.link, self.url)
+        for durability in promised:
+            self.promise(durability)
+
+    def promise(self, durability: Durability) -> Command | None:
+        """What is sent behind a put that asks for this; QueueServerError if this server cannot keep it."""
+        if durability not in self._promises:
+            self._promises[durability] = promise(self.link, self.url, durability)
+        return self._promises[durability]
 
     def put(
         self, queue: str, handler: str, head: bytes, ids: Sequence[str], bodies: Sequence[bytes], *,
         when: str | Sequence[str] = "", on_duplicate: str = "refuse", own_ids: bool = False,
+        durability: Durability = FAST,
     ) -> int:  # fmt: skip
         """Stores tasks of one handler; ``head`` is their records' header.
 
         ``when`` is "" (now), "+µs" (from now) or "µs" (at), one for all or one each. Returns how many were stored or
-        changed. A lost reply is asked for once more under the same request number; so the call either succeeded or
-        raised. DuplicateTask: nothing was stored.
+        changed. A lost reply is asked for again under the same request number, within the time-out: the call either
+        succeeded or raised. DuplicateTask: nothing was stored. NotDurable: all was, but that is not proven.
         """
         vector = self.keys_of(queue)
-        request = self._producer.next_request()
+        request = self._producer.next_request()  # first: in a forked child it changes the producer's name
         names = [*vector.vector, vector.producer(self._producer.name), keys.QUEUES, vector.schedule(handler)]
-        whens = when if isinstance(when, str) else _encode(when)
-        args = [
-            queue,
-            handler,
-            request,
-            on_duplicate,
-            int(own_ids),
-            whens,
-            head,
-            _encode(ids),
-            _encode([len(body) for body in bodies]),
-            b"".join(bodies),
-        ]
+        args: list[Any] = [
+            queue, handler, request, on_duplicate, int(own_ids),
+            when if isinstance(when, str) else _encode(when), head, _encode(ids),
+            _encode([len(body) for body in bodies]), b"".join(bodies),
+        ]  # fmt: skip
+        behind = self.promise(durability)
+        until = time.monotonic() + self._timeout
 
-        def store() -> int:
+        def attempt(seconds: float) -> int:
             gated = self._known.get(queue, Known()).collections
-            return int(self.run("queue", "put", [*names, *map(vector.parked, gated)], args))
+            return self._put([*names, *map(vector.parked, gated)], args, durability, behind, seconds)
 
         try:
-            return self._named(queue, store)
-        except QueueServerDown:
-            args[4] = 1  # what may have been stored is no duplicate: the request number tells
-            return self._named(queue, store)
+            return self._named(queue, lambda: attempt(self._timeout / 2))
+        except QueueServerDown as error:
+            self._promises.clear()  # the next primary may be set otherwise
+            if not is_worth_another(error, self.url):
+                raise
+            first = error
+        args[4] = 1  # what may have been stored is no duplicate: the request number tells
+        return self._named(queue, lambda: insist(attempt, first, until))
+
+    def _put(
+        self, names: list[str], args: list[Any], durability: Durability, behind: Command | None, seconds: float
+    ) -> int:
+        """One attempt that waits so long for the answer, and for the proof behind it as long as that may take."""
+        operation = self._script("queue", "put")
+        commands = [operation.command(names, args), *([behind] if behind else [])]
+        stored, *proof = operation.run(self.link, *commands, wait=seconds + durability.timeout - self._timeout)
+        if behind is not None:
+            check_reply(durability, proof[0], self.url)
+        return int(stored)
 
     def known(self, queue: str) -> Known:
         """Looks up the handlers and the gated collections of a queue, and remembers them."""
         vector = self.keys_of(queue)
-        with translated(self.url), self.redis.pipeline(transaction=False) as line:
-            line.smembers(vector.part("handlers"))
-            line.hkeys(vector.part("gates"))
-            found = _known(*line.execute())
+        found = _known(*self.link.calls(("SMEMBERS", vector.part("handlers")), ("HKEYS", vector.part("gates"))))
         self._known[queue] = found
         return found
 
@@ -292,31 +309,14 @@ class QueueServer:
 
     def unwait(self, holder: str, handlers: Mapping[str, Sequence[str]]) -> None:
         """This slot waits in these queues (with their handlers) no more; others are rung in its place."""
-        operation = script("queue", "unwait", self.version() >= _FLAGS_SINCE)
-        with translated(self.url):
-            places = {queue: self.keys_of(queue) for queue in handlers}
-            calls = [
-                ([*place.vector, *map(place.schedule, handlers[queue])], [holder]) for queue, place in places.items()
-            ]
-            self._pipelined(operation, calls)
-
-    def _pipelined(self, operation: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """The replies of one script called several times in one round trip."""
-        with self.redis.pipeline(transaction=False) as line:
-            for names, args in calls:
-                line.evalsha(operation.digest, len(names), *names, *args)
-            try:
-                replies: list[Any] = line.execute()
-            except redis.exceptions.NoScriptError:
-                self.redis.script_load(operation.text)
-                return self._pipelined(operation, calls)
-        return replies
+        operation = self._script("queue", "unwait")
+        places = [(self.keys_of(queue), names) for queue, names in handlers.items()]
+        calls = [operation.command([*place.vector, *map(place.schedule, names)], [holder]) for place, names in places]
+        operation.run(self.link, *calls)
 
     def queue_names(self) -> list[str]:
         """All queues that ever had a task, sorted."""
-        with translated(self.url):
-            members: Any = self.redis.smembers(keys.QUEUES)
-        return sorted(name.decode() for name in members)
+        return sorted(name.decode() for name in self.link.call("SMEMBERS", keys.QUEUES))
 
     def handlers(self, queue: str) -> list[str]:
         """The handlers that ever had a task in this queue, sorted."""
@@ -324,20 +324,22 @@ class QueueServer:
 
     def stats(self, queues: Sequence[str]) -> list[QueueStats]:
         """The counts of these queues, in two round trips for all."""
-        operation = script("queue", "stats", self.version() >= _FLAGS_SINCE)
-        with translated(self.url):
-            with self.redis.pipeline(transaction=False) as line:
-                for queue in queues:
-                    line.smembers(self.keys_of(queue).part("handlers"))
-                    line.hkeys(self.keys_of(queue).part("gates"))
-                found: list[Any] = line.execute()
-            for queue, handlers, gates in zip(queues, found[::2], found[1::2], strict=True):
-                self._known[queue] = _known(handlers, gates)
-            replies = self._pipelined(operation, [(self.every_place(queue, slots=True), []) for queue in queues])
+        if not queues:
+            return []
+        parts = [self.keys_of(queue) for queue in queues]
+        asked = [
+            (word, each.part(name)) for each in parts for word, name in (("SMEMBERS", "handlers"), ("HKEYS", "gates"))
+        ]
+        found = self.link.calls(*asked)
+        for queue, handlers, gates in zip(queues, found[::2], found[1::2], strict=True):
+            self._known[queue] = _known(handlers, gates)
+        operation = self._script("queue", "stats")
+        calls = [operation.command(self.every_place(queue, slots=True), []) for queue in queues]
+        replies = operation.run(self.link, *calls)
         return [_stats_of(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
 
 
-def _known(handlers: set[bytes], gates: list[bytes]) -> Known:
+def _known(handlers: Iterable[bytes], gates: list[bytes]) -> Known:
     named = [gate.decode() for gate in gates if gate.startswith(b"collection:")]
     return Known(
         tuple(sorted(name.decode() for name in handlers)), tuple(sorted(gate.partition(":")[2] for gate in named))

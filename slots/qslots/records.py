@@ -8,6 +8,7 @@ A fixed header that Lua can read without decoding, then the arguments as msgpack
 All tasks of a call share what stands between the stamp and the form. Large arguments are compressed where that helps.
 """
 
+import functools
 import struct
 import zlib
 
@@ -41,6 +42,7 @@ class Head(msgspec.Struct, frozen=True):
     collection: str
 
 
+@functools.lru_cache(1024)
 def header(handler: str, signature: int, collection: str = "") -> bytes:
     """What stands between the server's stamp and the form; the same for all tasks of a call."""
     name, label = handler.encode(), collection.encode()

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from .connection import translated
-from .errors import NoResult, ResultTimeout, TaskFailed
+from .errors import NoResult, QueueServerDown, ResultTimeout, TaskFailed
 from .inspector import Inspector
 from .queries import Finished
 from .queueserver import Kept, QueueServer
@@ -38,12 +38,18 @@ def look(server: QueueServer, queue: str, task: str) -> Finished | None:
 
 
 def home(servers: QueueServers, queue: str, task: str) -> QueueServer:
-    """The server that has a task or its result; the queue's first if none has."""
+    """The server that has a task or its result; the queue's first if none has. QueueServerDown: one may."""
     places = [servers[place] for place in servers.places(queue)]
-    for server in places[1:]:
-        _, [found] = Inspector(server, queue).get([task])
-        if found is not None or look(server, queue, task) is not None:
-            return server
+    down: QueueServerDown | None = None
+    for server in places if len(places) > 1 else ():
+        try:
+            _, [found] = Inspector(server, queue).get([task])
+            if found is not None or look(server, queue, task) is not None:
+                return server
+        except QueueServerDown as error:
+            down = error
+    if down is not None:
+        raise down
     return places[0]
 
 
@@ -55,8 +61,9 @@ def wait(server: QueueServer, queue: str, task: str, timeout: float | None) -> A
     until = None if timeout is None else time.monotonic() + timeout
     channel = server.keys_of(queue).result(task)
     client: Any = server.redis
-    with client.pubsub(ignore_subscribe_messages=True) as ears, translated(server.url):
-        ears.subscribe(channel)
+    with client.pubsub(ignore_subscribe_messages=True) as ears:
+        with translated(server.url):
+            ears.subscribe(channel)
         while True:
             value, is_over = _looked(server, queue, task)
             if is_over:
@@ -64,7 +71,8 @@ def wait(server: QueueServer, queue: str, task: str, timeout: float | None) -> A
             left = _LOOK_AGAIN if until is None else until - time.monotonic()
             if left <= 0:
                 raise ResultTimeout(f"task {task} of queue {queue} is not finished after {timeout:g} s: it goes on")
-            ears.get_message(timeout=min(left, _LOOK_AGAIN))
+            with translated(server.url):  # nothing else: a time-out of ours is not one of the server
+                ears.get_message(timeout=min(left, _LOOK_AGAIN))
 
 
 def _looked(server: QueueServer, queue: str, task: str) -> tuple[Any, bool]:

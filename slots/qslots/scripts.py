@@ -8,8 +8,11 @@ import hashlib
 import importlib.resources
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import redis
+
+from .connection import Link
 
 _HEADER = re.compile(r"^-- (with|flags): *(.*)$", re.MULTILINE)
 Argument = str | bytes | int | float
@@ -26,13 +29,17 @@ class Script:
         self.text = first + text
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
-    def run(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> object:
-        """The reply of the script. Redis errors pass through."""
+    def command(self, keys: Sequence[str], args: Sequence[Argument]) -> tuple[Argument, ...]:
+        """The words of one call."""
+        return ("EVALSHA", self.digest, len(keys), *keys, *args)
+
+    def run(self, link: Link, *commands: tuple[Argument, ...], wait: float = 0.0) -> list[Any]:
+        """The replies to calls of this script, and commands behind them, in one round trip. Errors are the link's."""
         try:
-            return client.evalsha(self.digest, len(keys), *keys, *args)
+            return link.calls(*commands, wait=wait)
         except redis.exceptions.NoScriptError:
-            client.script_load(self.text)
-            return client.evalsha(self.digest, len(keys), *keys, *args)
+            link.call("SCRIPT", "LOAD", self.text)
+            return link.calls(*commands, wait=wait)
 
 
 @functools.cache

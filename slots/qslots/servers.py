@@ -6,8 +6,9 @@ A queue lives on one server, or is spread over several; its place on one of them
 
 import secrets
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from .durability import FAST, Durability
 from .errors import QueueServerDown
 from .queueserver import QueueServer
 from .settings import Settings
@@ -83,9 +84,23 @@ class QueueServers:
         places = self.places(queue)
         return places[zlib.crc32(task.encode()) % len(places)]
 
+    def check(self, durabilities: Mapping[str, Durability] | None = None) -> None:
+        """QueueServerError for a server that is too old, may lose tasks by its settings, or cannot keep a promise.
+
+        ``durabilities``: what queues ask of their servers. Only the first server must answer.
+        """
+        for name in self.urls:
+            promised = {each for queue, each in (durabilities or {}).items() if name in self.places(queue)}
+            try:
+                self[name].check(promised)
+            except QueueServerDown:
+                if name in self._first:
+                    raise
+
     def put(
         self, queue: str, handler: str, head: bytes, ids: Sequence[str], bodies: Sequence[bytes], *,
         when: str | Sequence[str] = "", on_duplicate: str = "refuse", own_ids: bool = False,
+        durability: Durability = FAST,
     ) -> int:  # fmt: skip
         """Stores tasks where they belong: see ``QueueServer.put``. Of a spread queue, ids made here go to the next
         living server, if certainly nothing was sent to the one before; ids of one's own only to their home.
@@ -93,10 +108,13 @@ class QueueServers:
         places = self.places(queue)
         if len(places) == 1:
             return self[places[0]].put(
-                queue, handler, head, ids, bodies, when=when, on_duplicate=on_duplicate, own_ids=own_ids
-            )
+                queue, handler, head, ids, bodies, when=when, on_duplicate=on_duplicate, own_ids=own_ids,
+                durability=durability,
+            )  # fmt: skip
         if not own_ids:
-            return self._put_anywhere(queue, handler, head, ids, bodies, when)
+            return self._put_anywhere(
+                queue, lambda server: server.put(queue, handler, head, ids, bodies, when=when, durability=durability)
+            )
         stored = 0
         for server in places:
             at = [place for place, task in enumerate(ids) if self.home(queue, task) == server]
@@ -104,24 +122,23 @@ class QueueServers:
                 whens = when if isinstance(when, str) else [when[place] for place in at]
                 some_ids, some_bodies = [ids[place] for place in at], [bodies[place] for place in at]
                 stored += self[server].put(
-                    queue, handler, head, some_ids, some_bodies, when=whens, on_duplicate=on_duplicate, own_ids=True
-                )
+                    queue, handler, head, some_ids, some_bodies, when=whens, on_duplicate=on_duplicate, own_ids=True,
+                    durability=durability,
+                )  # fmt: skip
         return stored
 
-    def _put_anywhere(
-        self, queue: str, handler: str, head: bytes, ids: Sequence[str], bodies: Sequence[bytes],
-        when: str | Sequence[str],
-    ) -> int:  # fmt: skip
+    def _put_anywhere(self, queue: str, put: Callable[[QueueServer], int]) -> int:
+        """On the servers of a queue in turn; on the next one if certainly nothing was done on the one before."""
         places = self.places(queue)
         self._turn += 1
         order = [places[(self._turn + step) % len(places)] for step in range(len(places))]
         for server in order[:-1]:
             try:
-                return self[server].put(queue, handler, head, ids, bodies, when=when)
+                return put(self[server])
             except QueueServerDown as error:
                 if error.sent:
                     raise
-        return self[order[-1]].put(queue, handler, head, ids, bodies, when=when)
+        return put(self[order[-1]])
 
     def close(self) -> None:
         """Closes all connections; the next operation opens new ones, from scratch."""

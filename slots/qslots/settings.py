@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import msgspec
 import yaml
 
+from . import durability
 from .errors import SettingsError
 from .keys import check_name
 from .units import duration, rate, share, size
@@ -113,6 +114,7 @@ _CHECKS: dict[str, typing.Callable[[typing.Any, str], object]] = {
     "lock": duration,
     "rate": rate,
     "dedupe_window": duration,
+    "durability": durability.parse,
     "max_size": size,
 }
 _LEAST: dict[str, float] = {"min_slots": 0, "max_slots": 0, "lock": 3.0, "interval": 0.05, "priority": 1}

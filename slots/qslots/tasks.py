@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from . import results
+from . import durability, results
 from .client import current, override
 from .errors import ArgumentsError, DuplicateTask, Error, NoResult, TaskTooLarge
-from .handlers import REGISTRY, Handler, declare
+from .handlers import REGISTRY, Call, Handler, declare
 from .ids import new_ids
 from .outcomes import Outcome, micros
-from .records import formed, header
+from .records import COMPRESS_FROM, PLAIN, formed, header
 from .units import duration, moment
 
 _P = ParamSpec("_P")
@@ -144,10 +144,11 @@ class Using:
             done += self._put(pairs[start:end], None if own is None else own[start:end])
         return done
 
-    def _put(self, calls: list[tuple[tuple[Any, ...], Mapping[str, Any]]], own: Sequence[str] | None) -> list[Task]:
+    def _put(self, calls: list[Call], own: Sequence[str] | None) -> list[Task]:
         handler = self._handler
         head = header(handler.name, handler.arguments.signature, self._collection)
-        bodies = self._bodies(calls)
+        declared = REGISTRY.queue(handler.queue, override(handler.queue))
+        bodies = self._bodies(calls, declared.max_size)
         parent = RUNNING.parent
         derived = own is None and parent is not None
         if own is not None:
@@ -158,6 +159,7 @@ class Using:
             current().put(
                 handler.queue, handler.name, head, ids, bodies, when=self._when, own_ids=derived or own is not None,
                 on_duplicate="ignore" if derived else self._on_duplicate,
+                durability=durability.parse(declared.durability),
             )  # fmt: skip
         except DuplicateTask as error:
             raise DuplicateTask(
@@ -165,25 +167,31 @@ class Using:
                 "on_duplicate='ignore', 'replace' or 'rearm'"
             ) from None
         return [
-            Task(id_, handler.queue, handler.name, args, dict(kwargs))
+            Task(id_, handler.queue, handler.name, args, dict(kwargs) if kwargs else None)
             for id_, (args, kwargs) in zip(ids, calls, strict=True)
         ]
 
-    def _bodies(self, calls: list[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[bytes]:
+    def _bodies(self, calls: list[Call], most: int) -> list[bytes]:
         """The arguments as they are stored. ArgumentsError, TaskTooLarge."""
         handler = self._handler
-        body, most = handler.arguments.body, REGISTRY.queue(handler.queue, override(handler.queue)).max_size
         try:
-            bodies = [body(args, kwargs) for args, kwargs in calls]
+            bodies = handler.arguments.bodies(calls)
         except ArgumentsError as error:
             raise handler.misfit(error) from None
         largest = max(map(len, bodies), default=0)
-        if largest > most:
-            raise TaskTooLarge(
-                f"task {handler.name} (queue {handler.queue}): {largest:,} bytes of arguments, {most:,} are allowed: "
-                "store the data elsewhere and pass where, or raise max_size of the queue"
-            )
+        if largest < COMPRESS_FROM <= most:
+            return [PLAIN + body for body in bodies]
+        check_size(handler, largest, most)
         return [formed(each) for each in bodies]
+
+
+def check_size(handler: Handler, largest: int, most: int) -> None:
+    """TaskTooLarge if this many bytes of arguments are more than the handler's queue allows."""
+    if largest > most:
+        raise TaskTooLarge(
+            f"task {handler.name} (queue {handler.queue}): {largest:,} bytes of arguments, {most:,} are allowed: "
+            "store the data elsewhere and pass where, or raise max_size of the queue"
+        )
 
 
 def _checked_id(handler: Handler, id: object) -> str:  # noqa: A002
@@ -201,6 +209,7 @@ class TaskFunction(Generic[_P, _R]):
         functools.update_wrapper(self, function)
         self.function = function
         self.handler = handler
+        self._plainly = Using(handler)
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         return self.function(*args, **kwargs)
@@ -217,11 +226,11 @@ class TaskFunction(Generic[_P, _R]):
 
     def enqueue(self, *args: Any, **kwargs: Any) -> Task:
         """Puts one task into the queue: see ``Using.enqueue``. A pack handler's tasks take any arguments."""
-        return Using(self.handler).enqueue(*args, **kwargs)
+        return self._plainly.enqueue(*args, **kwargs)
 
     def enqueue_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> list[Task]:
         """Puts many tasks: see ``Using.enqueue_many``."""
-        return Using(self.handler).enqueue_many(calls)
+        return self._plainly.enqueue_many(calls)
 
 
 @overload
@@ -250,7 +259,7 @@ def task(
     return made if function is None else made(function)
 
 
-def _call(call: tuple[Any, ...] | Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+def _call(call: tuple[Any, ...] | Mapping[str, Any]) -> Call:
     """Positional and named arguments of one of many calls; the common form first, asking an ABC is slow."""
     if type(call) is tuple:
         return call, {}

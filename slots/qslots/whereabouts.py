@@ -11,7 +11,7 @@ import msgspec
 
 from . import keys
 from .connection import translated
-from .errors import Error
+from .errors import Error, QueueServerError
 from .inspector import Found, Inspector
 from .queries import Owner, TaskInfo, described, owner_of
 from .reports import Report
@@ -20,6 +20,7 @@ from .states import TaskState
 
 _WAITING = (TaskState.NEW, TaskState.ENQUEUED, TaskState.RETRIABLE_FAILURE)
 _LOCKED = (TaskState.CLAIMED, TaskState.PROCESSING)
+Locks = dict[str, tuple[str, int]]  # id -> (lock, tasks of its pack)
 _report = msgspec.msgpack.Decoder(Report).decode
 
 
@@ -35,26 +36,31 @@ class Whereabouts:
 
     def of_state(self, state: TaskState | None) -> Iterator[TaskInfo]:
         """The living tasks of a state, or all; read page by page."""
-        for ids in self._pages(state):
+        for ids, locks in self._pages(state):
             now, found = self._inspector.get(ids)
-            for info in self.described(now, [each for each in found if each is not None]):
+            for info in self.described(now, [each for each in found if each is not None], locks):
                 if state is None or info.state is state:
                     yield info
 
-    def _pages(self, state: TaskState | None) -> Iterator[Sequence[str]]:
+    def _pages(self, state: TaskState | None) -> Iterator[tuple[Sequence[str], Locks | None]]:
+        """Pages of ids, with the locks that have them where these are what is gone through."""
+        if state in _LOCKED:
+            return ((list(page), page) for page in self._inspector.locked())
+        return ((page, None) for page in self._unlocked(state))
+
+    def _unlocked(self, state: TaskState | None) -> Iterator[list[str]]:
         if state is None:
             return self._inspector.every_id()
         if state in _WAITING:
             return self._inspector.scheduled()
-        if state in _LOCKED:
-            return (list(page) for page in self._inspector.locked())
         if state is TaskState.FATAL_FAILURE:
             return self._inspector.buried()
         raise Error(f"tasks in the state {state.value} are not listed: what is done is deleted; ask for one by its id")
 
-    def described(self, now: float, found: Sequence[Found]) -> list[TaskInfo]:
+    def described(self, now: float, found: Sequence[Found], locks: Locks | None = None) -> list[TaskInfo]:
         """These tasks, the locked ones with who has them."""
-        locks = self._locks({each.id for each in found if each.place == "locked"})
+        if locks is None:
+            locks = self._locks({each.id for each in found if each.place == "locked"})
         infos = []
         for each in found:
             lock, size = locks.get(each.id, ("", 0))
@@ -63,15 +69,17 @@ class Whereabouts:
             infos.append(described(each, self._queue, self._place, now, holder, running=running))
         return infos
 
-    def _locks(self, ids: set[str]) -> dict[str, tuple[str, int]]:
-        """id -> (lock, tasks of its pack)."""
-        found: dict[str, tuple[str, int]] = {}
-        if not ids:
-            return found
-        for page in self._inspector.locked():
-            found |= {task: page[task] for task in ids & page.keys()}
-            if len(found) == len(ids):
-                break
+    def _locks(self, ids: set[str]) -> Locks:
+        """Of nobody where this user may not look at packs."""
+        found: Locks = {}
+        try:
+            for page in self._inspector.locked() if ids else ():
+                found |= {task: page[task] for task in ids & page.keys()}
+                if len(found) == len(ids):
+                    break
+        except QueueServerError as error:
+            if error.code != "NOPERM":
+                raise
         return found
 
     def _runs(self, owner: Owner, task: str) -> bool:

@@ -275,15 +275,19 @@ class Fleet:
 
     def stop_all(self) -> None:
         """Ends what still runs the fast way; AssertionError names what would not go or was left behind."""
+        self.stop_programs()
+        if self.redis is not None:
+            self.client.close()
+            self.redis.stop()
+        wait_for(lambda: not processes_in(self.folder), lambda: f"left behind: {titles(self.folder)}", 3.0)
+
+    def stop_programs(self) -> None:
+        """Ends them, the queue server stays."""
         for program in self.programs:
             if program.process.poll() is None:
                 program.signal(signal.SIGQUIT if "qmaster" in program.words else signal.SIGTERM)
         for program in self.programs:
             program.ended(20.0)
-        if self.redis is not None:
-            self.client.close()
-            self.redis.stop()
-        wait_for(lambda: not processes_in(self.folder), lambda: f"left behind: {titles(self.folder)}", 3.0)
 
     def kill_all(self) -> None:
         """After a failure: nothing of ours stays."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import pytest
 from process.fleet import PACK, Fleet
 
+from qslots.connection import KINDS
+
 LOG = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ INFO ")
 TASK = "from qslots import task\n\n\n@task\ndef work(n: int) -> None: ...\n"
 MASTER, MANAGER, UP = ("qmaster", "run"), ("qmanager", "run"), ("qmanager.admin", "up")
@@ -84,7 +86,7 @@ def test_settings_and_queue_servers_that_do_not_work(bare_fleet: Fleet, command:
         "file": "cannot be read",
         "port": f"queue server {NOWHERE} does not answer",
         "socket": "none.sock does not answer",
-        "scheme": "write redis://, rediss:// or unix://",
+        "scheme": f"write {KINDS}",
     }
     options = {
         "key": ("-c", "key.yml"),

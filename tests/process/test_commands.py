@@ -4,8 +4,13 @@ import json
 import signal
 from typing import Any
 
-from process.fleet import SERVER, Fleet
+import msgspec
+from process.fleet import SERVER, START, Fleet
 from support.waiting import wait_for
+
+from qslots import embedded
+from qslots.queueserver import QueueServer
+from qslots.records import formed, header
 
 WORK = """\
 @task(min_slots=1, max_slots=1)
@@ -22,15 +27,22 @@ def other(n: int) -> None:
 SLOT = {"server", "index", "pid", "generation", "state", "queues", "task", "task_age", "done", "pss", "private"}
 QUEUE = {
     "name", "priority", "min", "wanted", "granted", "max", "load", "active", "inactive", "locked", "buried", "oldest",
-    "rate", "mean_time", "reason",
+    "rate", "mean_time", "reason", "parked", "takeable", "paused", "gates",
 }  # fmt: skip
 SERVER_KEYS = {"name", "budget", "slots", "max_slots", "pss", "free_memory", "generation", "age"}
 
 
-def read(fleet: Fleet, command: str) -> Any:
-    program = fleet.start("qmanager.admin", command, "--json")
+def read(fleet: Fleet, *command: str) -> Any:
+    program = fleet.start("qmanager.admin", *command, "--json")
     assert program.ended() == 0, program.said()
     return json.loads(program.out.read_text())
+
+
+def say(fleet: Fleet, *command: str) -> str:
+    """The one line that a command prints."""
+    program = fleet.start("qmanager.admin", *command)
+    assert program.ended() == 0, program.said()
+    return program.out.read_text().strip()
 
 
 def test_the_reading_commands_print_what_is_promised_while_a_task_runs(fleet: Fleet) -> None:
@@ -115,3 +127,78 @@ def test_every_reading_command_says_in_one_line_that_the_queue_server_is_away(ba
         [line] = program.err.read_text().splitlines()
         assert "does not answer" in line
         assert program.out.read_text() == ""
+
+
+def test_a_queue_on_another_queue_server_is_planned_for(fleet: Fleet) -> None:
+    fleet.write_app(WORK)
+    assert fleet.redis is not None
+    other = embedded.start(fleet.folder / "b", lambda _: None)
+    client = QueueServer(other.url, name="test")
+    try:
+        (fleet.folder / "q.yml").write_text(
+            f"queue_servers: {{main: '{fleet.redis.url}', b: '{other.url}'}}\nqueues: {{other: {{queue_server: b}}}}\n"
+        )
+        fleet.environ["QSLOTS_CONFIG"] = str(fleet.folder / "q.yml")
+        for program in (fleet.start("qmanager", "run"), fleet.start_master()):
+            assert program.process.poll() is None
+        bodies = [formed(msgspec.msgpack.encode({"n": n})) for n in range(20)]
+        client.put("other", "other", header("other", 0), [f"t{n}" for n in range(20)], bodies)
+
+        def counted() -> bool:
+            found = read(fleet, "queue", "show", "other")
+            return bool(found["wanted"] or found["counters"]["done"])
+
+        wait_for(counted, lambda: f"its tasks to be counted: {fleet.all_said()}")
+        shown = read(fleet, "queue", "show", "other")
+        assert [(each["name"], each["answers"]) for each in shown["servers"]] == [("b", True)]
+        assert shown["counters"]["put"] == 20
+    finally:
+        fleet.stop_programs()
+        client.close()
+        other.stop()
+
+
+def test_a_paused_queue_begins_nothing_until_it_is_resumed(fleet: Fleet) -> None:
+    fleet.write_app(WORK)
+    fleet.start("qmanager", "run")
+    fleet.start_master()
+    fleet.app.other.enqueue(1)
+    fleet.wait_run("other", 1)
+    assert say(fleet, "queue", "pause", "other") == "queue other is paused"
+    fleet.app.other.enqueue(2)
+
+    def is_planned() -> bool:
+        [found] = [queue for queue in read(fleet, "queues") if queue["name"] == "other"]
+        return bool(found["active"] == 1 and found["wanted"] == 0 and found["reason"].startswith("paused"))
+
+    wait_for(is_planned, lambda: f"the plan to say that it is paused; {fleet.all_said()}")
+    assert not fleet.runs("other", 2)
+    assert say(fleet, "queue", "resume", "other") == "queue other goes on"
+    fleet.wait_run("other", 2)
+
+
+def test_a_buried_task_is_found_repaired_and_run_again(fleet: Fleet) -> None:
+    fleet.write_app("@task(max_failures=1)\ndef work(n: int) -> None:\n    note('end', 10 // n)\n")
+    fleet.start("qmanager", "run")
+    fleet.start_master()
+    task = fleet.app.work.enqueue(0).id
+    wait_for(lambda: task in fleet.buried(), lambda: f"it to be buried; {fleet.all_said()}", START)
+    [found] = read(fleet, "task", "find", "--state", "fatal_failure")
+    assert (found["id"], found["kwargs"], found["failures"]) == (task, {"n": 0}, 1)
+    assert "ZeroDivisionError" in found["last_error"]
+    assert say(fleet, "task", "update", task, "n=2") == f"task {task} of queue work has n changed"
+    assert say(fleet, "task", "kick", task) == "1 kicked"
+    fleet.wait_run("end", 5)
+    fleet.wait_empty()
+
+
+def test_drop_empties_a_queue_but_for_the_task_that_runs(fleet: Fleet) -> None:
+    fleet.write_app(WORK)
+    fleet.start("qmanager", "run")
+    fleet.start_master()
+    fleet.app.work.enqueue_many([(n,) for n in range(100)])
+    fleet.wait_run("begin", count=1)
+    assert say(fleet, "queue", "drop", "work", "--yes").endswith(" dropped")
+    fleet.open()
+    fleet.wait_empty()
+    assert len(fleet.runs("begin")) == 1

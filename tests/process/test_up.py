@@ -9,6 +9,8 @@ import pytest
 from process.fleet import PACK, Fleet, Program, lives, processes_in, titled, titles
 from support.waiting import wait_for
 
+from qslots import embedded
+
 MANY = """\
 @task(batch=10, min_slots=1, max_slots=1)
 def work(n: int) -> None:
@@ -164,3 +166,21 @@ def test_qmaster_stop_ends_up_in_good_order(fleet: Fleet) -> None:
     program = up(fleet)
     assert fleet.start("qmaster", "stop").ended() == 0
     assert program.ended() == 0
+
+
+def test_a_queue_server_that_is_not_the_first_may_be_away(fleet: Fleet) -> None:
+    fleet.write_app(PACK)
+    first = embedded.start(fleet.folder / "first", lambda _: None)
+    try:
+        (fleet.folder / "q.yml").write_text(
+            "queue_servers: {east: 'unix:///elsewhere', b: 'unix:///none'}\nqueues: {work: {queue_server: east}}\n"
+        )
+        program = up(fleet, "-c", "q.yml", "--redis", first.url)
+        assert "queue server unix:///none does not answer" in program.said()
+        fleet.app.work.enqueue(1)
+        fleet.wait_run("end", 1)
+        program.signal(signal.SIGINT)
+        assert program.ended(20.0) == 0, program.said()
+    finally:
+        fleet.client.close()
+        first.stop()

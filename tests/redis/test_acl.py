@@ -1,6 +1,8 @@
 """deploy/redis: each role's user can do its work and nothing else, on every server that we support.
 
-A new script goes into ``SCRIPTS`` (or a new command of the Python client into ``BESIDES``); the first test then prints
+Redis checks every command inside a script against the caller's rights, and rolls nothing back. So a role has all
+commands of every script whose keys it may touch, or none that writes: whoever is denied is denied before the first
+write. A new script belongs to producers, unless its name goes into one of the sets below; the first test then prints
 the line that users.acl needs.
 """
 
@@ -13,56 +15,83 @@ from typing import Any
 
 import pytest
 from support import servers
-from support.commands import commands
-from support.holder import QUEUE, Holder, put, stats
+from support.commands import commands, scripts
+from support.holder import HANDLER, QUEUE, Holder, put, stats
 from support.servers import RedisServer
 from support.waiting import wait_for
 
-from qmanager import views
+from qmanager import queueviews, views
 from qslots import keys
 from qslots.bell import Bell
 from qslots.connection import Link, open_redis
 from qslots.control import Control
 from qslots.durability import parse, promise
 from qslots.errors import QueueServerError
+from qslots.inspector import Inspector
+from qslots.keys import QueueKeys
 from qslots.outcomes import Outcome
 from qslots.queueserver import QueueServer
+from qslots.records import formed, header
 from qslots.reports import MapRow, Plan, Report
+from qslots.servers import QueueServers
 
 REDIS = pathlib.Path(__file__).parents[2] / "deploy" / "redis"
 ROLES = ("producer", "slot", "manager", "reader")
 
+WITH_LOCKS = {f"queue/{name}" for name in ("exchange", "extend", "reclaim", "release", "settle", "stats")}
+OF_MASTERS = {"control/leave", "control/report", "control/takeover"}
+OF_MANAGERS = {"control/epoch", "control/publish"}
 SCRIPTS = {
-    "producer": ["queue/put"],
+    "producer": scripts() - WITH_LOCKS - OF_MASTERS - OF_MANAGERS,
+    "slot": scripts() - OF_MANAGERS,
+    "manager": scripts(),
+    "reader": {"queue/find", "queue/get", "queue/stats"},
+}
+OF_A_QUEUE = [*(f"~qs:{{*}}:{part}" for part in QueueKeys.PARTS)]
+OF_A_QUEUE += [f"~qs:{{*}}:{kind}:*" for kind in ("schedule", "parked", "producer", "result")]
+KEYS = {
+    "producer": [*OF_A_QUEUE, f"~{keys.QUEUES}"],
     "slot": [
-        "queue/put", "queue/exchange", "queue/settle", "queue/release", "queue/extend", "queue/unwait",
-        "control/due", "control/takeover", "control/report", "control/leave",
+        "~qs:{*}:*",
+        *(
+            f"~{key}"
+            for key in (keys.QUEUES, keys.PULSE, keys.MASTERS, keys.SEEN, keys.REPORTS, keys.MAP, keys.DECLARED)
+        ),
     ],
-    "manager": ["queue/put", "queue/stats", "control/epoch", "control/publish"],
-    "reader": ["queue/stats"],
-}  # fmt: skip
-EVERYBODY = {"evalsha", "script|load", "client|setname", "select", "ping", "info"}
-LOOKING = {"exists", "get", "hmget", "hscan", "smembers", "time", "zrange", "zrangebyscore", "zscore"}
+    "manager": ["~qs:*"],
+    "reader": ["~qs:*"],
+}
+RESULTS = "&qs:{*}:result:*"  # the channels on which the end of a task is told
+
+# What the Python client sends besides scripts.
+ALWAYS = {"client|setname", "evalsha", "info", "ping", "script|load", "select"}
+LOOKING = {"get", "hgetall", "hkeys", "smembers", "subscribe", "unsubscribe"}
+OVERALL = {"exists", "hget", "hmget", "hscan", "time", "zrange", "zrangebyscore", "zscore"}
 BESIDES = {
-    "producer": {"wait"},
-    "slot": {"wait", "blpop", "client|id", "client|unblock", "smembers"},
-    "manager": LOOKING,
-    "reader": LOOKING,
+    "producer": LOOKING | {"wait"},
+    "slot": LOOKING | {"blpop", "client|id", "client|unblock", "hget", "hscan", "wait"},
+    "manager": LOOKING | OVERALL | {"wait"},
+    "reader": LOOKING | OVERALL,
 }
 
 
 def rights(role: str) -> str:
-    """What users.acl must say of a role's commands."""
-    needed = EVERYBODY | BESIDES[role]
+    """What users.acl must say of a role after its password."""
+    needed = ALWAYS | BESIDES[role]
     for script in SCRIPTS[role]:
         needed |= commands(script)
-    return " ".join(f"+{name}" for name in sorted(needed))
+    return " ".join(["resetchannels", RESULTS, *KEYS[role], "-@all", *(f"+{name}" for name in sorted(needed))])
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_role_has_the_commands_of_its_scripts_and_no_others(role: str) -> None:
-    line = next(line for line in (REDIS / "users.acl").read_text().splitlines() if f"user qslots-{role} " in line)
-    assert line.partition(" -@all ")[2] == rights(role)
+def test_role_has_the_rights_that_its_scripts_need_and_no_others(role: str) -> None:
+    beginning = f"user qslots-{role} on #SHA256-OF-THE-PASSWORD-OF-qslots-{role} "
+    found = [line for line in (REDIS / "users.acl").read_text().splitlines() if line.startswith(beginning)]
+    assert found == [beginning + rights(role)]
+
+
+def test_sets_name_scripts_that_there_are() -> None:
+    assert scripts() >= WITH_LOCKS | OF_MASTERS | OF_MANAGERS | SCRIPTS["reader"]
 
 
 @pytest.fixture(scope="module", params=servers.BINARIES)
@@ -147,12 +176,32 @@ def test_producer_puts_and_waits_for_a_replica(empty: Guarded) -> None:
     assert refused(empty) == []
 
 
+@pytest.mark.parametrize("role", ["producer", "slot", "manager"])
+def test_application_looks_at_its_tasks_and_changes_them(empty: Guarded, role: str) -> None:
+    server = empty.client(role)
+    inspector = Inspector(server, QUEUE)
+    put(server, "a", "b", "c", "d", collection="spring")
+    inspector.move("a", "+1000000")
+    inspector.update("a", record())
+    inspector.bury("b", "why")
+    assert inspector.kick(10) == 1
+    assert inspector.delete("c")
+    inspector.pause("collection:spring")
+    assert inspector.resume("collection:spring") == 0
+    _, found = inspector.get(["a", "c"])
+    assert [each is not None for each in found] == [True, False]
+    assert {task for page in inspector.every_id() for task in page} == {"a", "b", "d"}
+    assert sum(gone for _, gone in inspector.drop("spring")) == 3
+    assert refused(empty) == []
+
+
 def test_slot_and_master_do_their_work(empty: Guarded) -> None:
     slot = Holder(empty.client("slot", single=True), "s")
     server = slot.server
     put(server, "a", "b", "c", "d")
     assert slot.work(3) == ["a", "b", "c"]
     assert slot.settle({1: Outcome("fail", limit=3, base=0, cap=0, jitter=1.0, why="w")})
+    assert server.reclaim(QUEUE, 60.0) == 0
     assert slot.settle({2: Outcome("bury", why="w")})
     assert server.extend(QUEUE, 60.0, ["s:1"]) == []
     assert slot.release()
@@ -195,8 +244,10 @@ def test_manager_reigns_and_readers_read(empty: Guarded) -> None:
         assert Control(client).declared({"d"}) == {}
         assert stats(client).active == 1
         assert client.queue_names() == [QUEUE]
-        for view in (views.map_view, views.slots_view, views.servers_view, views.queues_view):
-            assert view(client).notes == ()
+        servers = QueueServers({"main": client.url}, {}, name="test")
+        for view in (views.map_view, views.slots_view, views.servers_view, queueviews.queues_view):
+            assert view(servers).notes == ()
+        servers.close()
         assert not views.is_loaded(client, 2, views.clock(client) - 60)
     assert refused(empty) == []
 
@@ -236,19 +287,37 @@ def test_keys_of_others_are_denied(guarded: Guarded, role: str, key: str) -> Non
 
 
 FOREIGN: list[tuple[str, Callable[[QueueServer], object]]] = [
-    *((role, lambda server: Holder(server, "s").take()) for role in ("producer", "manager", "reader")),
-    *((role, lambda server: _holding(server).settle({})) for role in ("producer", "manager", "reader")),
-    *((role, lambda server: _holding(server).release()) for role in ("producer", "manager", "reader")),
-    *((role, lambda server: _holding(server).die()) for role in ("producer", "manager", "reader")),
+    *((role, lambda server: Holder(server, "s").take()) for role in ("producer", "reader")),
+    *((role, lambda server: _holding(server).settle({})) for role in ("producer", "reader")),
+    *((role, lambda server: _holding(server).release()) for role in ("producer", "reader")),
+    *((role, lambda server: _holding(server).die()) for role in ("producer", "reader")),
     *((role, lambda server: server.extend(QUEUE, 60.0, ["s:1"])) for role in ("producer", "reader")),
-    *((role, lambda server: server.unwait("s", {QUEUE: ["h"]})) for role in ("producer", "manager", "reader")),
+    ("producer", lambda server: server.reclaim(QUEUE, 60.0)),  # a reader is not denied it while nothing has expired
     *(
         (role, lambda server: Control(server).take_over("web", "", "i", gone_after=10))
         for role in ("producer", "reader")
     ),
     *((role, lambda server: _ascend(server)) for role in ("producer", "slot", "reader")),
-    ("reader", lambda server: put(server, "b")),
+    *(
+        ("reader", act)
+        for act in (
+            lambda server: put(server, "c"),
+            lambda server: server.unwait("s", {QUEUE: ["h"]}),
+            lambda server: Inspector(server, QUEUE).move("b", ""),
+            lambda server: Inspector(server, QUEUE).update("b", record()),
+            lambda server: Inspector(server, QUEUE).delete("b"),
+            lambda server: Inspector(server, QUEUE).bury("b", "why"),
+            lambda server: Inspector(server, QUEUE).kick(1),
+            lambda server: Inspector(server, QUEUE).pause("queue:"),
+            lambda server: list(Inspector(server, QUEUE).drop("")),
+        )
+    ),
 ]
+
+
+def record() -> bytes:
+    """A record as ``update`` takes it, of the collection that these tests use."""
+    return header(HANDLER, 7, "spring") + formed(b"\x80")
 
 
 def _holding(server: QueueServer) -> Holder:
@@ -261,14 +330,15 @@ def _ascend(server: QueueServer) -> None:
     Control(server).take_epoch("m", 0, respect=3.0, take_over=False)
 
 
-@pytest.mark.parametrize(("role", "act"), FOREIGN)
+@pytest.mark.parametrize(("role", "act"), FOREIGN, ids=lambda value: value if isinstance(value, str) else "")
 def test_work_of_others_is_denied_before_anything_is_written(
     empty: Guarded, role: str, act: Callable[[QueueServer], object]
 ) -> None:
     """Redis rolls nothing back: a user with half the rights of a script would leave half its work."""
     slot = Holder(empty.client("slot"), "s")
-    put(slot.server, "a", "b")
+    put(slot.server, "a", "b", "d", collection="spring")
     assert slot.work(1)
+    Inspector(slot.server, QUEUE).bury("d", "why")
     before = contents(empty)
     denied(lambda: act(empty.client(role)), role)
     assert contents(empty) == before

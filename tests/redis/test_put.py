@@ -2,13 +2,14 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
-import redis
 from support.holder import HANDLER, QUEUE, Holder, micros_now, put, stats
 
 from qslots import records
+from qslots.connection import Link
 from qslots.errors import DuplicateTask, QueueServerDown, QueueServerError
 from qslots.outcomes import Outcome
 from qslots.queueserver import QueueServer
@@ -22,14 +23,14 @@ def lost_replies(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
     """Every script runs, but its reply is lost as often as the list says: it is filled by the test."""
     after: list[object] = []
 
-    def run(self: Script, client: redis.Redis, names: list[str], args: list[Argument]) -> object:
-        reply = run_script(self, client, names, args)
+    def run(self: Script, link: Link, *commands: tuple[Argument, ...], wait: float = 0.0) -> list[object]:
+        replies = run_script(self, link, *commands, wait=wait)
         if after:
             what = after.pop(0)
             if callable(what):
                 what()
-            raise redis.exceptions.TimeoutError("lost")
-        return reply
+            raise QueueServerDown("lost")
+        return replies
 
     monkeypatch.setattr(Script, "run", run)
     yield after
@@ -61,34 +62,40 @@ def test_lost_reply_does_not_put_again_what_ran_meanwhile(server: QueueServer, l
     assert server.redis.hlen(server.keys_of(QUEUE).part("tasks")) == 0
 
 
-def test_two_lost_replies_are_an_error_and_the_next_put_is_its_own(
+def test_replies_lost_all_the_time_are_an_error_within_the_time_out_and_the_next_put_is_its_own(
     server: QueueServer, lost_replies: list[object]
 ) -> None:
-    server.version()
-    lost_replies += [None, None]
+    hasty = QueueServer(server.url, name="hasty", timeout=0.3)
+    hasty.version()
+    lost_replies += [None] * 100
+    began = time.monotonic()
     with pytest.raises(QueueServerDown):
-        put(server, "a")
-    assert put(server, "b") == 1
+        put(hasty, "a")
+    assert time.monotonic() - began < 0.5
+    assert len(lost_replies) < 98
+    lost_replies.clear()
+    assert put(hasty, "b") == 1
     assert stats(server).active == 2
 
 
-def test_request_that_comes_after_its_successor_stores_nothing(server: QueueServer) -> None:
+def test_request_that_comes_after_its_successor_stores_nothing(
+    server: QueueServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A packet held up in the network: its task may have run long since (case 12)."""
-    sent: list[list[object]] = []
-    run = server.run
+    sent: list[tuple[object, ...]] = []
 
-    def note(place: str, name: str, vector: list[str], args: list[object]) -> object:
-        sent.append([place, name, vector, args])
-        return run(place, name, vector, args)
+    def note(self: Script, link: Link, *commands: tuple[Argument, ...], wait: float = 0.0) -> list[object]:
+        sent.append(commands[0])
+        return run_script(self, link, *commands, wait=wait)
 
-    server.run = note  # type: ignore[method-assign,assignment]
+    monkeypatch.setattr(Script, "run", note)
     put(server, "a")
     put(server, "b")
     worker = Holder(server, "w")
     assert worker.work() == ["a", "b"]
     worker.work()
     with pytest.raises(QueueServerError, match="LATE"):
-        run(*sent[0])  # type: ignore[arg-type]
+        server.link.call(*sent[0])
     assert stats(server).active == 0
 
 

@@ -7,10 +7,11 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from qmanager import admin, views
+from qmanager import admin, queueviews, views
 from qslots import embedded, keys
 from qslots.queueserver import QueueServer
 from qslots.reports import MapRow, Plan, QueuePlan, Report, SlotReport, pack
+from qslots.servers import QueueServers
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,10 @@ def client(server: embedded.Embedded) -> Iterator[QueueServer]:
     found.redis.flushall()
     yield found
     found.close()
+
+
+def only(client: QueueServer) -> QueueServers:
+    return QueueServers({"main": client.url}, {}, name="test")
 
 
 def qslots(client: QueueServer, *args: str) -> Result:
@@ -92,7 +97,7 @@ def test_slots_and_servers_come_from_the_reports(client: QueueServer) -> None:
             "handler": "send", "task": "t1", "task_age": 0.5, "done": 12, "pss": 2000, "private": 1000,
         },
     ]  # fmt: skip
-    (found,) = views.servers_view(client).document
+    (found,) = views.servers_view(only(client)).document
     assert 0 <= found.pop("age") < 5
     assert found == {
         "name": "web-1", "budget": 4000, "slots": 2, "max_slots": 8, "pss": 300, "free_memory": 500, "generation": 2,
@@ -103,7 +108,7 @@ def test_slots_and_servers_come_from_the_reports(client: QueueServer) -> None:
 def test_the_age_of_a_server_is_by_the_queue_servers_clock(client: QueueServer) -> None:
     publish(client, report("web-1"), age=90.0)
     client.redis.hset(keys.REPORTS, "never-seen", pack(report("never-seen")))
-    ages = {found["name"]: found["age"] for found in views.servers_view(client).document}
+    ages = {found["name"]: found["age"] for found in views.servers_view(only(client)).document}
     assert ages["never-seen"] is None
     assert 90 <= ages["web-1"] < 95
 
@@ -111,14 +116,14 @@ def test_the_age_of_a_server_is_by_the_queue_servers_clock(client: QueueServer) 
 def test_queues_join_live_numbers_with_the_plan(client: QueueServer) -> None:
     client.redis.set(keys.PLAN, pack(Plan(7, 3, "m", 1.0, (plan("mail"), plan("declared")))))
     client.redis.sadd(keys.QUEUES, "mail", "unplanned")
-    found = {queue["name"]: queue for queue in views.queues_view(client).document}
+    found = {queue["name"]: queue for queue in queueviews.queues_view(only(client)).document}
     assert list(found) == ["declared", "mail", "unplanned"]
     assert list(found["mail"]) == [
         "name", "priority", "min", "wanted", "granted", "max", "load", "active", "inactive", "locked", "buried",
-        "oldest", "rate", "mean_time", "reason",
+        "oldest", "rate", "mean_time", "reason", "parked", "takeable", "paused", "gates",
     ]  # fmt: skip
     assert (found["mail"]["wanted"], found["mail"]["load"], found["mail"]["active"]) == (2.5, 1.25, 0)
-    assert (found["unplanned"]["wanted"], found["unplanned"]["reason"]) == (None, views.NO_PLAN)
+    assert (found["unplanned"]["wanted"], found["unplanned"]["reason"]) == (None, queueviews.NO_PLAN)
     assert document(client, "queues") == list(found.values())
     assert "memory is full" in qslots(client, "queues").stdout
 
@@ -151,7 +156,7 @@ def test_thousands_of_reports_are_read_in_chunks(client: QueueServer) -> None:
         pipe.zadd(keys.SEEN, {f"web-{n}": 1.0})
     pipe.execute()
     client.redis.config_resetstat()
-    assert len(views.servers_view(client).document) == 2000
+    assert len(views.servers_view(only(client)).document) == 2000
     commands = client.redis.info("commandstats")
     assert isinstance(commands, dict)
     assert "cmdstat_hgetall" not in commands

@@ -158,6 +158,6 @@ def test_children_get_the_settings_whole_and_the_current_folder_first_on_their_p
 def test_what_the_file_says_of_servers_and_folders_stays() -> None:
     server = settings.ServerSettings(name="web-7", state_dir="/var/lib/q")
     environ = environment(settings.Settings(queue_servers={"east": "unix:///s"}, server=server))
-    assert "QSLOTS_REDIS" not in environ
+    assert environ["QSLOTS_REDIS"] == "unix:///s", "the first one of the file, under the name it has there"
     assert "QSLOTS_STATE_DIR" not in environ
     assert environ["QSLOTS_SERVER"] == "web-7"

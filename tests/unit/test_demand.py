@@ -15,7 +15,9 @@ def queue(**fields: object) -> QueueDeclared:
 
 
 def stats(now: float, **fields: float) -> QueueStats:
-    return QueueStats("resize", now, **fields)  # type: ignore[arg-type]
+    """A reading; all that is active may be taken unless it says otherwise."""
+    takeable = fields.pop("takeable", fields.get("active", 0))
+    return QueueStats("resize", now, takeable=takeable, **fields)  # type: ignore[arg-type]
 
 
 def measured(*readings: QueueStats, running: tuple[float, ...] = (), slots: int = 1, **fields: object) -> Demand:
@@ -163,3 +165,43 @@ def test_any_readings_give_a_demand_within_min_and_max(
     assert demand.arrivals >= 0
     assert demand.load is None or demand.load >= 0
     assert demand.reason
+
+
+def test_a_hundred_thousand_behind_a_rate_want_what_the_rate_needs() -> None:  # case 40
+    readings = [*steady(10, 0.5), stats(1120.0, taken=1200, done=1200, busy=600.0, active=100_000, takeable=10)]
+    demand = measured(*readings, rate=10.0, slots=6)
+    assert demand.wanted == 5
+    assert demand.reason.endswith("; its rate of 10/s needs no more than 5")
+
+
+def test_a_rate_leaves_one_slot_whatever_its_tasks_take() -> None:
+    readings = [*steady(1, 0.01), stats(1120.0, taken=120, done=120, busy=1.2, active=9, takeable=9, oldest=60.0)]
+    assert measured(*readings, rate=0.01).wanted == 1
+
+
+def test_tasks_that_may_not_be_taken_are_worth_nothing() -> None:  # case 40
+    parked = measured(*steady(0.001, 1.0), stats(1120.0, active=100_000, takeable=0, oldest=1e5, parked=7))
+    assert parked.wanted < 0.1
+    assert measured(stats(1.0, active=5, takeable=0)).wanted == 0
+    assert measured(stats(1.0, active=5, takeable=0), slots=3).load == 0
+
+
+def test_a_paused_queue_wants_nothing_but_its_minimum_however_much_just_came() -> None:
+    readings = [
+        *steady(10, 0.5),
+        stats(1120.0, taken=1200, done=1200, busy=600.0, active=5000, takeable=0, paused=True),
+    ]
+    assert (measured(*readings).wanted, measured(*readings).reason) == (0, "paused")
+    assert (measured(*readings, min_slots=2).wanted, measured(*readings, min_slots=2).reason) == (2, "paused; min 2")
+
+
+def test_what_other_gates_hold_back_is_told() -> None:
+    demand = measured(*steady(10, 0.5), stats(1120.0, taken=1200, done=1200, busy=600.0, gates=("collection:spring",)))
+    assert demand.wanted > 5
+    assert demand.reason.endswith("; held back: collection:spring")
+
+
+def test_tasks_that_a_gate_lets_go_arrive_then() -> None:
+    held = [stats(1000.0 + second, active=600, takeable=0, done=100, busy=10.0, taken=100) for second in range(120)]
+    assert measured(*held).arrivals == 0
+    assert measured(*held, stats(1120.0, active=600, done=100, busy=10.0, taken=100)).arrivals == pytest.approx(10)

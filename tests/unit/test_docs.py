@@ -1,11 +1,16 @@
-"""What the documents say of settings is what the code knows, and the other way round."""
+"""What the documents say of settings and commands is what the code knows, and the other way round."""
 
 import pathlib
 import re
 
+import click
 import msgspec
 
-from qslots import settings
+from qmanager import admin, queueviews
+from qmanager.readings import CUMULATIVE
+from qslots import TaskInfo, keys, settings
+from qslots.keys import QueueKeys
+from qslots.reports import QueueStats
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
@@ -32,3 +37,63 @@ def test_defaults_in_the_table_are_those_of_the_code() -> None:
         assert f"`{getattr(settings.ServerSettings(), name)}`" in rows[f"server.{name}"]
     for name in ("interval", "lost_after"):
         assert f"`{getattr(settings.ManagerSettings(), name)}`" in rows[f"manager.{name}"]
+
+
+def commands(group: click.Group, above: str) -> set[str]:
+    found = set()
+    for name, command in group.commands.items():
+        whole = f"{above} {name}"
+        found |= commands(command, whole) if isinstance(command, click.Group) else {whole}
+    return found
+
+
+def test_the_page_of_commands_has_every_command_and_no_other() -> None:
+    page = (DOCS / "commands.md").read_text()
+    listed = {re.sub(r"( [A-Z].*)?$", "", row) for row in re.findall(r"^\| `(qslots [^`]*)`", page, re.MULTILINE)}
+    assert listed == commands(admin.main, "qslots")
+
+
+def documented(command: str) -> set[str]:
+    page = (DOCS / "commands.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{command}` | "))
+    return set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]*)`", row.partition("| ")[2]))))
+
+
+def test_the_keys_of_the_documents_are_listed() -> None:
+    row = queueviews.queue_document("q", None, QueueStats("q", 1.0))
+    assert documented("queues") - {"queues"} == row.keys()
+    more = {"arrivals", "expired", "counters", "handlers", "servers", "name", "answers", *CUMULATIVE}
+    assert documented("queue show") - {"queue", "show", "queues"} == more | set(queueviews.PART)
+    assert documented("task show") - {"task", "show"} | {"queue"} == set(TaskInfo.__struct_fields__)
+
+
+SERVER = (DOCS / "queue-server.md").read_text()
+LUA = pathlib.Path(__file__).parents[2] / "slots" / "qslots" / "lua"
+
+
+def rows(heading: str) -> list[str]:
+    """The rows of all tables under a heading."""
+    part = SERVER.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return [line for line in part.splitlines() if line.startswith("| ")]
+
+
+def test_the_page_of_the_queue_server_has_every_key_and_no_other() -> None:
+    listed = {name for row in rows("Keys") for name in re.findall(r"`([\w:]+)`", row.split(" | ")[0])}
+    of_queues = {*QueueKeys.PARTS, *QueueKeys.SLOTS_PARTS}
+    of_queues |= {"schedule:HANDLER", "parked:COLLECTION", "result:ID", "producer:ID"}
+    overall = {value for name, value in vars(keys).items() if name.isupper() and str(value).startswith("qs:")}
+    assert listed == of_queues | overall - {keys.PREFIX}
+
+
+def test_the_page_of_the_queue_server_has_every_script_and_no_other() -> None:
+    named = " ".join(row for row in rows("Operations") if not re.match(r"\| `[A-Z]", row))
+    listed = set(re.findall(r"`([a-z]+)`", named))
+    rooms = {"prelude", "places", "gating", "locks"}
+    assert listed == {path.stem for path in LUA.rglob("*.lua")} - rooms
+
+
+def test_the_page_of_the_queue_server_has_every_refusal_and_no_other() -> None:
+    text = "".join(path.read_text() for path in LUA.rglob("*.lua"))
+    raised = set(re.findall(r"'([A-Z]{4,}) ", text))
+    listed = {word for row in rows("Operations") for word in re.findall(r"`([A-Z]+)`", row.split(" | ")[0])}
+    assert listed == raised

@@ -45,6 +45,7 @@ class Cluster:
     done: dict[str, int] = field(default_factory=dict)
     running: dict[tuple[str, int], tuple[str, float]] = field(default_factory=dict)  # slot -> queue, since
     blind: bool = False  # no statistics arrive
+    paused: set[str] = field(default_factory=set)
 
     def cycle(self) -> PlanResult:
         self._work()
@@ -66,7 +67,7 @@ class Cluster:
                 del self.running[slot]
         for server, row in self.rows.items():
             for index, queues in enumerate(row):
-                name = next((each for each in queues if self.waiting.get(each)), None)
+                name = next((each for each in queues if self.waiting.get(each) and each not in self.paused), None)
                 if name and (server, index) not in self.running:
                     self.waiting[name] -= 1
                     self.running[server, index] = name, self.now
@@ -77,7 +78,11 @@ class Cluster:
     def _stats(self, name: str) -> QueueStats:
         done, active = self.done.get(name, 0), self.waiting.get(name, 0)
         taken = done + sum(each == name for each, _ in self.running.values())
-        return QueueStats(name, self.now, active=active, taken=taken, done=done, busy=done * self.takes)
+        paused = name in self.paused
+        return QueueStats(
+            name, self.now, active=active, taken=taken, done=done, busy=done * self.takes,
+            takeable=0 if paused else active, paused=paused,
+        )  # fmt: skip
 
     def _living(self, server: str) -> tuple[SlotReport, ...]:
         living = []
@@ -332,3 +337,29 @@ def test_every_cycle_keeps_the_promises_and_the_map_comes_to_rest(
         if not cluster.cycle().changes:
             return
     raise AssertionError("the map does not come to rest")
+
+
+def test_only_queues_of_the_same_queue_servers_share_a_slot() -> None:
+    declared = Declared(tuple(many(4)))
+    places = {"q00": ("main",), "q01": ("b",), "q02": ("main",), "q03": ("b",)}
+    result = plan(
+        declared={declared.digest(): declared}, stats={}, reports=[report("x", declared.digest(), 4)], current={},
+        now=9.0, memory=Memory(), places=places,
+    )  # fmt: skip
+    assert set(result.rows["x"]) == {("q00", "q02"), ("q01", "q03")}
+
+
+def test_a_queue_that_was_paused_leaves_its_slots_to_those_who_need_them() -> None:
+    cluster = Cluster([queue("spring"), queue("summer")], {"x": 12}, waiting={"spring": 1000})
+    for _ in range(12):
+        cluster.cycle()
+    assert cluster.own("spring") >= 8
+    cluster.paused.add("spring")
+    result = cluster.cycle()
+    assert numbers(result, "spring").wanted == 0
+    assert "paused" in numbers(result, "spring").reason
+    cluster.running.clear()
+    cluster.waiting["summer"] = 1000
+    for _ in range(12):
+        cluster.cycle()
+    assert cluster.own("summer") >= 10

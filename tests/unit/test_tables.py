@@ -1,13 +1,14 @@
 """What the tables say, and that no record can make the admin command fail."""
 
 import io
+import re
 import typing
 
 import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
-from qmanager import tables, views
+from qmanager import queueviews, tables, views
 from qslots.reports import MapRow, QueuePlan, QueueStats, pack
 
 
@@ -15,7 +16,7 @@ def queue(name: str = "mail", **changes: object) -> views.Document:
     return {
         "name": name, "priority": 50, "min": 0, "wanted": 2.0, "granted": 2.0, "max": None, "load": 0.5, "active": 7,
         "inactive": 0, "locked": 0, "buried": 0, "oldest": 1.5, "rate": 3.0, "mean_time": 0.012, "reason": "enough",
-        **changes,
+        "parked": 0, "takeable": 7, "paused": False, "gates": [], **changes,
     }  # fmt: skip
 
 
@@ -96,6 +97,55 @@ def test_a_server_of_the_map_that_does_not_report_is_called_silent() -> None:
     assert "1, silent" in shown(tables.map_table(slot_map(gone=[["mail"]]), [queue()], [], 160))
 
 
+def one(**changes: object) -> views.Document:
+    """What ``queue show`` shows."""
+    part = {
+        "active": 3,
+        "inactive": 0,
+        "locked": 1,
+        "buried": 0,
+        "parked": 0,
+        "takeable": 3,
+        "paused": False,
+        "expired": 0,
+    }
+    more = {
+        "arrivals": 4.0, "expired": 0, "counters": {"put": 12345, "busy": 6.5}, "handlers": ["send"],
+        "servers": [{"name": "main", "answers": True, **part}],
+    }  # fmt: skip
+    return queue() | more | changes
+
+
+def test_one_queue_is_shown_with_all_its_numbers() -> None:
+    text = shown(tables.queue_table(one(paused=True, gates=["queue"], parked=9)))
+    for words in ("mail (paused)", "2 granted of 2 wanted", "load 50%", "enough", "9 parked", "12,345 put", "send"):
+        assert words in text
+    assert "queue server" not in text, "one server needs no table"
+
+
+def test_one_queue_is_shown_server_by_server_and_who_does_not_answer() -> None:
+    main = one()["servers"][0]
+    silent = dict.fromkeys(main) | {"name": "b", "answers": False}
+    text = shown(tables.queue_table(one(servers=[main, silent])))
+    assert re.search(r"main +3 +0 +0 +1 +0", text)
+    assert re.search(r"b +· .*does not answer", text)
+
+
+def test_a_paused_queue_is_marked_in_words() -> None:
+    assert "mail (paused)" in shown(tables.queues_table([queue(paused=True)], 160))
+
+
+def test_counts_that_nobody_could_give_are_null_and_not_0() -> None:
+    away = queueviews.queue_document("mail", None, None, silent=True)
+    assert (away["active"], away["parked"], away["paused"], away["gates"]) == (None, None, None, [])
+    assert queueviews.queue_document("mail", None, None)["active"] == 0
+
+
+def test_an_unknown_queue_is_told_with_the_nearest_name() -> None:
+    assert queueviews.unknown("mial", ["index", "mail"]) == "there is no queue mial: did you mean mail?"
+    assert "`qslots queues` lists all" in queueviews.unknown("x", [])
+
+
 def test_names_from_outside_are_never_taken_for_markup() -> None:
     assert "[red]x" in shown(tables.queues_table([queue("[red]x", reason="[/nothing]")], 160))
 
@@ -109,7 +159,7 @@ def test_a_narrow_terminal_gets_the_reasons_of_short_queues_below_the_table() ->
 
 @pytest.mark.parametrize("width", [20, 80, 160])
 def test_nulls_are_shown_at_any_width(width: int) -> None:
-    unknown = queue(priority=None, min=None, wanted=None, granted=None, load=None, rate=None, mean_time=None)
+    unknown = {**dict.fromkeys(queue()), "name": "mail", "reason": "?", "gates": []}
     empty: views.Document = {"epoch": None, "published": None, "servers": {}}
     slot = dict.fromkeys(("task", "task_age", "pss", "private")) | {
         "server": "web", "index": 0, "pid": 7, "generation": 1, "state": "starting", "queues": [], "done": 0,
@@ -142,11 +192,23 @@ def test_records_that_cannot_be_read_are_named_and_left_out() -> None:
 
 def test_a_queue_shows_with_plan_alone_with_numbers_alone_and_with_both() -> None:
     plan = QueuePlan("mail", 80, 1, 9, 2.5, 2.0, 1.1, 30.0, 31.0, 0.05, "why")
-    stats = QueueStats(name="mail", now=1.0, active=4, inactive=3, locked=2, buried=1, oldest=6.0)
-    assert views.queue_document("mail", plan, stats) == {
+    stats = QueueStats(
+        name="mail",
+        now=1.0,
+        active=4,
+        inactive=3,
+        locked=2,
+        buried=1,
+        oldest=6.0,
+        parked=8,
+        takeable=3,
+        gates=("collection:spring",),
+    )
+    assert queueviews.queue_document("mail", plan, stats) == {
         "name": "mail", "priority": 80, "min": 1, "wanted": 2.5, "granted": 2.0, "max": 9, "load": 1.1, "active": 4,
         "inactive": 3, "locked": 2, "buried": 1, "oldest": 6.0, "rate": 30.0, "mean_time": 0.05, "reason": "why",
+        "parked": 8, "takeable": 3, "paused": False, "gates": ["collection:spring"],
     }  # fmt: skip
-    assert views.queue_document("mail", plan, None)["active"] == 0
-    alone = views.queue_document("mail", None, stats)
-    assert (alone["active"], alone["wanted"], alone["reason"]) == (4, None, views.NO_PLAN)
+    assert queueviews.queue_document("mail", plan, None)["active"] == 0
+    alone = queueviews.queue_document("mail", None, stats)
+    assert (alone["active"], alone["wanted"], alone["reason"]) == (4, None, queueviews.NO_PLAN)

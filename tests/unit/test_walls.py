@@ -20,7 +20,7 @@ IMPURE = {
 PURE = {
     "qslots": ["keys", "lottery", "outcomes", "records", "reports", "states", "units", "errors"],
     "qmaster": ["capacity", "children", "deaths", "reconcile", "watch", "letters"],
-    "qmanager": ["demand", "grant", "placement", "planner"],
+    "qmanager": ["demand", "grant", "placement", "planner", "readings"],
 }
 ONLY_NAMES = {("deaths", "signal")}  # the names of signals are data
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 import psutil
 
-from qmanager import views
+from qmanager import queueviews, views
 from qslots.client import current
 from qslots.connection import translated
 from qslots.errors import Error
-from qslots.queueserver import QueueServer
+from qslots.servers import QueueServers
 
 PREFERRED = "index"  # its packs of a hundred files make the best proof that nothing is lost
 _T = typing.TypeVar("_T")
@@ -76,14 +76,14 @@ async def ask_slots() -> tuple[Slot, ...]:
 
 async def ask_queues() -> tuple[Queue, ...]:
     """What the queues hold; empty while nobody answers."""
-    return await _ask(views.queues_view, tuple[Queue, ...]) or ()
+    return await _ask(queueviews.queues_view, tuple[Queue, ...]) or ()
 
 
-async def _ask(view: Callable[[QueueServer], views.View], kind: type[_T]) -> _T | None:
+async def _ask(view: Callable[[QueueServers], views.View], kind: type[_T]) -> _T | None:
     def look() -> views.View:
-        server = current().control
-        with translated(server.url):
-            return view(server)
+        servers = current()
+        with translated(servers.control.url):
+            return view(servers)
 
     try:
         return msgspec.convert((await asyncio.to_thread(look)).document, kind)

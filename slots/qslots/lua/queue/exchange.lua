@@ -4,7 +4,8 @@
 -- KEYS    the slots' vector; [15…] schedules of the handlers that this slot's generation knows, parking places
 -- ARGV    [1] holder (incarnation of the slot)  [2] seq of this request  [3] seq of the pack to settle, "" for none
 --         [4] ttl of a lock, µs  [5] time the handlers ran since the last request, µs  [6] how long to wait at most, µs
---         [7] most bytes of a pack  [8] 1 to take, 0 only to settle  [9] tasks a second that may begin, "" for any
+--         [7] most bytes of a pack  [8] 1 to take, 0 only to settle
+--         [9] tasks a second that may begin, "" for any, -1 for what the bucket says
 --         [10] how long ids of finished tasks stay known, µs  [11…] per schedule: most tasks of a pack
 -- Returns {1, gone, expiry µs, handler, ids, records, fates or {}, activation time of the first} or {0, gone, wait µs}
 --         gone: 1 if the pack to settle was taken away before; DEAD, STALE: this slot must end
@@ -128,13 +129,16 @@ local function wait()
   return wakes_at - now
 end
 
--- The rate is what the slots say; a bucket begins full.
+-- The rate is what the slots say; a bucket begins full. One that changes keeps its tokens, as slots of two generations
+-- may say this and that by turns.
 local function set_rate()
+  if rate == -1 then return end
   if bucket and not rate then
     call('HDEL', GATES, 'rate', 'tokens', 'filled')
     bucket = false
   elseif rate and not (bucket and bucket.rate == rate) then
-    bucket = { rate = rate, tokens = math.max(1, rate) }
+    local burst = math.max(1, rate)
+    bucket = { rate = rate, tokens = bucket and math.min(burst, bucket.tokens) or burst }
     spend(0)
   end
 end

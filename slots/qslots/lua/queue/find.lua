@@ -16,19 +16,33 @@ local function scanned()
   return { answer[1] == '0' and '' or answer[1], ids }
 end
 
--- From behind the last id of the page before; if that has left, from its score on, without what was given already.
+-- Whether an id stands behind another in a sorted set: by its bytes. Lua's own < would follow the server's locale.
+local function is_behind(id, other)
+  for i = 1, math.min(#id, #other) do
+    local one, two = string.byte(id, i), string.byte(other, i)
+    if one ~= two then return one > two end
+  end
+  return #id > #other
+end
+
+-- The rank of the first task behind this place in the order; the task that stood there may have left or been moved.
+local function rank_behind(score, last)
+  local low, high = call('ZCOUNT', index, '-inf', '(' .. score), call('ZCOUNT', index, '-inf', score)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if is_behind(call('ZRANGE', index, middle, middle)[1], last) then high = middle else low = middle + 1 end
+  end
+  return low
+end
+
 local function ranged()
   local score, last = string.match(cursor, '^(%d+) (.*)$')
-  local rank = last and call('ZRANK', index, last)
-  local start = rank and rank + 1 or score and call('ZCOUNT', index, '-inf', '(' .. score) or 0
+  local start = score and rank_behind(score, last) or 0
   local page = call('ZRANGE', index, start, start + size - 1, 'WITHSCORES')
   local ids = {}
-  for i = 1, #page, 2 do
-    local at = string.format('%.0f', page[i + 1])
-    if not (at == score and page[i] <= last) then ids[#ids + 1] = page[i] end
-    cursor = at .. ' ' .. page[i]
-  end
-  return { #page < 2 * size and '' or cursor, ids }
+  for i = 1, #page, 2 do ids[#ids + 1] = page[i] end
+  if #ids < size then return { '', ids } end
+  return { string.format('%.0f', page[#page]) .. ' ' .. ids[#ids], ids }
 end
 
 return string.match(index, '}:tasks$') and scanned() or ranged()

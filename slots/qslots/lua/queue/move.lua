@@ -3,7 +3,7 @@
 -- with: places
 -- KEYS    the queue's vector; [11…] schedules of the queue's handlers, parking places
 -- ARGV    [1] id  [2] when ("" now, "+µs" from now, "µs" at)
--- Returns 1; UNKNOWN id, LOCKED id: nothing was changed
+-- Returns 1; UNKNOWN id, LOCKED id, UNREADABLE id (it names no handler of the queue): nothing was changed
 -- Race    a slot takes the task first: it is locked and cannot be moved; `rearm` runs it once more afterwards.
 -- flags: allow-oom
 
@@ -13,8 +13,10 @@ if not from or from == '+' and at == '' then return redis.error_reply('BADTIME '
 local place, refusal, key, record = changeable(id)
 if not place then return redis.error_reply(refusal) end
 if place == 'locked' then return redis.error_reply('LOCKED ' .. id) end
-local schedule = schedule_of[named_in(record)]
-if not schedule then return redis.error_reply(UNNAMED) end
+local handler = named_in(record)
+local schedule = place == 'scheduled' and key or schedule_of[handler]
+if not schedule and call('SISMEMBER', HANDLERS, handler) == 1 then return redis.error_reply(UNNAMED) end
+if not schedule then return redis.error_reply('UNREADABLE ' .. id) end
 may_fill()
 if place == 'buried' then call('HDEL', FATE, id) end
 call('ZREM', key, id)

@@ -3,6 +3,13 @@
 -- A task of `tasks` is in exactly one place: the schedule of its handler, the parking place of its collection, `buried`,
 -- or the pack of a slot. The last is known by the others not having it, so no pack is searched.
 
+-- A record that names no handler of this queue cannot be read; it may stand in any schedule.
+local function stray_schedule(id)
+  for _, schedule in ipairs(SCHEDULES) do
+    if call('ZSCORE', schedule, id) then return schedule end
+  end
+end
+
 -- Returns scheduled | parked | buried | locked, the score there, and the key; or nil, UNNAMED.
 local function place_of(id, record)
   local handler, collection = named_in(record)
@@ -13,7 +20,11 @@ local function place_of(id, record)
   if score then return 'parked', tonumber(score), parked end
   score = call('ZSCORE', BURIED, id)
   if score then return 'buried', tonumber(score), BURIED end
-  if not schedule and call('SISMEMBER', HANDLERS, handler) == 1 then return nil, UNNAMED end
+  if not schedule then
+    if call('SISMEMBER', HANDLERS, handler) == 1 then return nil, UNNAMED end
+    schedule = stray_schedule(id)
+    if schedule then return 'scheduled', tonumber(call('ZSCORE', schedule, id)), schedule end
+  end
   local gate = not parked and gated() and gates.collections[collection]
   if gate then return nil, UNNAMED end
   return 'locked', 0, nil

@@ -40,6 +40,12 @@ if not dues[1] and #ARGV[6] > 0 and string.byte(ARGV[6]) >= 128 then
 end
 if #lengths ~= #ids or #dues ~= #ids and #dues ~= 1 then return redis.error_reply('BADTIME ' .. ARGV[6]) end
 
+-- A slot has it just now, but it was deleted: it is gone when its run is over, and what is put now comes after it.
+local function is_leaving(id)
+  local wish = call('HGET', AGAIN, id)
+  return wish and cmsgpack.unpack(wish)[1] == 'gone'
+end
+
 local known, seen = {}, {} -- position -> {place, score, key, record} of a task that is there already; false: leave it
 for i, id in ipairs(may_be_known and ids or {}) do
   local record = call('HGET', TASKS, id)
@@ -50,7 +56,7 @@ for i, id in ipairs(may_be_known and ids or {}) do
       return redis.error_reply('DUPLICATE ' .. id)
     end
     known[i] = false
-    if record and not twice and on_duplicate ~= 'ignore' then
+    if record and not twice and (on_duplicate ~= 'ignore' or named_in(record) == handler and is_leaving(id)) then
       local place, score, key = place_of(id, record)
       if not place then return redis.error_reply(score) end
       known[i] = { place, key, record }

@@ -1,0 +1,112 @@
+"""The counts of every queue, gathered from all queue servers that it lives on.
+
+The first queue server must answer, as it also holds map and reports. Another one that is away is left alone for a
+while, and what was last counted on it stays: missing data must move no slot, and must never look like work done.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from qslots import gates
+from qslots.connection import translated
+from qslots.errors import QueueServerError
+from qslots.reports import QueueDeclared, QueueStats, merged
+from qslots.servers import QueueServers
+
+from .readings import counted_from
+from .views import clock
+
+log = logging.getLogger("qmanager")
+FIRST_PAUSE = 1.0  # s until a server that is away is asked again, doubled each time
+LONGEST_PAUSE = 16.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Away:
+    """A server that did not answer."""
+
+    again: float  # when to ask it next
+    pause: float
+
+
+class Collector:
+    """What a manager knows of its queues, place by place."""
+
+    def __init__(self, servers: QueueServers) -> None:
+        self._servers = servers
+        self._control = servers.names[0]
+        self._newest: dict[tuple[str, str], QueueStats] = {}  # (queue, server)
+        self._bases: dict[tuple[str, str], QueueStats] = {}
+        self._away: dict[str, _Away] = {}
+        self._level: set[str] = set()  # queues whose gates are the same on all their servers
+
+    def collect(self, queues: Mapping[str, QueueDeclared], now: float) -> dict[str, QueueStats]:
+        """One reading a queue; none of a queue that was never seen. ``now`` is monotonic.
+
+        QueueServerError if the first queue server does not answer. Locks past their time are taken back on the way.
+        """
+        seen = {queue for queue, _ in self._newest}
+        for server, mine in self._servers.by_server(queues).items():
+            for each in self._read(server, [queues[name] for name in mine], now):
+                place = each.name, server
+                if place not in self._newest and each.name in seen:
+                    self._bases[place] = each  # it comes late: what it did before is no news of this minute
+                self._newest[place] = each
+        self._newest = {place: each for place, each in self._newest.items() if place[0] in queues}
+        self._level_gates(queues)
+        return self._merged(queues)
+
+    def _merged(self, queues: Iterable[str]) -> dict[str, QueueStats]:
+        control, found = self._servers.control, {}
+        with translated(control.url):
+            now = clock(control)
+        for queue in queues:
+            places = [(queue, server) for server in self._servers.places(queue) if (queue, server) in self._newest]
+            if places:
+                parts = [counted_from(self._bases.get(at), self._newest[at]) for at in places]
+                found[queue] = msgspec.structs.replace(merged(parts), now=now)
+        return found
+
+    def _read(self, server: str, queues: list[QueueDeclared], now: float) -> list[QueueStats]:
+        """The newest counts on one server; none while it is away."""
+        away = self._away.get(server)
+        if away is not None and now < away.again:
+            return []
+        try:
+            found = self._servers[server].stats([queue.name for queue in queues])
+            for queue, each in zip(queues, found, strict=True):
+                if each.expired:
+                    self._reclaim(server, queue)
+        except QueueServerError as error:
+            self._level -= {queue.name for queue in queues}
+            if server == self._control:
+                raise
+            self._missed(server, error, now)
+            return []
+        if self._away.pop(server, None):
+            log.info("queue server %s answers again", server)
+        return found
+
+    def _level_gates(self, queues: Iterable[str]) -> None:
+        """What was paused or resumed while a server was away counts there too, once all servers of a queue answer."""
+        for queue in queues:
+            places = self._servers.places(queue)
+            if queue not in self._level and len(places) > 1 and not self._away.keys() & set(places):
+                gates.level(self._servers, queue)
+                self._level.add(queue)
+
+    def _reclaim(self, server: str, queue: QueueDeclared) -> None:
+        taken = self._servers[server].reclaim(queue.name, queue.lock)
+        if taken:
+            log.info("queue %s: %d tasks taken back from locks past their time on %s", queue.name, taken, server)
+
+    def _missed(self, server: str, error: QueueServerError, now: float) -> None:
+        before = self._away.get(server)
+        if before is None:
+            log.warning("%s; what was last counted on %s stays", error, server)
+        pause = min(LONGEST_PAUSE, 2 * before.pause) if before else FIRST_PAUSE
+        self._away[server] = _Away(now + pause, pause)
+        self._servers[server].close()

