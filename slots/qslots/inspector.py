@@ -122,7 +122,6 @@ class Inspector:
         return total
 
     def _gate(self, what: str, gate: str, version: int) -> tuple[int, int]:
-        self.server.known(self.queue)  # handlers that came since must be rung for, and their tasks brought back
         collection = gate.removeprefix("collection:") if gate.startswith("collection:") else ""
         moved, left = self.server.inside(self.queue, "gate", [what, gate, version], extra=collection)
         return moved, left
