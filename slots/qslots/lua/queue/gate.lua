@@ -10,7 +10,7 @@
 learn(11)
 local field, collection = ARGV[2], string.match(ARGV[2], '^collection:(.+)$')
 if collection and not parked_of[collection] then return redis.error_reply(UNNAMED) end
-if call('SCARD', HANDLERS) > #SCHEDULES then return redis.error_reply(UNNAMED) end -- what comes back may be anyone's
+if #call('SMEMBERS', HANDLERS) > #SCHEDULES then return redis.error_reply(UNNAMED) end -- what comes back may be anyone's
 may_fill()
 local moved, left = 0, 0
 if ARGV[1] == 'pause' then
