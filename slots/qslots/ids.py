@@ -29,4 +29,6 @@ def new_ids(count: int) -> list[str]:
     with _lock:
         first = max(time.time_ns() // 1000, _last + 1)
         _last = first + count - 1
+    if count == 1:
+        return [f"{first:013x}{_own}"]
     return [f"{micros:013x}{_own}" for micros in range(first, first + count)]

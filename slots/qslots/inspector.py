@@ -50,7 +50,7 @@ class Inspector:
 
     def scheduled(self) -> Iterator[list[str]]:
         """The ids of tasks that wait, in pages; those of each handler in the order of their time."""
-        self.server.known(self.queue)  # nothing refuses a name that is missing here
+        self.server.known(self.queue)  # handlers and gates may have come since
         for key in self.server.every_place(self.queue)[len(self._keys.vector) :]:
             yield from self._pages(key)
 

@@ -209,6 +209,7 @@ class TaskFunction(Generic[_P, _R]):
         functools.update_wrapper(self, function)
         self.function = function
         self.handler = handler
+        self._plainly = Using(handler)
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         return self.function(*args, **kwargs)
@@ -225,11 +226,11 @@ class TaskFunction(Generic[_P, _R]):
 
     def enqueue(self, *args: Any, **kwargs: Any) -> Task:
         """Puts one task into the queue: see ``Using.enqueue``. A pack handler's tasks take any arguments."""
-        return Using(self.handler).enqueue(*args, **kwargs)
+        return self._plainly.enqueue(*args, **kwargs)
 
     def enqueue_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> list[Task]:
         """Puts many tasks: see ``Using.enqueue_many``."""
-        return Using(self.handler).enqueue_many(calls)
+        return self._plainly.enqueue_many(calls)
 
 
 @overload

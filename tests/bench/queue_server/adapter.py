@@ -16,9 +16,7 @@ import qslots
 from qslots.ids import new_ids
 from qslots.queueserver import QueueServer
 from qslots.records import formed, header
-from qslots.scripts import script
 
-FLAGS_SINCE = (7,)
 TTL = 60.0
 StoredTask = tuple[str, bytes]  # id, body
 
@@ -137,17 +135,21 @@ class _Recorded(Exception):
         self.words = words
 
 
+class _Nowhere:
+    """Stands where a client has its connections, and raises what it is to send."""
+
+    def calls(self, *commands: tuple[Any, ...], wait: float = 0.0) -> list[Any]:  # noqa: ARG002
+        """Raises the first command."""
+        raise _Recorded(commands[0])
+
+
 class Recorder(QueueServer):
     """A client that raises what it would send; each is a producer of its own."""
 
     def __init__(self, version: tuple[int, ...]) -> None:
         super().__init__("unix:///never-connected", name="bench", single=True)
         self._version = version
-
-    def run(self, place: str, name: str, vector: Sequence[str], args: Sequence[Any]) -> Any:
-        """Raises the call."""
-        operation = script(place, name, self.version() >= FLAGS_SINCE)
-        raise _Recorded(("EVALSHA", operation.digest, len(vector), *vector, *args))
+        self._link = _Nowhere()  # type: ignore[assignment]
 
 
 def _recorded(call: Callable[[], object]) -> tuple[Any, ...]:

@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import adapter
 import redis
@@ -82,7 +83,7 @@ def _emptied(url: str, queue: str) -> None:
 
 
 def one_enqueue(plan: Plan) -> list[Result]:
-    """``enqueue`` with one argument against EVALSHA of a script of three keys and three arguments that does nothing.
+    """``enqueue`` with one argument against EVALSHA by redis-py: of a script that does nothing, and of put itself.
 
     Where the two processes run decides what is compared: apart, most of a round trip is the waking of the other core
     (between machines: the network); on one core it is the sum of their work. Left to the scheduler, runs would differ.
@@ -108,17 +109,26 @@ def _one_enqueue(plan: Plan, client: redis.Redis, where: str, goal: str) -> Resu
     plan.say(f"one enqueue against a bare EVALSHA, {where}: {blocks} blocks of each")
     ours: list[float] = []
     other: list[float] = []
+    same: list[float] = []
+    request = adapter.ProducerRequests(Client(plan.url).version, "public", 1)
     for _ in range(blocks):
         other += _micros(lambda: client.evalsha(digest, 3, "bare:a", "bare:b", "bare:c", "one", "two", "three"))
         ours += _micros(adapter.enqueue)
+        same += _micros(map(_evalsha, [client] * 500, [request.next() for _ in range(500)]))
     _emptied(plan.url, "public")
-    wall, bare = middle(ours), middle(other)
-    return Result(f"one enqueue, {where}", wall / bare, "x bare EVALSHA", goal, {"µs": wall, "bare µs": bare})
+    wall, bare, put = middle(ours), middle(other), middle(same)
+    beside = {"µs": wall, "bare µs": bare, "put by redis-py µs": put, "x put by redis-py": wall / put}
+    return Result(f"one enqueue, {where}", wall / bare, "x bare EVALSHA", goal, beside)
 
 
-def _micros(call: Callable[[], object], times: int = 500) -> list[float]:
+def _evalsha(client: redis.Redis, words: tuple[Any, ...]) -> Callable[[], object]:
+    return lambda: client.evalsha(*words[1:])
+
+
+def _micros(calls: Callable[[], object] | Iterator[Callable[[], object]], times: int = 500) -> list[float]:
     found = []
     for _ in range(times):
+        call = next(calls) if isinstance(calls, Iterator) else calls
         began = time.perf_counter_ns()
         call()
         found.append((time.perf_counter_ns() - began) / 1000)

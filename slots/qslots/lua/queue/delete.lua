@@ -13,7 +13,7 @@ local place, refusal, key = changeable(id)
 if not place then return redis.error_reply(refusal) end
 may_fill()
 if place == 'locked' then
-  call('HSET', AGAIN, id, cmsgpack.pack({ 'gone' }))
+  call('HSET', AGAIN, id, cmsgpack.pack({ 'gone', 'deleted' }))
   return 'locked'
 end
 call('ZREM', key, id)

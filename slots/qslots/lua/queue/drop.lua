@@ -11,15 +11,15 @@
 
 learn(11)
 local only, cursor = ARGV[1], ARGV[3] == '' and '0' or ARGV[3]
-local instant = tonumber(ARGV[2]) or now
+local instant, here = tonumber(ARGV[2]) or now, 0
 local page = call('HSCAN', TASKS, cursor, 'COUNT', ARGV[4])
 local goes, places, bytes = {}, {}, 0
 
--- A slot has it just now, and it was replaced after the instant: what comes back then is not dropped.
-local function is_replaced(id)
-  local wish = call('HGET', AGAIN, id)
-  wish = wish and cmsgpack.unpack(wish) or {}
-  return wish[1] == 'replace' and put_time(wish[3]) > instant
+-- Whether a locked task is to go already, or is to become one that was put after the instant.
+local function is_settled(id)
+  local packed = call('HGET', AGAIN, id)
+  local wish, _, record = unpack(packed and cmsgpack.unpack(packed) or {})
+  return wish == 'gone' or record and put_time(record) > instant
 end
 
 for i = 1, #page[2], 2 do
@@ -29,7 +29,7 @@ for i = 1, #page[2], 2 do
   if put_time(record) <= instant and (only == '' or only == collection) then
     local place, refusal, key = place_of(id, record)
     if not place then return redis.error_reply(refusal) end
-    if key or not is_replaced(id) then goes[#goes + 1], places[#places + 1] = id, key or false end
+    if key or not is_settled(id) then goes[#goes + 1], places[#places + 1] = id, key or false end
   end
 end
 may_fill()
@@ -39,10 +39,11 @@ for i, id in ipairs(goes) do
     call('ZREM', places[i], id)
     forget(id)
     tell_end(id)
+    here = here + 1
   else
-    call('HSET', AGAIN, id, cmsgpack.pack({ 'gone' }))
+    call('HSET', AGAIN, id, cmsgpack.pack({ 'gone', 'dropped' }))
   end
 end
-count('dropped', #goes)
+count('dropped', here)
 if page[1] == '0' then call('HDEL', GATES, 'drop:' .. only) end
 return { string.format('%.0f', instant), page[1] == '0' and '' or page[1], #page[2] / 2, #goes, bytes }

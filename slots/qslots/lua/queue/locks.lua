@@ -76,7 +76,7 @@ local function said_meanwhile(id, kind, schedule)
   call('HDEL', AGAIN, id)
   if wish == 'gone' then
     call('HDEL', TASKS, id)
-    count('deleted', 1)
+    count(at, 1) -- deleted or dropped
     tell_end(id)
   else
     if record then call('HSET', TASKS, id, record) end

@@ -75,12 +75,11 @@ local function change(id, due, place, key, old, new)
   if place == 'locked' then
     local before = call('HGET', AGAIN, id)
     local wish = before and cmsgpack.unpack(before) or {}
-    if on_duplicate == 'replace' or wish[1] == 'gone' then
+    if on_duplicate == 'replace' or wish[1] == 'gone' then -- what was deleted does not come back; this is a new task
       wish = { 'replace', due, new }
-    elseif wish[1] ~= 'replace' then
-      wish = { 'rearm', due }
+    else
+      wish = { wish[1] or 'rearm', due, wish[3] }
     end
-    wish[2] = due
     return call('HSET', AGAIN, id, cmsgpack.pack(wish))
   end
   if on_duplicate == 'replace' then call('HSET', TASKS, id, new) end
