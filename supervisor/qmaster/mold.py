@@ -79,7 +79,7 @@ def freeze() -> None:
 def load_and_report(order: Begin) -> Message:
     """The application, loaded and frozen; or why it cannot be served."""
     began = time.monotonic()
-    client.connect(order.url)
+    client.connect_listed(order.settings)  # for the application, here and in all slots that are forked from here
     try:
         load(order.app)
         declared = REGISTRY.declared(order.queues)

