@@ -108,9 +108,10 @@ def without_password(url: str) -> str:
 
 def user_of(url: str) -> str:
     """The user of the queue server that this URL logs in as."""
-    parts = urllib.parse.urlsplit(url)
-    in_query = urllib.parse.parse_qs(parts.query).get("username", [""])[0]
-    return urllib.parse.unquote(parts.username or "") or in_query or "default"
+    before, _, query = url.partition("?")
+    named = re.match(r"[^/]+://([^:@/]*)[^@/]*@", before)
+    in_query = urllib.parse.parse_qs(query).get("username", [""])[0]
+    return (urllib.parse.unquote(named[1]) if named else "") or in_query or "default"
 
 
 class Link:

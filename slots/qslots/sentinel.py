@@ -23,7 +23,9 @@ FORM = "redis+sentinel://[user:password@]host[:port],host[:port],…/name[/db]"
 PORT = 26379
 PATIENCE = 0.5  # seconds at most for one Sentinel: the one asked first may have gone down together with the primary
 _OWN = ("sentinel_username", "sentinel_password")  # in the query, where Sentinels ask for a password too
-_PATH = re.compile(r"/([A-Za-z0-9_.\-]+)(?:/([0-9]*))?")  # a name as Sentinel's own settings allow it
+_PARTS = re.compile(  # the name as Sentinel's own settings allow it
+    r"rediss?\+sentinel://([^/?]*@)?([^/@?]+)/([A-Za-z0-9_.\-]+)(?:/([0-9]*))?(?:\?(.*))?"
+)
 
 Hosts = tuple[tuple[str, int], ...]
 
@@ -82,15 +84,14 @@ def pool(url: str, both: Mapping[str, Any], **options: Any) -> SentinelConnectio
 
 def _parsed(url: str) -> tuple[Hosts, str, dict[str, Any]]:
     """The Sentinels, the primary's name, and what else the URL says, as redis-py's options."""
-    parts = urllib.parse.urlsplit(url)
-    who, _, places = parts.netloc.rpartition("@")
-    path = _PATH.fullmatch(parts.path)
-    if path is None or not places:
+    parts = _PARTS.fullmatch(url)  # urllib takes no second host, least of all one in brackets
+    if parts is None:
         raise ValueError(f"write {FORM}")
+    who, places, name, database, query = parts.groups()
     hosts = tuple(_host(place) for place in places.split(","))
     parse: Any = parse_url
-    found = parse(f"redis://{who}@/{path[2] or ''}?{parts.query}")
-    return hosts, path[1], found
+    found = parse(f"redis://{who or '@'}/{database or ''}?{query or ''}")
+    return hosts, name, found
 
 
 def _host(place: str) -> tuple[str, int]:
