@@ -14,6 +14,7 @@ from types import TracebackType
 
 from . import foreign
 from .client import override
+from .connection import translated
 from .errors import ArgumentsError, LockLost, QueueServerDown
 from .handlers import REGISTRY
 from .outcomes import Bury, Outcome, Postpone, Retry, decided, micros, told
@@ -47,6 +48,21 @@ class Consumer:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> list[Task]:
+        try:
+            pack = self._awaited()
+            if pack is None:
+                self._leave()
+                return []
+            self._read(pack)
+        except BaseException:
+            self._abandon()
+            raise
+        self._thread = threading.Thread(target=self._extend, name="qslots-take", daemon=True)
+        self._thread.start()
+        return list(self._given.values())
+
+    def _awaited(self) -> Pack | None:
+        """The tasks, or None if there are none in time."""
         until = time.monotonic() + self._timeout
         while True:
             answer = self._take()
@@ -54,15 +70,8 @@ class Consumer:
             if answer.pack is None and answer.wait == 0:
                 continue  # what was looked at was gated; what follows it may be due
             if answer.pack is not None or left <= 0:
-                break
+                return answer.pack
             self._listen(min(left, answer.wait, _LONGEST_BLOCK))
-        if answer.pack is None:
-            self._leave()
-            return []
-        self._read(answer.pack)
-        self._thread = threading.Thread(target=self._extend, name="qslots-take", daemon=True)
-        self._thread.start()
-        return list(self._given.values())
 
     def _take(self) -> Exchange:
         """From the first server that has something. QueueServerDown if none of them answers."""
@@ -100,7 +109,8 @@ class Consumer:
         """Waits for a token of the server asked last."""
         assert self._server is not None
         client = self._server.redis
-        client.blpop([self._server.keys_of(self._queue).part("wake")], timeout=max(0.01, seconds))
+        with translated(self._server.url):
+            client.blpop([self._server.keys_of(self._queue).part("wake")], timeout=max(0.01, seconds))
 
     def _read(self, pack: Pack) -> None:
         handler = foreign.handler(self._queue, pack.handler)
@@ -158,6 +168,12 @@ class Consumer:
         if len(self._given) == 1:
             return decided(error, self._options, jitter())
         return Outcome("loss", told(error), delay=micros(self._options.backoff.first * jitter()))
+
+    def _abandon(self) -> None:
+        """Interrupted before the block began: what it was given, even unseen, goes back without a charge."""
+        for server in self._asked:
+            with contextlib.suppress(QueueServerDown):
+                server.settle_dead(self._queue, self._holder, held=None, asked=self._seq, outcomes={}, marks=b"")
 
     def _leave(self, done: bytes = b"") -> bool:
         assert self._server is not None
