@@ -64,9 +64,7 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
     if not settings.app:
         raise SettingsError("no application: give --app MODULE, set QSLOTS_APP, or list it under app in the settings")
     servers = QueueServers.listed(settings, name="check")
-    for name in servers.names:
-        _ = servers[name]  # refuses a URL that cannot be one; a server that is away now may come later
-    servers.control.version()  # the first must be there, and not too old, before anything is started
+    servers.check()  # the first must be there before anything is started; another one may come later
     servers.close()
     logs.to_stderr("qmaster")
     become(settings.server.user)

@@ -1,22 +1,35 @@
 """The queue against its model: whatever happens in whatever order, every task is where it must be, and counted.
 
 Several clients, each with what it has last seen of the queue; requests repeated as after lost replies, or much later;
-answers never read; slots that die, leave, come too late; drops that stop half-way. ``support.queue_model`` says what is
-right; here stands what is done, and how the two are compared after every step.
+answers never read; slots that die, leave, come too late; drops that stop half-way. ``queue_model`` says what is right.
 """
 
 import itertools
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from support.holder import QUEUE, Holder, ids, micros_now, resume_long_ago, stats
 from support.queue_model import BORN, Moment, QueueModel, Record
+from support.queue_moves import (
+    CLIENTS,
+    COLLECTION,
+    GATES,
+    HANDLER,
+    HANDLERS,
+    HOW,
+    KNOWN,
+    NAMES,
+    OUTCOMES,
+    POSITIONS,
+    SOME,
+    WHEN,
+    Slot,
+)
 from support.queue_state import agree, compare_counts, compare_places, look
 
 from qslots.errors import DuplicateTask, HolderDead, QueueServerError, TaskLocked, UnknownTask
@@ -25,41 +38,7 @@ from qslots.outcomes import Outcome
 from qslots.queueserver import Kept, QueueServer
 from qslots.records import formed, header
 
-NAMES = [f"t{n:02}" for n in range(14)]
-HANDLERS = ("h", "x")
-KNOWN = (HANDLERS, HANDLERS, ("h",))  # slot 2 is of an older generation
-HOUR = 3_600_000_000
-EXAMPLES = int(os.environ.get("QSLOTS_TEST_EXAMPLES", "60"))  # of the long run: a few thousand
-CLIENTS = st.integers(0, 2)
-TASKS = st.sampled_from(NAMES)
-HANDLER = st.sampled_from(HANDLERS)
-COLLECTION = st.sampled_from(["", "c", "d"])
-HOW = st.sampled_from(["refuse", "ignore", "replace", "rearm"])
-WHEN = st.sampled_from(["", "", "1", "2", "3", f"+{HOUR}", "4000000000000000"])
-POSITIONS = st.sets(st.integers(1, 6), max_size=4)
-GATES = st.sampled_from(["queue:", "handler:h", "handler:x", "collection:c", "collection:c", "collection:d"])
-KINDS = st.sampled_from(["fail", "crash", "retry", "loss", "postpone", "bury", "done", "back"])
-DELAYS = st.sampled_from([0.0, float(HOUR)])
-OUTCOMES = st.builds(Outcome, KINDS, st.just("why"), limit=st.just(2), delay=DELAYS, cap=st.just(9.0)) | st.builds(
-    Outcome, st.sampled_from(["fail", "crash", "retry", "loss"]), limit=st.just(2), cap=st.just(9.0)
-)
-
-
-@dataclass
-class Slot:
-    """One incarnation; ``unread``: the answer to its last request has not come yet."""
-
-    holder: Holder
-    handlers: tuple[str, ...]
-    unread: bool = False
-    most: int = 0
-
-    def lock(self, seq: int | None) -> str:
-        return f"{self.holder.name}:{seq}"
-
-    @property
-    def want(self) -> dict[str, int]:
-        return dict.fromkeys(self.handlers, self.most)
+EXAMPLES = int(os.environ.get("QSLOTS_TEST_EXAMPLES", "70"))  # of the long run: a few thousand
 
 
 class Queue(RuleBasedStateMachine):
@@ -78,8 +57,8 @@ class Queue(RuleBasedStateMachine):
         self.made = itertools.count()
         self.last_put: dict[int, tuple[list[str], dict[str, Any], int]] = {}
         self.slots = [self.new_slot(number) for number in range(3)]
-        for handler, collection, names in (("h", "", NAMES[:4]), ("x", "c", NAMES[4:7]), ("h", "c", NAMES[7:9])):
-            self.put(0, names, handler, collection, "1", "refuse", 0)
+        for handler, collection, which in (("h", "", [0, 1, 2]), ("x", "c", [1, 3, 5]), ("h", "c", [4, 5])):
+            self.put(0, which, handler, handler, collection, "1", "refuse", 0)
 
     def new_slot(self, number: int) -> Slot:
         return Slot(Holder(self.clients[number], f"s{number}-{next(self.made)}"), KNOWN[number])
@@ -98,16 +77,28 @@ class Queue(RuleBasedStateMachine):
                 raise AssertionError("a dead holder was served")
         return slot
 
+    def holding(self) -> list[Slot]:
+        """The slots that have a pack and know it."""
+        return [slot for slot in self.slots if not slot.unread and slot.lock(slot.holder.held) in self.model.packs]
+
+    def some_task(self, some: int) -> str:
+        """Mostly a living one."""
+        names = [*sorted(self.model.tasks), "unknown"]
+        return names[some % len(names)]
+
     def new_body(self) -> bytes:
         return formed(b"%d" % next(self.made))
 
     # Producers
 
-    @rule(client=CLIENTS, names=st.lists(TASKS, min_size=1, max_size=6), handler=HANDLER, collection=COLLECTION,
-          when=WHEN, how=HOW, repeats=st.integers(0, 1))  # fmt: skip
+    @rule(client=CLIENTS, which=st.lists(st.integers(0, 6), min_size=1, max_size=6), handler=HANDLER | st.none(),
+          theirs=HANDLER, collection=COLLECTION, when=WHEN, how=HOW, repeats=st.integers(0, 1))  # fmt: skip
     def put(
-        self, client: int, names: list[str], handler: str, collection: str, when: str, how: str, repeats: int
-    ) -> None:
+        self, client: int, which: list[int], handler: str | None, theirs: str, collection: str, when: str, how: str,
+        repeats: int,
+    ) -> None:  # fmt: skip
+        """``theirs``: the handler that tasks of these ids mostly have."""
+        names, handler = [NAMES[theirs][n] for n in which], handler or theirs
         body = self.new_body()
         request: dict[str, Any] = {
             "handler": handler, "head": header(handler, 7, collection), "ids": names, "bodies": [body] * len(names),
@@ -125,6 +116,7 @@ class Queue(RuleBasedStateMachine):
         for _ in range(repeats):
             self.put_again(client)
 
+    @precondition(lambda self: self.last_put)
     @rule(client=CLIENTS)
     def put_again(self, client: int) -> None:
         """The reply was lost, and whatever has happened since: the repetition gets the first answer."""
@@ -174,6 +166,7 @@ class Queue(RuleBasedStateMachine):
             assert handler == best
             self.model.take(slot.lock(slot.holder.seq), handler, taken)
 
+    @precondition(lambda self: any(slot.unread for slot in self.slots))
     @rule(number=CLIENTS)
     def read(self, number: int) -> None:
         """The answer comes after all, to a repeated request."""
@@ -185,13 +178,12 @@ class Queue(RuleBasedStateMachine):
             if pack:
                 pack.expired = False
 
-    @rule(number=CLIENTS, said=st.dictionaries(st.integers(1, 6), OUTCOMES, min_size=1, max_size=3),
+    @precondition(lambda self: self.holding())
+    @rule(some=SOME, said=st.dictionaries(st.integers(1, 6), OUTCOMES, min_size=1, max_size=3),
           repeats=st.integers(0, 1), window=st.booleans())  # fmt: skip
-    def settle(self, number: int, said: dict[int, Outcome], repeats: int, window: bool) -> None:
-        slot = self.living(number)
-        pack = self.model.packs.get(slot.lock(slot.holder.held))
-        if slot.unread or pack is None:
-            return
+    def settle(self, some: int, said: dict[int, Outcome], repeats: int, window: bool) -> None:
+        slot = self.holding()[some % len(self.holding())]
+        pack = self.model.packs[slot.lock(slot.holder.held)]
         outcomes = {1 + position % len(pack.ids): each for position, each in said.items()}
         results = {
             position: Kept(pack.ids[position - 1] or "ended", b"result", 600.0)
@@ -230,12 +222,14 @@ class Queue(RuleBasedStateMachine):
         self.model.dead.add(slot.holder.name)
         self.model.waiting.discard(slot.holder.name)
 
+    @precondition(lambda self: self.model.waiting)
     @rule(number=CLIENTS)
     def no_longer_waits(self, number: int) -> None:
-        slot = self.living(number)
-        slot.holder.server.unwait(slot.holder.name, {QUEUE: list(HANDLERS)})
-        self.model.waiting.discard(slot.holder.name)
+        name = self.slots[number].holder.name
+        self.clients[number].unwait(name, {QUEUE: list(HANDLERS)})
+        self.model.waiting.discard(name)
 
+    @precondition(lambda self: self.model.packs)
     @rule(number=CLIENTS)
     def expire(self, number: int) -> None:
         slot = self.slots[number]
@@ -243,12 +237,14 @@ class Queue(RuleBasedStateMachine):
             self.server.redis.zadd(self.keys.part("locks"), {lock: 1}, xx=True)
             self.model.packs[lock].expired = True
 
+    @precondition(lambda self: self.model.packs)
     @rule()
     def extend(self) -> None:
         assert self.server.extend(QUEUE, 60.0, [*self.model.packs, "nobody:1"]) == ["nobody:1"]
         for pack in self.model.packs.values():
             pack.expired = False
 
+    @precondition(lambda self: any(pack.expired for pack in self.model.packs.values()))
     @rule()
     def reclaim(self) -> None:
         assert self.server.reclaim(QUEUE, 60.0) == self.model.reap(HANDLERS)
@@ -265,27 +261,31 @@ class Queue(RuleBasedStateMachine):
         assert not refusal
         return True
 
-    @rule(client=CLIENTS, name=TASKS, when=WHEN)
-    def move(self, client: int, name: str, when: str) -> None:
+    @rule(client=CLIENTS, some=SOME, when=WHEN)
+    def move(self, client: int, some: int, when: str) -> None:
+        name = self.some_task(some)
         inspector = Inspector(self.clients[client], QUEUE)
         if self.served(lambda: inspector.move(name, when), self.model.refusal(name)):
             self.model.move(name, Moment.of(when))
 
-    @rule(client=CLIENTS, name=TASKS)
-    def bury(self, client: int, name: str) -> None:
+    @rule(client=CLIENTS, some=SOME)
+    def bury(self, client: int, some: int) -> None:
+        name = self.some_task(some)
         inspector = Inspector(self.clients[client], QUEUE)
         if self.served(lambda: inspector.bury(name, "by hand"), self.model.refusal(name)):
             self.model.bury(name, "by hand")
 
-    @rule(client=CLIENTS, name=TASKS)
-    def delete(self, client: int, name: str) -> None:
+    @rule(client=CLIENTS, some=SOME)
+    def delete(self, client: int, some: int) -> None:
+        name = self.some_task(some)
         inspector, refusal = Inspector(self.clients[client], QUEUE), self.model.refusal(name)
         if self.served(lambda: inspector.delete(name), refusal.replace("locked", "")):
             self.model.delete(name)
 
-    @rule(client=CLIENTS, name=TASKS, elsewhere=st.booleans())
-    def update(self, client: int, name: str, elsewhere: bool) -> None:
+    @rule(client=CLIENTS, some=SOME, elsewhere=st.booleans())
+    def update(self, client: int, some: int, elsewhere: bool) -> None:
         """``elsewhere``: with another collection, which is refused."""
+        name = self.some_task(some)
         inspector, refusal = Inspector(self.clients[client], QUEUE), self.model.refusal(name)
         old = self.model.tasks[name].record if name in self.model.tasks else Record("h", "", b"", Moment(0))
         new = Record(old.handler, "another" if elsewhere else old.collection, self.new_body(), old.put)
@@ -298,6 +298,7 @@ class Queue(RuleBasedStateMachine):
             assert error.code == "CHANGED"
             assert elsewhere
 
+    @precondition(lambda self: self.model.placed("buried"))
     @rule(client=CLIENTS, count=st.integers(1, 5))
     def kick(self, client: int, count: int) -> None:
         assert Inspector(self.clients[client], QUEUE).kick(count) == self.model.kick(count)
@@ -307,6 +308,7 @@ class Queue(RuleBasedStateMachine):
         Inspector(self.clients[client], QUEUE).pause(gate)
         self.model.gates[gate] = "paused"
 
+    @precondition(lambda self: self.model.gates)
     @rule(client=CLIENTS, gate=GATES, interrupted=st.booleans())
     def resume(self, client: int, gate: str, interrupted: bool) -> None:
         """``interrupted``: the caller died after its first page, and slots bring back the rest."""
@@ -337,20 +339,20 @@ class Queue(RuleBasedStateMachine):
             if not cursor:
                 del self.model.drops[collection]
                 assert met == due
-                return
+                break
 
+    @precondition(lambda self: self.model.finished)
     @rule()
     def finished_tasks_are_forgotten(self) -> None:
         """Their dedupe window is over."""
-        if self.model.finished:
-            self.server.redis.zadd(self.keys.part("finished"), dict.fromkeys(self.model.finished, 1), xx=True)
-            self.model.finished = set()
+        self.server.redis.zadd(self.keys.part("finished"), dict.fromkeys(self.model.finished, 1), xx=True)
+        self.model.finished = set()
 
     @rule(client=CLIENTS)
     def look_through(self, client: int) -> None:
         """What an operator sees, page by page."""
         inspector, model = Inspector(self.clients[client], QUEUE), self.model
-        _, found = inspector.get(NAMES)
+        _, found = inspector.get([*NAMES["h"], *NAMES["x"]])
         seen = {each.id: (each.place, each.wish) for each in found if each}
         assert seen == {name: (task.place, task.wish.kind if task.wish else "") for name, task in model.tasks.items()}
         assert set(itertools.chain(*inspector.every_id())) == set(model.tasks)
@@ -373,13 +375,12 @@ class Queue(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever has happened, the queue can be drained to the last task."""
         operator = Inspector(self.server, QUEUE)
-        for gate in list(self.model.gates):
+        for gate in self.model.gates:
             operator.resume(gate)
         for slot in self.slots:
             slot.holder.die()
-        for page in list(operator.scheduled()):
-            for name in page:
-                operator.move(name, "")
+        for name in list(itertools.chain(*operator.scheduled())):
+            operator.move(name, "")
         operator.kick(1000)
         last = Holder(self.server, "last")
         while last.keep(last.take(dict.fromkeys(HANDLERS, 1000))) or stats(self.server).takeable:
@@ -393,7 +394,7 @@ def test_queue_behaves_like_its_model(server: QueueServer) -> None:
     Queue.clients = [*(QueueServer(server.url, name=f"client-{n}") for n in range(3)), server]
     config = {"hash-max-ziplist-entries": 0}  # else the pages of a drop are all one page
     before = server.redis.config_get(*config)
-    many = settings(max_examples=EXAMPLES, stateful_step_count=30, suppress_health_check=list(HealthCheck))
+    many = settings(max_examples=EXAMPLES, stateful_step_count=50, suppress_health_check=list(HealthCheck))
     try:
         server.redis.config_set(*config.popitem())
         run_state_machine_as_test(Queue, settings=many)

@@ -9,7 +9,7 @@ import pytest
 from support.holder import HANDLER, QUEUE, Holder, micros_now, put, resume_long_ago, stats
 from support.waiting import wait_for
 
-from qslots import Bury, LockLost, Postpone, Queue, QueueServerDown, Retry, Task, TaskState, task
+from qslots import Bury, LockLost, Postpone, Queue, Retry, Task, TaskState, task
 from qslots.errors import Error
 from qslots.handlers import REGISTRY
 from qslots.queries import TaskInfo
@@ -194,18 +194,19 @@ def test_interrupt_before_the_answer_was_read_hands_back_what_it_has_given(
     assert nobody_holds(app)
 
 
-def test_connection_that_is_lost_while_it_waits_is_an_error_of_ours(app: QueueServer) -> None:
+def test_consumer_whose_connection_is_lost_while_it_waits_goes_on(app: QueueServer) -> None:
     def cuts() -> None:
         def waiters() -> list[str]:
             return [each["id"] for each in app.redis.client_list() if each["cmd"] == "blpop"]
 
         (number,) = wait_for(waiters, "somebody blocks")
         app.redis.client_kill_filter(_id=number)
+        put(app, "a")
 
     thread = threading.Thread(target=cuts)
     thread.start()
-    with pytest.raises(QueueServerDown):
-        queue.take(timeout=20).__enter__()
+    with queue.take(timeout=20) as tasks:
+        assert [each.id for each in tasks] == ["a"]
     thread.join()
     assert nobody_holds(app)
 

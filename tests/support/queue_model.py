@@ -121,12 +121,18 @@ class QueueModel:
             if how != "ignore" and task and task.record.handler != record.handler:
                 return None
         new = {name for name in names if name not in self.tasks and not (how == "ignore" and name in self.finished)}
-        changed = set(names) & self.tasks.keys() if how in ("replace", "rearm") else set()
+        there = set(names) & self.tasks.keys()
+        changed = there if how in ("replace", "rearm") else {name for name in there if self._is_leaving(name, record)}
         for name in changed:
             self._change(self.tasks[name], record, at, how)
         self.tasks |= {name: Task(record, at) for name in new}
         self.count("put", len(new))
         return len(new | changed)
+
+    def _is_leaving(self, name: str, record: Record) -> bool:
+        """Deleted while a slot has it: what is put now comes after it."""
+        task = self.tasks[name]
+        return task.wish is not None and task.wish.kind == "gone" and task.record.handler == record.handler
 
     def _change(self, task: Task, record: Record, at: Moment, how: str) -> None:
         before = task.wish

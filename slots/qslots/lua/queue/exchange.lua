@@ -17,7 +17,7 @@ learn(15)
 local holder, seq, previous = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local ttl, busy, longest, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local rate, window = tonumber(ARGV[9]), tonumber(ARGV[10])
-local lock, waiting = string.format('%s:%d', holder, seq), nil -- whether anybody waits
+local lock, waiting = string.format('%s:%d', holder, seq or 0), nil -- whether anybody waits
 
 local function ids_of(heads)
   local ids = {}
@@ -143,6 +143,8 @@ local function set_rate()
   end
 end
 
+if #ARGV ~= 10 + #SCHEDULES or not are_numbers(ARGV[2], unpack(ARGV, 4, 7)) then return redis.error_reply(BADARGS) end
+if not are_numbers(unpack(ARGV, 10)) or ARGV[9] ~= '' and not rate then return redis.error_reply(BADARGS) end
 local dead, last = is_dead(holder)
 if dead then return redis.error_reply('DEAD this slot was declared dead and its tasks given back') end
 last = tonumber(last) or 0

@@ -7,6 +7,7 @@
 -- Race    a lock settled a moment ago is "gone" too: the caller must look whether its slot has moved on meanwhile.
 -- flags: allow-oom
 
+if not are_numbers(ARGV[1] or '') then return redis.error_reply(BADARGS) end
 local gone = {}
 may_fill()
 serving_since()

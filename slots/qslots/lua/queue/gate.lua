@@ -9,6 +9,7 @@
 
 learn(11)
 local field, collection = ARGV[2], string.match(ARGV[2], '^collection:(.+)$')
+if not string.match(ARGV[3] or '', '^%d+$') or #ARGV ~= 3 then return redis.error_reply(BADARGS) end
 if collection and not parked_of[collection] then return redis.error_reply(UNNAMED) end
 if call('SCARD', HANDLERS) > #SCHEDULES then return redis.error_reply(UNNAMED) end -- what comes back may be anyone's
 may_fill()

@@ -30,6 +30,17 @@ local function learn(first)
   end
 end
 
+local BADARGS = 'BADARGS an argument is missing, or not of its kind: is the client of another version?'
+
+-- Whether all of these are whole numbers, as times and counts are.
+local function are_numbers(...)
+  for i = 1, select('#', ...) do
+    local number = tonumber((select(i, ...)))
+    if not (number and number >= 0 and number < 9007199254740992 and number % 1 == 0) then return false end
+  end
+  return true
+end
+
 local function in_chunks(command, key, values)
   for i = 1, #values, CHUNK do
     call(command, key, unpack(values, i, math.min(i + CHUNK - 1, #values)))

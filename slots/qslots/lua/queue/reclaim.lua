@@ -8,6 +8,7 @@
 -- flags: allow-oom
 
 learn(15)
+if not are_numbers(ARGV[1] or '') then return redis.error_reply(BADARGS) end
 may_fill()
 local moved = reap_expired(tonumber(ARGV[1]))
 if moved > 0 then wake() end

@@ -12,6 +12,7 @@
 learn(15)
 local holder, seq = ARGV[1], ARGV[2]
 local lock = string.format('%s:%s', holder, seq)
+if #ARGV ~= 6 or not are_numbers(unpack(ARGV, 4)) then return redis.error_reply(BADARGS) end
 if not can_settle(lock) then return redis.error_reply(UNNAMED) end
 may_fill()
 local found = settle_lock(lock, {}, ARGV[3], 'back', '', tonumber(ARGV[6]))
