@@ -48,6 +48,21 @@ class Consumer:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> list[Task]:
+        try:
+            pack = self._awaited()
+            if pack is None:
+                self._leave()
+                return []
+            self._read(pack)
+        except BaseException:
+            self._abandon()
+            raise
+        self._thread = threading.Thread(target=self._extend, name="qslots-take", daemon=True)
+        self._thread.start()
+        return list(self._given.values())
+
+    def _awaited(self) -> Pack | None:
+        """The tasks, or None if there are none in time."""
         until = time.monotonic() + self._timeout
         while True:
             answer = self._take()
@@ -55,15 +70,8 @@ class Consumer:
             if answer.pack is None and answer.wait == 0:
                 continue  # what was looked at was gated; what follows it may be due
             if answer.pack is not None or left <= 0:
-                break
+                return answer.pack
             self._listen(min(left, answer.wait))
-        if answer.pack is None:
-            self._leave()
-            return []
-        self._read(answer.pack)
-        self._thread = threading.Thread(target=self._extend, name="qslots-take", daemon=True)
-        self._thread.start()
-        return list(self._given.values())
 
     def _take(self) -> Exchange:
         """From the first server that has something. QueueServerDown if none of them answers."""
@@ -81,7 +89,8 @@ class Consumer:
             self._answering.append(place)
             if answer.pack is not None:
                 return answer
-            empty = answer
+            if empty is None or answer.wait < empty.wait:
+                empty = answer
         if empty is None:
             assert fault is not None
             raise fault
@@ -164,6 +173,12 @@ class Consumer:
         if len(self._given) == 1:
             return decided(error, self._options, jitter())
         return Outcome("loss", told(error), delay=micros(self._options.backoff.first * jitter()))
+
+    def _abandon(self) -> None:
+        """Interrupted before the block began: what it was given, even unseen, goes back without a charge."""
+        for server in self._asked:
+            with contextlib.suppress(QueueServerDown):
+                server.settle_dead(self._queue, self._holder, held=None, asked=self._seq, outcomes={}, marks=b"")
 
     def _leave(self, done: bytes = b"") -> bool:
         assert self._server is not None

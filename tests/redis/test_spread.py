@@ -1,5 +1,6 @@
 """A queue that is spread over two queue servers, as an application uses it, while one of them is away."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -286,6 +287,15 @@ def test_consumer_takes_from_whichever_server_has_something_and_leaves_no_trace(
         assert all(each.startswith(b"dead") for each in servers[place].redis.hvals(keys.part("holders")))
         assert not servers[place].redis.exists(keys.part("waiters"), keys.part("locks"))
     assert queue.stats().done == 2
+
+
+@pytest.mark.parametrize("place", BOTH)
+def test_consumer_wakes_for_a_task_whose_time_comes_on_any_server(servers: QueueServers, place: str) -> None:
+    on(servers, place, "x", when="+50000")
+    began = time.monotonic()
+    with queue.take(timeout=20) as tasks:
+        assert [each.id for each in tasks] == ["x"]
+    assert time.monotonic() - began < 1.5  # it looks again by itself after 3 s
 
 
 def test_consumer_takes_while_the_other_server_is_away(servers: QueueServers, down: str, up: str) -> None:

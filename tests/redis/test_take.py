@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from support.holder import HANDLER, QUEUE, Holder, micros_now, put, resume_long_ago, stats
@@ -174,6 +175,40 @@ def test_consumer_wakes_for_a_task_whose_time_comes(app: QueueServer) -> None:
     put(app, "a", when="+50000")
     with queue.take(timeout=20) as tasks:
         assert [each.id for each in tasks] == ["a"]
+
+
+def test_interrupt_before_the_answer_was_read_hands_back_what_it_has_given(
+    app: QueueServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(app, *"abc")
+    exchange = QueueServer.exchange
+
+    def interrupted(self: QueueServer, *args: Any, **how: Any) -> None:
+        assert exchange(self, *args, **how).pack is not None
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(QueueServer, "exchange", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        queue.take(2).__enter__()
+    assert (stats(app).active, stats(app).locked, shown("a").losses) == (3, 0, 0)
+    assert nobody_holds(app)
+
+
+def test_consumer_whose_connection_is_lost_while_it_waits_goes_on(app: QueueServer) -> None:
+    def cuts() -> None:
+        def waiters() -> list[str]:
+            return [each["id"] for each in app.redis.client_list() if each["cmd"] == "blpop"]
+
+        (number,) = wait_for(waiters, "somebody blocks")
+        app.redis.client_kill_filter(_id=number)
+        put(app, "a")
+
+    thread = threading.Thread(target=cuts)
+    thread.start()
+    with queue.take(timeout=20) as tasks:
+        assert [each.id for each in tasks] == ["a"]
+    thread.join()
+    assert nobody_holds(app)
 
 
 @pytest.mark.parametrize("timeout", [0, 0.05])
