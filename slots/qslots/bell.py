@@ -1,56 +1,104 @@
 """How an idle slot waits: for a token of one of its queues, an order of its master, a signal, or a due time.
 
-It blocks on the queue server's list of tokens and on its own sockets at once, so nothing polls. Redis ends a blocking
-command up to 100 ms late (its timer runs at 10 Hz), so the slot keeps the time itself and takes the command back.
+It blocks on the lists of tokens of all its queue servers and on its own sockets at once, so nothing polls. Redis ends a
+blocking command up to 100 ms late (its timer runs at 10 Hz), so the slot keeps the time itself and takes the commands
+back: also those on other servers when one has rung. A token that another server has handed out in that moment is not
+lost: it is told too.
 """
 
+import contextlib
 import select
 import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import redis
+from .connection import translated
+from .errors import QueueServerDown
+from .servers import QueueServers
 
-from .connection import down, translated
-from .queueserver import QueueServer
+_SLACK = 1.0  # seconds that a server waits longer than we do: only in case we are gone
 
-_SLACK = 1.0  # seconds that the server waits longer than we do: only in case we are gone
+
+@dataclass(slots=True)
+class Rung:
+    """What a wait has brought: tokens, each as (server, list); and the servers that do not answer."""
+
+    tokens: list[tuple[str, str]] = field(default_factory=list)
+    down: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """One server's blocking command under way, on the connection of this number."""
+
+    server: str
+    connection: Any
+    number: int
 
 
 class Bell:
-    """The waiting side of a slot's one connection (so the server is ``single``). A second one only takes waits back."""
+    """The waiting side of a slot's connections (so the servers are ``single``). Others only take waits back."""
 
-    def __init__(self, server: QueueServer) -> None:
-        self._server = server
-        self._side: redis.Redis | None = None
+    def __init__(self, servers: QueueServers) -> None:
+        self._servers = servers
+        self._side = QueueServers(servers.urls, {}, name="bell", timeout=2.0)
 
-    def wait(self, lists: list[str], seconds: float, others: list[socket.socket]) -> str | None:
-        """Waits until a token comes (then returns its list), or one of ``others`` can be read, or the time is over."""
-        client: Any = self._server.redis
-        with translated(self._server.url):
-            try:
-                return self._blocked(client.connection, lists, seconds, others)
-            except BaseException:
-                self._server.close()  # the answer may still come; nobody shall take it for another's
-                raise
+    def wait(self, lists: Mapping[str, Sequence[str]], seconds: float, others: Sequence[socket.socket]) -> Rung:
+        """Waits until a token comes to one of these lists (server -> names), or one of ``others`` can be read, or a
+        server falls silent, or the time is over. QueueServerError passes through.
+        """
+        rung = Rung()
+        waits = [self._begun(server, names, seconds, rung) for server, names in lists.items()]
+        blocked = [wait for wait in waits if wait is not None]
+        ringing = self._ringing(blocked, 0.0 if rung.down else seconds, others, rung)
+        for wait in blocked:
+            if wait.server not in rung.down:
+                with self._noted(wait.server, rung):
+                    if wait.server not in ringing:
+                        self._side[wait.server].redis.client_unblock(wait.number)
+                    token = wait.connection.read_response()
+                    if token:
+                        rung.tokens.append((wait.server, token[0].decode()))
+        return rung
 
-    def _blocked(self, connection: Any, lists: list[str], seconds: float, others: list[socket.socket]) -> str | None:
-        connection.connect()
-        connection.send_packed_command(
-            connection.pack_commands([("CLIENT", "ID"), ("BLPOP", *lists, round(seconds + _SLACK, 3))])
-        )
-        me = connection.read_response()
-        if not connection.can_read(0):  # a token that was there already has come with the id, in one read
-            line = connection._sock  # redis-py has no public way to select on its socket
-            ready, _, _ = select.select([line, *others], [], [], seconds)
-            if line not in ready:
-                self._take_back(int(me))
-        token = connection.read_response()
-        return token[0].decode() if token else None
-
-    def _take_back(self, me: int) -> None:
-        if self._side is None:
-            self._side = QueueServer(self._server.url, name="bell", timeout=2.0).redis
+    @contextlib.contextmanager
+    def _noted(self, server: str, rung: Rung) -> Iterator[None]:
+        """A server that does not answer is noted; its connection is closed, so that nobody takes its late answer for
+        another's.
+        """
         try:
-            self._side.client_unblock(me)
-        except (redis.exceptions.RedisError, OSError) as error:
-            raise down(self._server.url, error) from None
+            with translated(self._servers.urls[server]):
+                yield
+        except QueueServerDown:
+            self._servers[server].close()
+            rung.down.append(server)
+        except BaseException:
+            self._servers.close()
+            raise
+
+    def _begun(self, server: str, names: Sequence[str], seconds: float, rung: Rung) -> _Wait | None:
+        with self._noted(server, rung):
+            client: Any = self._servers[server].redis
+            connection = client.connection
+            connection.connect()
+            connection.send_packed_command(
+                connection.pack_commands([("CLIENT", "ID"), ("BLPOP", *names, round(seconds + _SLACK, 3))])
+            )
+            return _Wait(server, connection, int(connection.read_response()))
+        return None
+
+    def _ringing(
+        self, blocked: Sequence[_Wait], seconds: float, others: Sequence[socket.socket], rung: Rung
+    ) -> set[str]:
+        """The servers with something to read, once there is one, or an end of the wait."""
+        at_once = set()
+        for wait in blocked:
+            with self._noted(wait.server, rung):
+                if wait.connection.can_read(0):  # a token that was there already has come with the id, in one read
+                    at_once.add(wait.server)
+        if at_once or rung.down:
+            return at_once
+        lines = {wait.connection._sock: wait.server for wait in blocked}  # redis-py has no public way to select on it
+        ready, _, _ = select.select([*lines, *others], [], [], seconds)
+        return {lines[each] for each in ready if each in lines}

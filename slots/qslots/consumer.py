@@ -13,6 +13,7 @@ import time
 from types import TracebackType
 
 from . import foreign
+from .bell import Bell
 from .client import override
 from .errors import ArgumentsError, LockLost, QueueServerDown
 from .handlers import REGISTRY
@@ -24,7 +25,6 @@ from .tasks import Task
 from .work import jitter, unfit
 
 _EXTEND = 6  # times within the life of a lock
-_LONGEST_BLOCK = 2.0  # seconds of one blocking wait: well within the time-out of a connection
 
 
 class Consumer:
@@ -40,6 +40,7 @@ class Consumer:
         self._seq = 0
         self._server: QueueServer | None = None  # the one that has given the tasks, or was asked last
         self._asked: set[QueueServer] = set()
+        self._answering: list[str] = []  # the places that have answered the last time
         self._given: dict[int, Task] = {}  # position -> task
         self._outcomes: dict[int, Outcome] = {}
         self._over = threading.Event()
@@ -55,7 +56,7 @@ class Consumer:
                 continue  # what was looked at was gated; what follows it may be due
             if answer.pack is not None or left <= 0:
                 break
-            self._listen(min(left, answer.wait, _LONGEST_BLOCK))
+            self._listen(min(left, answer.wait))
         if answer.pack is None:
             self._leave()
             return []
@@ -68,6 +69,7 @@ class Consumer:
         """From the first server that has something. QueueServerDown if none of them answers."""
         empty: Exchange | None = None
         fault: QueueServerDown | None = None
+        self._answering.clear()
         for place in self._servers.places(self._queue):
             server = self._servers[place]
             try:
@@ -76,6 +78,7 @@ class Consumer:
                 fault = error
                 continue
             self._server = server
+            self._answering.append(place)
             if answer.pack is not None:
                 return answer
             empty = answer
@@ -97,10 +100,13 @@ class Consumer:
         )  # fmt: skip
 
     def _listen(self, seconds: float) -> None:
-        """Waits for a token of the server asked last."""
-        assert self._server is not None
-        client = self._server.redis
-        client.blpop([self._server.keys_of(self._queue).part("wake")], timeout=max(0.01, seconds))
+        """Waits for a token of any of the queue's servers that answer."""
+        singly = self._servers.singly("take")
+        try:
+            tokens = {place: [singly[place].keys_of(self._queue).wake] for place in self._answering}
+            Bell(singly).wait(tokens, seconds, [])
+        finally:
+            singly.close()
 
     def _read(self, pack: Pack) -> None:
         handler = foreign.handler(self._queue, pack.handler)

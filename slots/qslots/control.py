@@ -41,6 +41,10 @@ class Control:
         row, wanted = self.server.run("control", "report", names, args)
         return (_row(row) if row else None), bool(wanted)
 
+    def beat(self) -> None:
+        """Stamps the pulse of a server that nobody reports to: locks age only while it serves."""
+        self.server.run("control", "beat", [keys.PULSE], [])
+
     def leave(self, name: str, incarnation: str) -> None:
         """Takes a master that ends off the books."""
         self.server.run("control", "leave", [keys.MASTERS, keys.SEEN, keys.REPORTS], [name, incarnation])

@@ -10,7 +10,7 @@ import msgspec
 
 from .client import override
 from .errors import ArgumentsError, QueueServerError, UnknownTask
-from .handlers import REGISTRY, Call, Handler, Options, encoded
+from .handlers import REGISTRY, Call, Handler, Options, encoded, free_arguments
 from .inspector import Inspector
 from .keys import check_name
 from .records import formed, head, header
@@ -38,9 +38,10 @@ class ForeignArguments:
     def call(self, body: bytes | memoryview) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What a stored body holds, as it is."""
         try:
-            return (), msgspec.msgpack.decode(body, type=dict[str, Any])
+            found = free_arguments(body)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise ArgumentsError(f"the stored arguments cannot be read: {error}") from None
+        return found.args, found.kwargs
 
 
 def _elsewhere(*_: object, **__: object) -> NoReturn:

@@ -37,6 +37,17 @@ class PackBody(msgspec.Struct, array_like=True):
     kwargs: dict[str, typing.Any] = {}
 
 
+_free: msgspec.msgpack.Decoder[typing.Any] = msgspec.msgpack.Decoder(PackBody | dict[str, typing.Any])
+
+
+def free_arguments(body: bytes | memoryview) -> PackBody:
+    """Stored arguments without parameters to hold them against. Who puts a task without knowing that its handler takes
+    whole packs stores names only.
+    """
+    found = _free.decode(body)
+    return found if isinstance(found, PackBody) else PackBody((), found)
+
+
 class Options(msgspec.Struct, frozen=True):
     """What belongs to one handler; times in seconds."""
 
@@ -60,7 +71,7 @@ class Arguments:
         self._names = tuple(each.name for each in parameters)
         self._positional = tuple(each.name for each in parameters if each.kind is not each.KEYWORD_ONLY)
         self.kind: type[msgspec.Struct] = PackBody if takes_pack else _struct_of(function, parameters)
-        self._decode = msgspec.msgpack.Decoder(self.kind).decode
+        self._decode = free_arguments if takes_pack else msgspec.msgpack.Decoder(self.kind).decode
         self.signature = signature(", ".join(str(each) for each in parameters) if not takes_pack else "*pack")
 
     def body(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
@@ -112,6 +123,9 @@ class Arguments:
         count = len(self._positional)
         if count == len(fields):
             return fields, _NONE
+        if self.takes_pack:
+            args, kwargs = fields
+            return args, kwargs
         return fields[:count], dict(zip(self._names[count:], fields[count:], strict=True))
 
 

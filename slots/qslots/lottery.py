@@ -1,7 +1,8 @@
-"""Which queue a slot tries next when it serves several, and how many tasks it asks for. Pure.
+"""Which source a slot tries next when it serves several, and how many tasks it asks for. Pure.
 
-Tickets are priority / mean pack time, so that queues get time by priority and not merely turns; a queue found empty
-drops out until it may have work again. (The lottery with reduction is Nextdoor's; weighing it by time is ours.)
+A source is a queue on one of the servers that it lives on. Tickets are priority / mean pack time, so that sources get
+time by priority and not merely turns; one found empty drops out until it may have work again. (The lottery with
+reduction is Nextdoor's; weighing it by time is ours.)
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,58 +13,58 @@ _NEWEST = 0.3  # weight of the newest measurement in a running mean
 
 
 class Lottery:
-    """The queues of one assignment."""
+    """The sources of one assignment, each with the priority of its queue."""
 
     def __init__(self, priorities: Mapping[str, int]) -> None:
         self._priorities = dict(priorities)
         self._pack_time: dict[str, float] = {}
-        self._dry: dict[str, float] = {}  # queue -> until when it is known to be empty
+        self._dry: dict[str, float] = {}  # source -> until when nothing can be had there
 
     @property
-    def queues(self) -> list[str]:
-        """All queues of the assignment."""
+    def sources(self) -> list[str]:
+        """All sources of the assignment."""
         return list(self._priorities)
 
     @property
     def dry(self) -> list[str]:
-        """The queues that dropped out."""
+        """The sources that dropped out."""
         return list(self._dry)
 
-    def ran(self, queue: str, seconds: float) -> None:
-        """A pack of this queue took so long."""
-        before = self._pack_time.get(queue, seconds)
-        self._pack_time[queue] = before + _NEWEST * (seconds - before)
+    def ran(self, source: str, seconds: float) -> None:
+        """A pack of this source took so long."""
+        before = self._pack_time.get(source, seconds)
+        self._pack_time[source] = before + _NEWEST * (seconds - before)
 
-    def found_empty(self, queue: str, until: float) -> None:
-        """The queue has nothing; it drops out until then, or until it is refilled."""
-        self._dry[queue] = until
+    def found_empty(self, source: str, until: float) -> None:
+        """The source has nothing, or cannot be reached; it drops out until then, or until it is refilled."""
+        self._dry[source] = until
 
     def earliest(self, now: float) -> float:
-        """Seconds until the first queue that dropped out is to be tried again."""
+        """Seconds until the first source that dropped out is to be tried again."""
         return max(0.0, min(self._dry.values(), default=now) - now)
 
-    def refill(self, queue: str) -> None:
-        """This queue may have work again."""
-        self._dry.pop(queue, None)
+    def refill(self, source: str) -> None:
+        """This source may have work again."""
+        self._dry.pop(source, None)
 
     def draw(self, now: float, chance: Callable[[], float]) -> Iterator[str]:
-        """The queues to try, one after the other, each at most once. ``chance`` gives numbers in [0, 1)."""
-        self._dry = {queue: until for queue, until in self._dry.items() if until > now}
-        hat = {queue: self._tickets(queue) for queue in self._priorities if queue not in self._dry}
+        """The sources to try, one after the other, each at most once. ``chance`` gives numbers in [0, 1)."""
+        self._dry = {source: until for source, until in self._dry.items() if until > now}
+        hat = {source: self._tickets(source) for source in self._priorities if source not in self._dry}
         while hat:
             number = chance() * sum(hat.values())
             drawn = next(reversed(hat))
-            for queue, tickets in hat.items():
+            for source, tickets in hat.items():
                 number -= tickets
                 if number < 0:
-                    drawn = queue
+                    drawn = source
                     break
             del hat[drawn]
             yield drawn
 
-    def _tickets(self, queue: str) -> float:
-        # A queue not measured yet counts as one with short packs: it is tried soon and then known.
-        return self._priorities[queue] / max(self._pack_time.get(queue, 0.0), 0.001)
+    def _tickets(self, source: str) -> float:
+        # A source not measured yet counts as one with short packs: it is tried soon and then known.
+        return self._priorities[source] / max(self._pack_time.get(source, 0.0), 0.001)
 
 
 class PackSize:

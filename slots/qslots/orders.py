@@ -4,6 +4,8 @@ import socket
 
 import msgspec
 
+from .debts import Owed
+
 
 class Born(msgspec.Struct, tag="born"):
     """Slot to master: I am, under this pid, connected and waiting for ``Serve``."""
@@ -23,20 +25,24 @@ class Serve(msgspec.Struct, tag="serve"):
     queues: tuple[str, ...]
 
 
-_decoder = msgspec.msgpack.Decoder(Born | Stillborn | Serve)
+Order = Born | Stillborn | Serve | Owed
+_decoder = msgspec.msgpack.Decoder(Order)
 _LARGEST = 1 << 16
 
 
-def send(channel: socket.socket, message: Born | Stillborn | Serve) -> bool:
-    """Sends one message without waiting; False if the other side does not read or is gone."""
+def send(channel: socket.socket, message: Order) -> bool:
+    """Sends one message without waiting; False if it is too large, or the other side does not read or is gone."""
+    raw = msgspec.msgpack.encode(message)
+    if len(raw) > _LARGEST:
+        return False
     try:
-        channel.send(msgspec.msgpack.encode(message), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        channel.send(raw, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
     except (BlockingIOError, ConnectionError):
         return False
     return True
 
 
-def receive(channel: socket.socket) -> Born | Stillborn | Serve | None:
+def receive(channel: socket.socket) -> Order | None:
     """The next message, or None at the end of the channel. BlockingIOError if a non-blocking channel has none."""
     raw = channel.recv(_LARGEST)
     return _decoder.decode(raw) if raw else None

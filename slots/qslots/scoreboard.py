@@ -3,6 +3,7 @@
 The file lies on tmpfs, is sized once for all slots that may ever be (sparse, so unused records cost nothing) and is
 never resized: a mapping that outgrows its file is SIGBUS. One record a slot: numbers, each stored by one aligned
 8-byte write; texts, written before the number that makes them matter; and a done mark for each position of the pack.
+A source is a queue's place on one queue server, ``orders@main``.
 
 A mark says that nothing of that task lives in the slot's memory alone any more. So after a death the master knows
 exactly what was finished, what ran and what was not begun. Pids never come from here: a slot could have lied.
@@ -11,6 +12,7 @@ exactly what was finished, what ran and what was not begun. Pids never come from
 import mmap
 import os
 import time
+from collections.abc import Mapping
 from enum import IntEnum
 
 from .errors import Error
@@ -19,7 +21,7 @@ from .states import SlotState
 SLOTS = 4096
 MARKS = 1000
 WHOLE_PACK = -1  # in TASK: the handler has all tasks of the pack at once
-_MAGIC = 0x71736C6F74730001
+_MAGIC = 0x71736C6F74730002
 _RECORD = 2048
 _HEADER = 4096
 
@@ -46,9 +48,11 @@ class Field(IntEnum):
 
 
 _TEXT_START = 16 * 8
-_TEXTS = {"holder": 128, "asked_queue": 65, "held_queue": 65, "handler": 65, "task": 129}
-_MARKS_START = _TEXT_START + 512
-assert sum(_TEXTS.values()) <= 512
+_SOURCE = 1 + 64 + 1 + 64  # length, queue, @, queue server
+_TEXTS = {"holder": 128, "asked_source": _SOURCE, "held_source": _SOURCE, "handler": 65, "task": 129, "doubts": 255}
+_TEXT_ROOM = 840
+_MARKS_START = _TEXT_START + _TEXT_ROOM
+assert sum(_TEXTS.values()) <= _TEXT_ROOM
 assert _MARKS_START + MARKS <= _RECORD
 
 
@@ -82,6 +86,22 @@ class Record:
         self._raw[start + 1 : start + 1 + len(value)] = value
         self._raw[start] = len(value)
 
+    def put_doubts(self, doubts: Mapping[str, int]) -> None:
+        """Notes requests (source -> seq) that a server went away from: who knows whether it has served them. What
+        does not fit is left out; a pack taken there expires.
+        """
+        text = b""
+        for source, seq in doubts.items():
+            entry = f"{seq} {source} ".encode()
+            if len(text) + len(entry) < _PLACES["doubts"][1]:
+                text += entry
+        self.put_text("doubts", text)
+
+    def doubts(self) -> dict[str, int]:
+        """What ``put_doubts`` has noted, as far as it can be read."""
+        words = self.text("doubts").split()
+        return {source: int(seq) for seq, source in zip(words[::2], words[1::2], strict=False) if seq.isdecimal()}
+
     def clear(self, *, holder: str = "", generation: int = 0) -> None:
         """Makes the record ready for a new tenant, or for none."""
         self._raw[:] = bytes(len(self._raw))
@@ -111,10 +131,10 @@ class Record:
         self.words[7] = 0
         self.words[5] = 0
 
-    def hold(self, seq: int, queue: bytes, handler: bytes, size: int) -> None:
+    def hold(self, seq: int, source: bytes, handler: bytes, size: int) -> None:
         """A pack is here: its marks are wiped before it counts as held."""
         self.marks[:size] = bytes(size)
-        self.put_text("held_queue", queue)
+        self.put_text("held_source", source)
         self.put_text("handler", handler)
         self.words[Field.SIZE] = size
         self.words[Field.HELD] = seq

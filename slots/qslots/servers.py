@@ -140,6 +140,10 @@ class QueueServers:
                     raise
         return put(self[order[-1]])
 
+    def singly(self, name: str) -> "QueueServers":
+        """The same servers, each by one connection that is kept open, for one thread."""
+        return QueueServers(self.urls, self._places, name=name, timeout=self._timeout, single=True)
+
     def close(self) -> None:
         """Closes all connections; the next operation opens new ones, from scratch."""
         for server in self._opened.values():

@@ -1,54 +1,51 @@
-"""The slot: one process, one thread, one plain loop: draw a queue, exchange, run, repeat.
+"""The slot: one process, one thread, one plain loop: draw a source, exchange, run, repeat.
 
 It writes to the scoreboard before it acts, so that its master can settle for it at any moment; it starts no task after
-``trusted_until``; it never answers for anything but its own packs. Any fault of the connection closes it, backs off
-with jitter and connects from scratch.
+``trusted_until``; it never answers for anything but its own packs. A queue server that is away holds up its own share
+alone: what a pack owes there is given to the master, and the slot goes on with its other servers.
 """
 
+import itertools
 import logging
 import os
 import random
 import select
 import signal
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
+from . import debts, orders
 from .bell import Bell
 from .errors import HolderDead, QueueServerDown
 from .handlers import Registry
+from .holding import Holding
 from .lottery import Lottery, PackSize
-from .orders import Serve, receive
-from .outcomes import Outcome
-from .queueserver import Exchange, Kept, Pack, QueueServer
+from .queueserver import Exchange, Pack, QueueServer
+from .reach import Leave, Reach, by_server
 from .reports import QueueDeclared
 from .scoreboard import Field, Record, boot_ns
+from .servers import QueueServers, parted, source
 from .states import SlotState
 from .work import TERM, PackRun, jitter
 
 log = logging.getLogger("qslots.slot")
 IDLE_WAIT = 3.0  # seconds that an idle slot waits at most before it looks again
 LOOK_ROUND = 0.005  # seconds between two questions of a busy slot what is due in its other queues
-TRUSTED = 0.75  # of a lock's ttl: the rest covers an extension's way and the time to kill
-_FIRST_RETRY = 0.05  # seconds
-_SLOWEST_RETRY = 2.0
-_R = TypeVar("_R")
-
-
-class Leave(Exception):
-    """The slot is to end now: told to, or its master is gone."""
 
 
 class Slot:
     """What one slot holds; ``run`` returns when it may exit."""
 
     def __init__(
-        self, server: QueueServer, record: Record, holder: str, registry: Registry,
+        self, servers: QueueServers, record: Record, holder: str, registry: Registry,
         queues: Mapping[str, QueueDeclared], channel: socket.socket,
     ) -> None:  # fmt: skip
-        self._server = server
-        self._bell = Bell(server)
+        self._servers = servers
+        self._reach = Reach(servers, self._hear)
+        self._bell = Bell(servers)
         self._record = record
         self._holder = holder
         self._registry = registry
@@ -56,11 +53,11 @@ class Slot:
         self._channel = channel
         self._lottery = Lottery({})
         self._sizes: dict[str, PackSize] = {}
-        self._left: set[str] = set()  # queues no longer served, where this slot may still count as waiting
-        self._look_at = 0.0  # when to ask again what is due in queues that dropped out, seconds since boot
-        self._waiting: set[str] = set()  # queues where it is registered as waiting
-        self._held: str | None = None  # queue of the pack to settle with the next exchange
-        self._busy = 0.0  # seconds that handlers ran since the last exchange
+        self._left: set[str] = set()  # sources no longer served, where this slot may still count as waiting
+        self._look_at = 0.0  # when to ask again what is due in sources that dropped out, seconds since boot
+        self._waiting: set[str] = set()  # sources where it is registered as waiting
+        self._doubts: dict[str, int] = {}  # source -> seq of a request that its server may have served or not
+        self._pack = Holding(self._reach, record, holder, queues, channel)
         TERM.asked = False
         TERM.watch()
         self._wakeup, waker = socket.socketpair()
@@ -94,194 +91,194 @@ class Slot:
         if self._wakeup in ready:
             self._wakeup.recv(4096)
         if self._channel in ready:
-            order = receive(self._channel)
+            order = orders.receive(self._channel)
             if order is None:
                 raise Leave
-            if isinstance(order, Serve):
+            if isinstance(order, orders.Serve):
                 self._serve(order.queues)
 
     def _serve(self, queues: tuple[str, ...]) -> None:
-        known = {name: self._declared[name].priority for name in queues if name in self._declared}
-        if set(known) != set(self._lottery.queues):
-            self._left |= self._waiting - known.keys()
-            self._waiting &= known.keys()
-            self._lottery = Lottery(known)
-
-    def _insist(self, operation: Callable[[], _R]) -> _R:
-        """Repeats an operation until the queue server answers; all of ours may be repeated. Leave if told to."""
-        pause = _FIRST_RETRY
-        while True:
-            try:
-                return operation()
-            except QueueServerDown as error:
-                log.debug("%s; trying again in %.2f s", error, pause)  # the master says it aloud, once for all
-                self._server.close()
-                self._hear(pause * jitter())
-                pause = min(2 * pause, _SLOWEST_RETRY)
-                if TERM.asked:
-                    raise Leave from None
+        places = self._servers.sources(name for name in queues if name in self._declared)
+        known = {source(*place): self._declared[place[0]].priority for place in places}
+        if set(known) == set(self._lottery.sources):
+            return
+        self._left |= self._waiting - known.keys()
+        self._waiting &= known.keys()
+        self._lottery = Lottery(known)
+        self._reach.use(server for _, server in places)
 
     def _take(self) -> tuple[str, Pack] | None:
         if self._left:
             self._wait_no_more(self._left)
             self._left.clear()
         now = boot_ns() / 1e9
-        if self._lottery.dry and not self._waiting and now >= self._look_at:
-            self._look_at = now + LOOK_ROUND
-            for queue in self._insist(lambda: self._server.due(self._handlers(self._lottery.dry))):
-                self._lottery.refill(queue)
-        for queue in self._lottery.draw(now, random.random):
-            answer = self._exchange(queue)
+        self._look_round(now)
+        for drawn in itertools.chain(self._in_doubt(), self._lottery.draw(now, random.random), self._unheard()):
+            try:
+                answer = self._exchange(drawn)
+            except QueueServerDown:
+                self._waiting.discard(drawn)
+                self._lottery.found_empty(drawn, self._reach.away_until(parted(drawn)[1]))
+                continue
             if answer.pack is not None:
                 self._wait_no_more(self._waiting)
                 self._waiting.clear()
-                return queue, answer.pack
-            self._waiting.add(queue)
-            self._lottery.found_empty(queue, now + answer.wait)
+                return drawn, answer.pack
+            self._waiting.add(drawn)
+            self._lottery.found_empty(drawn, now + answer.wait)
         return None
+
+    def _in_doubt(self) -> list[str]:
+        """Sources to be asked first: a request is in doubt there, and a pack may wait, locked for us. Where this slot
+        will never ask again the pack goes back.
+        """
+        for left in self._doubts.keys() - set(self._lottery.sources) if self._doubts else ():
+            if orders.send(self._channel, debts.Owed(left, self._doubts[left])):
+                self._no_doubt(left)
+        return [each for each in self._lottery.sources if each in self._doubts] if self._doubts else []
+
+    def _unheard(self) -> Iterator[str]:
+        """Nothing was drawn: before the slot waits it registers also where it was found empty some packs ago."""
+        yield from [each for each in self._lottery.sources if each not in self._waiting]
+
+    def _look_round(self, now: float) -> None:
+        """A slot that works is registered nowhere: it asks what is due in the sources that dropped out."""
+        if self._waiting or now < self._look_at or not self._lottery.dry:
+            return
+        self._look_at = now + LOOK_ROUND
+        for server, queues in by_server(self._lottery.dry).items():
+            handlers = self._handlers(queues)
+            with suppress(QueueServerDown):
+                for queue in self._reach.ask(server, partial(QueueServer.due, handlers=handlers)):
+                    self._lottery.refill(source(queue, server))
 
     def _handlers(self, queues: Iterable[str]) -> dict[str, list[str]]:
         """The handlers of these queues that this generation knows."""
         return {queue: [handler.name for handler in self._registry.of_queue(queue)] for queue in queues}
 
-    def _wait_no_more(self, queues: Iterable[str]) -> None:
+    def _wait_no_more(self, sources: Iterable[str]) -> None:
         """Others rely on who is registered as waiting: to hear of new tasks, to wake for the next due one."""
-        handlers = self._handlers(queues)
-        if handlers:
-            self._insist(lambda: self._server.unwait(self._holder, handlers))
+        for server, queues in by_server(sources).items():
+            handlers = self._handlers(queues)
+            with suppress(QueueServerDown):
+                self._reach.ask(server, partial(QueueServer.unwait, holder=self._holder, handlers=handlers))
 
-    def _exchange(self, queue: str, *, settle_only: bool = False) -> Exchange:
-        if self._held not in (None, queue):
-            self._exchange(str(self._held), settle_only=True)
-        record, words, ttl = self._record, self._record.words, self._declared[queue].lock
-        words[Field.STATE] = SlotState.TAKING
-        record.put_text("asked_queue", queue.encode())
-        seq = words[Field.ASKED] + 1
-        words[Field.ASKED] = seq
-        words[Field.TAKES] += 1
-        want = {h.name: 0 if settle_only else self._size(h.name).want() for h in self._registry.of_queue(queue)}
-        settle = words[Field.HELD] if self._held else None
-        wait = IDLE_WAIT * jitter()
-        asked = 0
-
-        def exchange() -> Exchange:
-            nonlocal asked
-            asked = boot_ns()
-            return self._server.exchange(
-                queue,
-                self._holder,
-                seq,
-                settle=settle,
-                want=want,
-                ttl=ttl,
-                busy=self._busy,
-                wait=wait,
-                rate=self._declared[queue].rate,
-                window=self._declared[queue].dedupe_window,
-            )
-
-        answer = self._insist(exchange)
-        self._settled(answer.gone)
-        self._waiting.discard(queue)
+    def _exchange(self, drawn: str) -> Exchange:
+        """Takes from a source; a pack of the same source is settled on the way. QueueServerDown: serve others."""
+        queue, server = parted(drawn)
+        self._reach.spare(server)
+        if self._pack.source not in (None, drawn):
+            self._settle()
+        seq = self._doubts.get(drawn) or self._next_seq(drawn)
+        self._record.words[Field.TAKES] += 1
+        want = {handler.name: self._size(handler.name).want() for handler in self._registry.of_queue(queue)}
+        try:
+            answer, asked = self._request(drawn, seq, want)
+        except QueueServerDown:
+            self._doubts[drawn] = seq
+            self._record.put_doubts(self._doubts)
+            if self._pack.source is not None:
+                self._pack.owe()
+            raise
         if answer.pack is not None:
-            words[Field.TTL] = int(ttl * 1e9)
-            words[Field.LOCK_UNTIL] = asked + int(ttl * TRUSTED * 1e9)
-            record.hold(seq, queue.encode(), answer.pack.handler.encode(), len(answer.pack.ids))
-            self._held = queue
+            self._pack.take(drawn, seq, answer.pack, asked)
+        self._no_doubt(drawn)
         return answer
 
-    def _settled(self, gone: bool) -> None:
-        if gone:
-            log.warning("the pack was taken away before it was settled; its tasks may run again")
-        self._held = None
-        self._busy = 0.0
-        self._record.drop()
+    def _next_seq(self, of: str) -> int:
+        """The number of a new request, on the scoreboard before it is sent."""
+        self._record.put_text("asked_source", of.encode())
+        seq = self._record.words[Field.ASKED] + 1
+        self._record.words[Field.ASKED] = seq
+        return seq
+
+    def _request(self, of: str, seq: int, want: Mapping[str, int]) -> tuple[Exchange, int]:
+        """The answer, and when the request that was answered was sent (ns since boot)."""
+        queue, server = parted(of)
+        declared, wait, asked = self._declared[queue], IDLE_WAIT * jitter(), 0
+        self._record.words[Field.STATE] = SlotState.TAKING
+
+        def exchange(there: QueueServer) -> Exchange:
+            nonlocal asked
+            asked = boot_ns()
+            return there.exchange(
+                queue, self._holder, seq, settle=self._pack.seq, want=want, ttl=declared.lock, busy=self._pack.busy,
+                wait=wait, rate=declared.rate, window=declared.dedupe_window,
+            )  # fmt: skip
+
+        answer = self._reach.ask(server, exchange)
+        self._pack.settled(gone=answer.gone)
+        self._waiting.discard(of)
+        return answer, asked
+
+    def _settle(self) -> None:
+        """Ends the pack at hand, all of it done, without taking another."""
+        held = str(self._pack.source)
+        nothing = {handler.name: 0 for handler in self._registry.of_queue(parted(held)[0])}
+        try:
+            self._request(held, self._next_seq(held), nothing)
+        except QueueServerDown:
+            self._pack.owe()
+
+    def _no_doubt(self, drawn: str) -> None:
+        if self._doubts.pop(drawn, None) is not None:
+            self._record.put_doubts(self._doubts)
 
     def _size(self, handler: str) -> PackSize:
         if handler not in self._sizes:
             self._sizes[handler] = PackSize(self._registry.handlers[handler].options.batch)
         return self._sizes[handler]
 
-    def _work(self, queue: str, pack: Pack) -> None:
-        words = self._record.words
-        words[Field.STATE] = SlotState.BUSY
-        seq = words[Field.HELD]
-
-        window = self._declared[queue].dedupe_window
-
-        def report(outcomes: dict[int, Outcome], kept: dict[int, Kept]) -> bool:
-            return self._insist(
-                lambda: self._server.settle(queue, self._holder, seq, outcomes, window=window, results=kept)
-            )
-
-        start = boot_ns()
+    def _work(self, drawn: str, pack: Pack) -> None:
+        self._record.words[Field.STATE] = SlotState.BUSY
         handler = self._registry.handlers[pack.handler]
-        began, whole = PackRun(handler, pack, self._record, report, self._may_go_on).run()
+        start = boot_ns()
+        began, whole = PackRun(handler, pack, self._record, self._pack.tell, self._may_go_on).run()
         seconds = (boot_ns() - start) / 1e9
-        self._busy += seconds
+        self._pack.busy += seconds
         self._size(pack.handler).ran(began, seconds)
-        self._lottery.ran(queue, seconds)
+        self._lottery.ran(drawn, seconds)
         if not whole:
-            self._release(leave=TERM.asked)
+            self._pack.stopped(together=handler.arguments.takes_pack, leave=TERM.asked)
 
     def _may_go_on(self, now: int) -> bool:
         """Whether the next task may begin: not told to leave, and nobody else can have the pack."""
         if TERM.asked:
             return False
-        return now < self._record.trusted_until() or self._vouched()
-
-    def _vouched(self) -> bool:
-        """Nobody has extended our lock in time: do it ourselves, or give the pack up."""
-        queue, words = str(self._held), self._record.words
-        ttl = self._declared[queue].lock
-        asked = boot_ns()
-        gone = self._insist(lambda: self._server.extend(queue, ttl, [f"{self._holder}:{words[Field.HELD]}"]))
-        words[Field.LOCK_UNTIL] = asked + int(ttl * TRUSTED * 1e9)
-        return not gone
+        return now < self._record.trusted_until() or self._pack.vouch()
 
     def _idle(self) -> None:
-        if self._held is not None:  # nothing was drawn that could settle it on its way
-            self._exchange(self._held, settle_only=True)
+        if self._pack.source is not None:  # nothing was drawn that could settle it on its way
+            self._settle()
         self._record.words[Field.STATE] = SlotState.IDLE
-        queues = self._lottery.queues
-        if not queues:
-            self._hear(IDLE_WAIT)
+        now = boot_ns() / 1e9
+        seconds = self._lottery.earliest(now) if self._lottery.sources else IDLE_WAIT
+        there = {
+            server: {self._servers[server].keys_of(queue).wake: queue for queue in queues}
+            for server, queues in by_server(self._lottery.sources).items()
+            if self._reach.away_until(server) <= now
+        }
+        if not there:
+            self._hear(seconds)
             return
-        seconds = self._lottery.earliest(boot_ns() / 1e9)
-        lists = [self._server.keys_of(queue).wake for queue in queues]
-        try:
-            rung = self._bell.wait(lists, seconds, [self._channel, self._wakeup])
-        except QueueServerDown:
-            for queue in self._lottery.dry:  # nothing is known any more; the next exchange insists
-                self._lottery.refill(queue)
-            return
-        if rung is not None:
-            self._lottery.refill(queues[lists.index(rung)])
+        rung = self._bell.wait({s: list(lists) for s, lists in there.items()}, seconds, [self._channel, self._wakeup])
+        for server, name in rung.tokens:
+            self._lottery.refill(source(there[server][name], server))
+        for server in rung.down:  # nothing is known of it any more; the next exchange shows
+            self._reach.lost(server)
+            for queue in there[server].values():
+                self._lottery.refill(source(queue, server))
 
     def _leave(self) -> None:
         self._record.words[Field.STATE] = SlotState.LEAVING
-        if self._held is not None:
-            self._release(leave=True)
-        for queue in {*self._lottery.queues, *self._left}:
-            self._insist(partial(self._server.release, queue, self._holder, held=None, marks=b"", leave=True))
-
-    def _release(self, *, leave: bool) -> None:
-        """Hands back what has not begun; what is marked is done."""
-        record, queue = self._record, str(self._held)
-        held, size = record.words[Field.HELD], record.words[Field.SIZE]
-        marks = bytes(record.marks[:size])
-        found = self._insist(
-            lambda: self._server.release(
-                queue,
-                self._holder,
-                held=held,
-                marks=marks,
-                busy=self._busy,
-                leave=leave,
-                window=self._declared[queue].dedupe_window,
-            )
-        )
-        self._settled(not found)
+        if self._pack.source is not None:
+            self._pack.release(leave=True)
+        for queue, server in map(parted, {*self._lottery.sources, *self._left}):
+            with suppress(QueueServerDown):  # the master settles there, when it can
+                self._reach.ask(
+                    server,
+                    partial(QueueServer.release, queue=queue, holder=self._holder, held=None, marks=b"", leave=True),
+                )
 
 
 def end(code: int) -> NoReturn:

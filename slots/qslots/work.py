@@ -223,6 +223,10 @@ def unfit(handler: Handler, error: Exception, stored: bytes) -> Outcome:
     if not isinstance(error, ArgumentsError):
         return Outcome("bury", f"the record cannot be read: {error}")
     why = str(handler.misfit(error))
-    if head(stored).signature == handler.arguments.signature:
+    try:
+        hopeless = head(stored).signature == handler.arguments.signature
+    except ValueError as fault:
+        return Outcome("bury", f"the record cannot be read: {fault}")
+    if hopeless:
         return Outcome("bury", why)
     return charged("fail", why, handler.options.max_failures, handler.options.backoff, jitter())

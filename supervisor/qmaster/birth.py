@@ -19,8 +19,8 @@ from qslots import logs
 from qslots.errors import Error
 from qslots.handlers import REGISTRY
 from qslots.orders import Born, Stillborn, send
-from qslots.queueserver import QueueServer
 from qslots.scoreboard import Scoreboard
+from qslots.servers import QueueServers
 from qslots.slot import Slot, end
 
 from . import linux
@@ -28,6 +28,8 @@ from .molding import Begin, Fork
 
 log = logging.getLogger("qslots.slot")
 _ADOPTED_WITHIN = 5.0  # seconds
+PATIENCE = 5.0  # seconds that a slot waits for one answer of its only queue server
+PATIENCE_WITH_OTHERS = 2.0  # where it has others to serve meanwhile
 # SIGPIPE stays ignored, as Python has it: a queue server that dies must not take its slots with it.
 _RESET = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 
@@ -87,8 +89,9 @@ def become_oneself(order: Fork) -> None:
 
 def make(order: Fork, channel: socket.socket, begin: Begin, board: Scoreboard) -> Slot:
     """The slot's loop. Signals are unblocked last, when their handlers are in place."""
-    server = QueueServer(begin.url, name=f"slot-{order.index}", single=True)
+    timeout = PATIENCE if len(begin.queue_servers) == 1 else PATIENCE_WITH_OTHERS
+    servers = QueueServers.listed(begin.settings, name=f"slot-{order.index}", timeout=timeout, single=True)
     declared = {queue.name: queue for queue in REGISTRY.declared(begin.queues).queues}
-    slot = Slot(server, board.record(order.index), order.holder, REGISTRY, declared, channel)
+    slot = Slot(servers, board.record(order.index), order.holder, REGISTRY, declared, channel)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     return slot

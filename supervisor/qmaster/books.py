@@ -13,6 +13,7 @@ import psutil
 
 from qslots.reports import Declared, SlotReport
 from qslots.scoreboard import Field, Record, boot_ns
+from qslots.servers import parted
 from qslots.settings import ServerSettings
 from qslots.states import SlotState
 from qslots.units import share, size
@@ -114,7 +115,7 @@ class Books:
             words[Field.DONE],
             known.pss if known else None,
             known.private if known else None,
-            (record.text("held_queue") or None) if task else None,
+            (parted(record.text("held_source"))[0] or None) if task else None,
         )
 
     def figures(self, mold: "MoldSize", slots: list[int]) -> "Figures | None":

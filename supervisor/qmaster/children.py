@@ -31,7 +31,7 @@ class Child:
     pid: int | None = None
     queues: tuple[str, ...] = ()
     why: str = ""  # why we ended it, if we did
-    unsettled: int = 0  # settlements not answered yet
+    unsettled: list[str] = field(default_factory=list)  # sources whose settlement is not answered yet
 
 
 @dataclass(slots=True)

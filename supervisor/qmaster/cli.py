@@ -12,7 +12,7 @@ import click
 from qslots import __version__, logs
 from qslots.connection import KINDS
 from qslots.errors import Error, SettingsError
-from qslots.queueserver import QueueServer
+from qslots.servers import QueueServers
 from qslots.settings import Settings, read
 
 from . import control
@@ -63,9 +63,9 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
     settings = read(file, os.environ, app=app, redis=redis, server=server)
     if not settings.app:
         raise SettingsError("no application: give --app MODULE, set QSLOTS_APP, or list it under app in the settings")
-    queue_server = QueueServer(settings.url, name="check")
-    queue_server.version()  # refuses what is not there, or too old, before anything is started
-    queue_server.close()
+    servers = QueueServers.listed(settings, name="check")
+    servers.check()  # the first must be there before anything is started; another one may come later
+    servers.close()
     logs.to_stderr("qmaster")
     become(settings.server.user)
     fault = Master(settings, assume(settings.server)).run()
@@ -127,7 +127,10 @@ def described(answer: dict[str, Any]) -> str:
     who = f"qmaster {answer['server']} (pid {answer['pid']})"
     lines = [
         f"{who} is {answer['stage']}, generation {answer['generation']}: {app}",
-        f"queue server {answer['queue_server']}: {answer['queue_server_down'] or 'answers'}",
+        *(
+            f"queue server {name}, {known['url']}: {known['down'] or 'answers'}"
+            for name, known in answer["queue_servers"].items()
+        ),
         f"budget {budget}, at most {answer['max_slots']} slots (bound by {answer['bound']})",
     ]
     for slot in answer["slots"]:

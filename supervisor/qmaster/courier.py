@@ -1,4 +1,4 @@
-"""The master's courier: all that may wait on network or disk is done here, one thing after the other.
+"""A courier of the master: all that may wait on one queue server or on disk is done here, one thing after the other.
 
 A process of its own, spawned by the master, blocking throughout. It holds nothing that matters: the master keeps every
 request until it is answered and gives it to the next courier if this one is late or gone. It ends with its master.
@@ -12,24 +12,29 @@ import time
 
 from setproctitle import setproctitle
 
+from qslots import debts
 from qslots.control import Control
 from qslots.errors import Error, QueueServerDown, QueueServerError
 from qslots.queueserver import QueueServer
 from qslots.scoreboard import boot_ns
+from qslots.servers import parted
 
 from . import memory
 from .letters import (
     Answer,
+    Beat,
     Connect,
     Done,
     Extend,
     Extended,
     Failed,
     Heard,
+    Join,
     Leave,
     Letter,
     Measure,
     Measured,
+    Pay,
     Reply,
     Request,
     SendReport,
@@ -43,7 +48,7 @@ from .wire import Wire
 CHANNEL = 3  # the descriptor that the master gives us
 TIMEOUT = 2.0  # seconds for one answer of the queue server
 _CODES = ("TAKEN", "REPLACED")
-_URGENCY = (Connect, SettleDead, Extend, SendReport, Measure, Leave)
+_URGENCY = (Connect, Join, SettleDead, Pay, Extend, Beat, SendReport, Measure, Leave)
 
 
 class Courier:
@@ -53,7 +58,7 @@ class Courier:
         self._wire = wire
         self._inbox: list[Request] = []
         self._server: QueueServer | None = None
-        self._self: Connect | None = None
+        self._self: Connect | Join | None = None
 
     def run(self) -> None:
         """Until the master closes the wire."""
@@ -88,32 +93,44 @@ class Courier:
     def _do(self, letter: Letter) -> Reply:
         if isinstance(letter, Measure):
             return measure(letter)
-        if isinstance(letter, Connect):
+        if isinstance(letter, Connect | Join):
             self._self = letter
             self._server = QueueServer(letter.url, name=f"courier-{letter.server}", timeout=TIMEOUT)
-            Control(self._server).take_over(
-                letter.server, letter.place, letter.incarnation, gone_after=letter.gone_after
-            )
+            self._begin(letter, Control(self._server))
             return Done()
         if self._server is None or self._self is None:
-            raise Error("the first letter must be Connect")
+            raise Error("the first letter must be Connect or Join")
         return self._do_there(letter, self._server, self._self)
 
     @staticmethod
-    def _do_there(letter: Letter, server: QueueServer, me: Connect) -> Reply:
+    def _begin(letter: Connect | Join, control: Control) -> None:
         match letter:
+            case Connect():
+                control.take_over(letter.server, letter.place, letter.incarnation, gone_after=letter.gone_after)
+            case Join():
+                control.beat()
+
+    @staticmethod
+    def _do_there(letter: Letter, server: QueueServer, me: Connect | Join) -> Reply:
+        match letter:
+            case Beat():
+                Control(server).beat()
+                return Done()
             case SendReport():
                 return Heard(*Control(server).report(letter.report, letter.declared))
             case SettleDead():
                 server.settle_dead(
-                    letter.queue, letter.holder, held=letter.held, asked=letter.asked, outcomes=letter.outcomes,
-                    marks=letter.marks, rest=letter.rest, why=letter.why,
+                    parted(letter.source)[0], letter.holder, held=letter.held, asked=letter.asked,
+                    outcomes=letter.outcomes, marks=letter.marks, rest=letter.rest, why=letter.why,
                 )  # fmt: skip
+                return Done()
+            case Pay():
+                debts.pay(server, letter.holder, letter.owed)
                 return Done()
             case Extend():
                 asked = boot_ns()
-                return Extended(asked, server.extend(letter.queue, letter.ttl, letter.locks))
-            case Leave():
+                return Extended(asked, server.extend(parted(letter.source)[0], letter.ttl, letter.locks))
+            case Leave() if isinstance(me, Connect):
                 Control(server).leave(me.server, me.incarnation)
                 return Done()
         raise Error(f"an unknown letter: {letter!r}")

@@ -44,14 +44,13 @@ def decode(status: int, why: str) -> Cause:
 
 
 def left_behind(record: Record, cause: Cause, jitter: float, served: Iterable[str] = ()) -> list[SettleDead]:
-    """The settlements that a dead slot needs: its pack, exactly; the request that may still be under way; and, in the
-    other queues that it served, that it waits no more.
+    """The settlements that a dead slot needs: its pack, exactly; the requests that may still be under way; and, in the
+    other sources that it served, that it waits no more.
     """
     holder, asked, held = record.text("holder"), record.words[Field.ASKED], record.words[Field.HELD]
     if not holder or not asked:
         return []
     letters = []
-    asked_queue, held_queue = record.text("asked_queue"), record.text("held_queue")
     if held:
         size, task = record.words[Field.SIZE], record.words[Field.TASK]
         marks = bytes(record.marks[:size])
@@ -61,9 +60,14 @@ def left_behind(record: Record, cause: Cause, jitter: float, served: Iterable[st
         if cause.own and not together and 0 < ran <= size and not marks[ran - 1]:
             outcomes[ran] = charge(record, cause, jitter)
         rest = "loss" if together else "back"
-        letters.append(SettleDead(held_queue, holder, held, asked, outcomes, marks, rest, cause.text))
-    others = {asked_queue, *served} - {letter.queue for letter in letters}
-    return letters + [SettleDead(queue, holder, None, asked, {}, b"", "back", cause.text) for queue in sorted(others)]
+        letters.append(SettleDead(record.text("held_source"), holder, held, asked, outcomes, marks, rest, cause.text))
+    # What was asked last on each source; a source with a request in doubt was asked nothing after it.
+    unseen = dict.fromkeys(served, asked) | {record.text("asked_source"): asked} | record.doubts()
+    for letter in letters:
+        unseen.pop(letter.source, None)
+    return letters + [
+        SettleDead(source, holder, None, unseen[source], {}, b"", "back", cause.text) for source in sorted(unseen)
+    ]
 
 
 def charge(record: Record, cause: Cause, jitter: float) -> Outcome:

@@ -11,17 +11,18 @@ from functools import partial
 
 import msgspec
 
+from qslots.holding import TRUSTED
 from qslots.reports import MapRow, Report, SlotReport
 from qslots.scoreboard import Field, Record, boot_ns
-from qslots.slot import TRUSTED
+from qslots.servers import parted
 
 from . import deaths, watch
 from .books import Books, MoldSize, monotonic
 from .children import Phase
-from .letters import Extend, Extended, Failed, Heard, Letter, Measure, Measured, Reply, SendReport
+from .couriers import Couriers
+from .letters import Beat, Extend, Extended, Failed, Heard, Letter, Measure, Measured, Reply, SendReport
 from .moldkeeper import MoldKeeper
 from .nursery import Nursery
-from .post import Post
 
 log = logging.getLogger("qmaster")
 TICK = 1.0  # seconds
@@ -33,15 +34,16 @@ class Duties:
     """The regular work of one master."""
 
     def __init__(
-        self, server: str, incarnation: str, books: Books, nursery: Nursery, keeper: MoldKeeper, post: Post
-    ) -> None:
+        self, server: str, incarnation: str, books: Books, nursery: Nursery, keeper: MoldKeeper,
+        couriers: Couriers,
+    ) -> None:  # fmt: skip
         self._server = server
         self._incarnation = incarnation
         self._books = books
         self._nursery = nursery
         self._keeper = keeper
-        self._post = post
-        self._under_way: set[str] = set()
+        self._couriers = couriers
+        self._under_way: set[tuple[str, str]] = set()  # (queue server, kind of letter)
         self._declaration_wanted = True
         self._overdue: dict[int, watch.Overdue] = {}
         self._overdue_at: float | None = None  # when to read them a second time
@@ -63,6 +65,8 @@ class Duties:
     def _tick(self, now: float) -> None:
         records = [self._nursery.record(child.index) for child in self._nursery.living()]
         self._extend(records, now)
+        for name in self._couriers.others:
+            self._once(name, "beat", Beat(), lambda _: None, now)
         if self._overdue_at is None:
             self._overdue = watch.overdue(records, boot_ns())
             self._overdue_at = now + watch.AGREE if self._overdue else None
@@ -84,7 +88,8 @@ class Duties:
                 capacity.budget >> 20,
             )
 
-    def _once(self, key: str, letter: Letter, on_reply: Callable[[Reply], None], now: float) -> None:
+    def _once(self, server: str, kind: str, letter: Letter, on_reply: Callable[[Reply], None], now: float) -> None:
+        key = (server, kind)
         if key in self._under_way:
             return
         self._under_way.add(key)
@@ -93,16 +98,16 @@ class Duties:
             self._under_way.discard(key)
             on_reply(reply)
 
-        self._post.send(letter, answered, now)
+        self._couriers.send(server, letter, answered, now)
 
-    def forget_under_way(self) -> None:
-        """A new courier: what the old one had not answered is asked anew."""
-        self._under_way.clear()
+    def forget_under_way(self, server: str) -> None:
+        """A new courier for this queue server: what the old one had not answered is asked anew."""
+        self._under_way = {key for key in self._under_way if key[0] != server}
 
     def _extend(self, records: list[Record], now: float) -> None:
-        for (queue, ttl), locks in watch.to_extend(records, boot_ns()).items():
+        for (source, ttl), locks in watch.to_extend(records, boot_ns()).items():
             on_reply = partial(self._extended, locks=locks, ttl=ttl)
-            self._once(f"extend {queue}", Extend(queue, ttl, list(locks)), on_reply, now)
+            self._once(parted(source)[1], f"extend {source}", Extend(source, ttl, list(locks)), on_reply, now)
 
     def _extended(self, reply: Reply, *, locks: dict[str, Record], ttl: float) -> None:
         """Locks that live are trusted longer. "Gone" counts only if the slot still works on that very pack."""
@@ -129,7 +134,8 @@ class Duties:
         pids = [child.pid for child in self._nursery.living() if child.pid]
         if self._keeper.mold is not None:
             pids.append(self._keeper.mold.pid)
-        self._once("measure", Measure(self._books.to_measure(pids), MEASURE_SHARE), self._measured, now)
+        letter = Measure(self._books.to_measure(pids), MEASURE_SHARE)
+        self._once(self._couriers.first.name, "measure", letter, self._measured, now)
 
     def _measured(self, reply: Reply) -> None:
         if isinstance(reply, Measured):
@@ -159,7 +165,8 @@ class Duties:
             draining=self.draining,
             slots=tuple(self.slots()),
         )
-        self._once("report", SendReport(report, declared if self._declaration_wanted else None), self._reported, now)
+        letter = SendReport(report, declared if self._declaration_wanted else None)
+        self._once(self._couriers.first.name, "report", letter, self._reported, now)
 
     def _reported(self, reply: Reply) -> None:
         match reply:

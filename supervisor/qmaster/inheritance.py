@@ -6,16 +6,17 @@ from collections.abc import Callable
 
 from qslots.errors import Error
 from qslots.scoreboard import Scoreboard
+from qslots.servers import parted
 
 from . import deaths
+from .couriers import Couriers
 from .letters import Failed, Reply, SettleDead
-from .post import Post
 
 log = logging.getLogger("qmaster")
 CAUSE = deaths.Cause("was lost with its master", own=False)
 
 
-def settle(boards: list[pathlib.Path], post: Post, now: float) -> None:
+def settle(boards: list[pathlib.Path], couriers: Couriers, now: float) -> None:
     """Sends a settlement for every slot on these scoreboards; each file goes when all of it is settled."""
     for path in boards:
         try:
@@ -27,7 +28,7 @@ def settle(boards: list[pathlib.Path], post: Post, now: float) -> None:
         log.info("an earlier master of this name left %d slots: settling for them", len(tenants))
         waiting = set(range(len(letters)))
         for number, letter in enumerate(letters):
-            post.send(letter, _settled(letter, number, waiting, path), now)
+            couriers.send(parted(letter.source)[1], letter, _settled(letter, number, waiting, path), now)
         if not letters:
             path.unlink(missing_ok=True)
 

@@ -6,18 +6,32 @@ may be repeated.
 
 import msgspec
 
+from qslots.debts import Owed
 from qslots.outcomes import Outcome
 from qslots.reports import Declared, MapRow, Report
 
 
 class Connect(msgspec.Struct, tag="connect"):
-    """The first letter: which queue server, and who we are. Other incarnations that begin with ``place`` are dead."""
+    """The first letter for the queue server that keeps map and reports: which one it is, and who we are. Other
+    incarnations that begin with ``place`` are dead.
+    """
 
     url: str
     server: str
     incarnation: str
     place: str
     gone_after: float
+
+
+class Join(msgspec.Struct, tag="join"):
+    """The first letter for any other queue server: nothing is registered there."""
+
+    url: str
+    server: str
+
+
+class Beat(msgspec.Struct, tag="beat"):
+    """Say to a queue server that gets no reports that it is served."""
 
 
 class SendReport(msgspec.Struct, tag="report"):
@@ -28,9 +42,9 @@ class SendReport(msgspec.Struct, tag="report"):
 
 
 class SettleDead(msgspec.Struct, tag="settle"):
-    """End what a dead slot left in one queue, exactly as its scoreboard record says."""
+    """End what a dead slot left in one source (a queue on its server), exactly as its scoreboard record says."""
 
-    queue: str
+    source: str
     holder: str
     held: int | None
     asked: int
@@ -40,10 +54,17 @@ class SettleDead(msgspec.Struct, tag="settle"):
     why: str
 
 
+class Pay(msgspec.Struct, tag="pay"):
+    """Settle a pack that a slot could not settle itself, its server being away."""
+
+    holder: str
+    owed: Owed
+
+
 class Extend(msgspec.Struct, tag="extend"):
     """Give the locks of living slots a full ttl (seconds) again."""
 
-    queue: str
+    source: str
     ttl: float
     locks: list[str]
 
@@ -59,7 +80,8 @@ class Leave(msgspec.Struct, tag="leave"):
     """Take this master off the books."""
 
 
-Letter = Connect | SendReport | SettleDead | Extend | Measure | Leave
+Letter = Connect | Join | Beat | SendReport | SettleDead | Pay | Extend | Measure | Leave
+KEPT = (Connect, Join, SettleDead, Pay, Leave)  # sent again until they are answered
 
 
 class Request(msgspec.Struct, array_like=True):

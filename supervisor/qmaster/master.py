@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 from setproctitle import setproctitle
 
-from qslots.connection import without_password
 from qslots.scoreboard import Field
 from qslots.settings import Settings
 from qslots.units import duration
@@ -24,12 +23,12 @@ from . import deaths, inheritance, linux
 from .books import Books, monotonic
 from .children import Phase
 from .control import ControlSocket
+from .couriers import Couriers
 from .duties import Duties
 from .identity import Identity, give_up
 from .letters import Connect, Leave
 from .moldkeeper import MoldKeeper
 from .nursery import Nursery
-from .post import Post
 from .reconcile import Desired, reconcile
 
 log = logging.getLogger("qmaster")
@@ -61,24 +60,26 @@ class Master:
         self._stage = Stage.STARTING
         self._fault = ""
         self._settle_until = float("inf")
+        self._stopping_since: float | None = None  # None also if there is no time to be graceful
         self._title = ""
         self._selector = selectors.DefaultSelector()
         name, incarnation = identity.name, identity.incarnation
         connect = Connect(settings.url, name, incarnation, identity.place, gone_after=GONE_AFTER)
-        self._post = Post(connect, self._selector)
+        self._couriers = Couriers(settings, connect, self._selector)
+        self._post = self._couriers.first
         self._keeper = MoldKeeper(settings, identity, self._selector)
         lineage = f"{name}/{incarnation}"
-        self._nursery = Nursery(lineage, identity.board, self._keeper, self._post, self._selector)
+        self._nursery = Nursery(lineage, identity.board, self._keeper, self._couriers, self._selector)
         self._books = Books(settings.server)
-        self._duties = Duties(name, incarnation, self._books, self._nursery, self._keeper, self._post)
+        self._duties = Duties(name, incarnation, self._books, self._nursery, self._keeper, self._couriers)
         self._control = ControlSocket(identity.control_path, self._selector, self._answer)
 
     def run(self) -> str:
         """Until stopped; returns why it could not start or go on, "" for an end in good order."""
         linux.adopt_orphans()
         self._listen_to_signals()
-        self._post.start(monotonic())
-        inheritance.settle(self._identity.left, self._post, monotonic())
+        self._couriers.start(monotonic())
+        inheritance.settle(self._identity.left, self._couriers, monotonic())
         self._keeper.start()
         deadline = 0.0
         while self._stage < Stage.ENDED:
@@ -91,16 +92,17 @@ class Master:
 
     def _turn(self, now: float) -> float:
         """Acts on what has happened; returns when to look again at the latest."""
-        self._post.check(now)
+        self._couriers.check(now)
         self._advance(now)
         if self._stage is Stage.RUNNING:
             self._keeper.check(now)
+            self._nursery.free_held_up()
         deadline = self._duties.check(now)
         plan = reconcile(self._desired(), self._nursery.children, now)
         for action in plan.actions:
             self._nursery.perform(action, now)
         self._show()
-        return min(deadline, plan.deadline, self._post.next_check(), self._settle_until)
+        return min(deadline, plan.deadline, self._couriers.next_check(), self._settle_until)
 
     def _advance(self, now: float) -> None:
         """The next stage, if what has happened calls for it."""
@@ -117,9 +119,11 @@ class Master:
         if stopping and all(child.phase is Phase.DEAD for child in self._nursery.children.tenants.values()):
             self._stage = Stage.SETTLING
             self._settle_until = now + LAST_WORDS
+            if self._stopping_since is not None and self._couriers.owed:  # no scoreboard tells a successor of it
+                self._settle_until = max(self._settle_until, self._stopping_since + self._grace)
             if self._post.connected:
                 self._post.send(Leave(), lambda _: None, now)
-        if self._stage is Stage.SETTLING and (not self._post.undone or now >= self._settle_until):
+        if self._stage is Stage.SETTLING and (not self._couriers.undone or now >= self._settle_until):
             self._stage = Stage.ENDED
 
     def _desired(self) -> Desired:
@@ -140,6 +144,9 @@ class Master:
             busy = sum(self._nursery.record(child.index).words[Field.TASK] != 0 for child in living)
             log.info("stopping (%s): %d slots, %d of them finish a task first", why, len(living), busy)
             self._stage = stage
+            self._stopping_since = monotonic() if stage is Stage.STOPPING else None
+        elif self._stage is Stage.SETTLING and stage is Stage.FAST:
+            self._settle_until = min(self._settle_until, monotonic() + LAST_WORDS)
 
     def _listen_to_signals(self) -> None:
         ours, theirs = socket.socketpair()
@@ -182,9 +189,8 @@ class Master:
             _, status = os.waitpid(pid, 0)
             if child is not None:
                 self._nursery.buried(child, status)
-            elif pid == self._post.pid:
-                self._duties.forget_under_way()
-                self._post.exited(monotonic())
+            elif pid in self._couriers.pids:
+                self._duties.forget_under_way(self._couriers.exited(pid, monotonic()))
             elif self._keeper.mold is not None and pid == self._keeper.mold.pid:
                 self._keeper.gone(deaths.decode(status, "").text, monotonic())
 
@@ -192,7 +198,7 @@ class Master:
         """The pids of our own children, and of molds."""
         mold = {self._keeper.mold.pid} if self._keeper.mold is not None else set()
         slots = {child.pid for child in self._nursery.living() if child.pid is not None}
-        return slots | mold | ({self._post.pid} if self._post.pid is not None else set()), mold
+        return slots | mold | self._couriers.pids, mold
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any] | None:
         match request.get("command"):
@@ -211,8 +217,9 @@ class Master:
             "stage": self._stage.name.lower(),
             "generation": self._keeper.generation,
             "app": list(self._settings.app),
-            "queue_server": without_password(self._settings.url),
+            "queue_server": self._post.url,
             "queue_server_down": self._post.down,
+            "queue_servers": self._couriers.status(),
             "budget": capacity.budget if capacity else None,
             "max_slots": capacity.max_slots if capacity else None,
             "bound": capacity.bound if capacity else None,
@@ -230,15 +237,18 @@ class Master:
     def _close(self) -> None:
         """The end: mold and courier see the end of their sockets; nothing of ours stays."""
         self._control.close()
-        self._post.close()
-        mold = self._keeper.mold.pid if self._keeper.mold is not None else None
-        for pid in (mold, self._post.pid):
-            if pid is not None:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)  # it cannot take long, and whoever comes after finds no zombie of ours
-        if self._post.undone:
+        self._couriers.close()
+        mold = {self._keeper.mold.pid} if self._keeper.mold is not None else set()
+        for pid in self._couriers.pids | mold:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)  # it cannot take long, and whoever comes after finds no zombie of ours
+        owed = self._couriers.owed
+        if owed:
+            log.warning("a queue server does not answer: %d packs that are done are not settled and run again", owed)
+        if self._couriers.undone > owed:
             log.warning(
-                "the queue server does not answer: %d settlements are left to the next qmaster", self._post.undone
+                "a queue server does not answer: %d settlements are left to the next qmaster",
+                self._couriers.undone - owed,
             )
         else:
             give_up(self._identity)

@@ -10,7 +10,8 @@ import gc
 
 gc.disable()
 
-import importlib  # noqa: E402 - nothing may be imported before the collector is off
+import contextlib  # noqa: E402 - nothing may be imported before the collector is off
+import importlib  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
 import socket  # noqa: E402
@@ -22,9 +23,10 @@ from types import TracebackType  # noqa: E402
 
 from setproctitle import setproctitle  # noqa: E402
 
-from qslots import client, logs  # noqa: E402
-from qslots.errors import Error  # noqa: E402
+from qslots import client, durability, logs  # noqa: E402
+from qslots.errors import Error, QueueServerDown  # noqa: E402
 from qslots.handlers import REGISTRY  # noqa: E402
+from qslots.reports import Declared  # noqa: E402
 from qslots.scoreboard import Scoreboard  # noqa: E402
 
 from . import birth, linux, memory  # noqa: E402
@@ -76,13 +78,25 @@ def freeze() -> None:
     linux.malloc_trim()
 
 
+def check_promises(declared: Declared) -> None:
+    """QueueServerError if a queue asks for a durability that its server cannot keep; who is away is believed."""
+    asked = {queue.name: durability.parse(queue.durability) for queue in declared.queues}
+    promises = {name: each for name, each in asked.items() if each is not durability.FAST}
+    if promises:
+        servers = client.current()
+        with contextlib.suppress(QueueServerDown):
+            servers.check(promises)
+        servers.close()  # nothing of a connection may be shared with the slots
+
+
 def load_and_report(order: Begin) -> Message:
     """The application, loaded and frozen; or why it cannot be served."""
     began = time.monotonic()
-    client.connect(order.url)
+    client.connect_listed(order.settings)  # for the application, here and in all slots that are forked from here
     try:
         load(order.app)
         declared = REGISTRY.declared(order.queues)
+        check_promises(declared)
         freeze()
     except Error as error:
         return Refused(str(error))

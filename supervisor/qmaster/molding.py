@@ -7,19 +7,24 @@ import msgspec
 
 from qslots.errors import Error
 from qslots.reports import Declared
-from qslots.settings import QueueSettings
+from qslots.settings import QueueSettings, Settings
 
 LARGEST = 1 << 17
 
 
 class Begin(msgspec.Struct, tag="begin"):
-    """Master to mold: import this, as this generation, for this queue server."""
+    """Master to mold: import this, as this generation, for these queue servers (the first one listed is the main)."""
 
     app: tuple[str, ...]
     generation: int
-    url: str
+    queue_servers: dict[str, str]  # name -> URL
     queues: dict[str, QueueSettings]
     master: int  # pid
+
+    @property
+    def settings(self) -> Settings:
+        """What the application and the slots are to know of the settings."""
+        return Settings(queue_servers=self.queue_servers, queues=self.queues)
 
 
 class Fork(msgspec.Struct, tag="fork"):

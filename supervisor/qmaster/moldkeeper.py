@@ -62,7 +62,8 @@ class MoldKeeper:
         pid = spawn("qmaster.mold", descriptors, **{MARK: self._who.place})
         theirs.close()
         settings = self._settings
-        molding.send(ours, molding.Begin(settings.app, self.generation, settings.url, settings.queues, os.getpid()))
+        begin = molding.Begin(settings.app, self.generation, settings.queue_servers, settings.queues, os.getpid())
+        molding.send(ours, begin)
         ours.setblocking(False)
         self.mold = Mold(pid, ours, self.generation)
         self._selector.register(ours, selectors.EVENT_READ, self._said)

@@ -7,21 +7,24 @@ a dead tenant finds its channel closed and touches nobody.
 import logging
 import os
 import random
+import select
 import selectors
 import signal
 import socket
+from functools import partial
 
 import msgspec
 
-from qslots import orders
+from qslots import debts, orders
 from qslots.scoreboard import Field, Record, Scoreboard
+from qslots.servers import parted
 
 from . import deaths
 from .books import monotonic
 from .children import Child, Children, Phase
-from .letters import Failed, Reply
+from .couriers import Couriers
+from .letters import Failed, Pay, Reply
 from .moldkeeper import MoldKeeper
-from .post import Post
 from .reconcile import Action, Ask, Fork, Kill, Serve
 
 log = logging.getLogger("qmaster")
@@ -31,13 +34,13 @@ class Nursery:
     """The slots of one master."""
 
     def __init__(
-        self, lineage: str, board: Scoreboard, keeper: MoldKeeper, post: Post, selector: selectors.BaseSelector
+        self, lineage: str, board: Scoreboard, keeper: MoldKeeper, couriers: Couriers, selector: selectors.BaseSelector
     ) -> None:
         self.children = Children()
         self._lineage = lineage.split("/", 1)  # server name and incarnation: every holder's name is made of them
         self._board = board
         self._keeper = keeper
-        self._post = post
+        self._couriers = couriers
         self._selector = selector
         self._channels: dict[str, socket.socket] = {}  # holder -> our end
         self._births = 0
@@ -108,6 +111,8 @@ class Nursery:
                 self.children.advance(child, Phase.LIVE, monotonic())
             case orders.Stillborn(why):
                 log.error("slot %d could not begin: %s", child.index, why)
+            case debts.Owed():
+                self._pay(child, message)
             case _ if child.pid is None:
                 self._never_born(child)
             case _:
@@ -118,6 +123,17 @@ class Nursery:
         for child in list(self.children.tenants.values()):
             if child.phase is Phase.ORDERED:
                 self._hear(child)
+
+    def _pay(self, child: Child, owed: debts.Owed) -> None:
+        """A slot could not settle a pack, its queue server being away: the courier of that server keeps at it."""
+        log.debug("slot %d leaves pack %d of %s to be settled", child.index, owed.seq, owed.source)
+        letter = Pay(child.holder, owed)
+
+        def paid(reply: Reply) -> None:
+            if isinstance(reply, Failed):
+                log.error("a pack of %s could not be settled: %s; its tasks may run again", owed.source, reply.why)
+
+        self._couriers.send(parted(owed.source)[1], letter, paid, monotonic())
 
     def _never_born(self, child: Child) -> None:
         """The channel ended before a birth message: nobody lives there, and nothing was taken."""
@@ -159,23 +175,38 @@ class Nursery:
             "slot %d (pid %d) %s, running %s, after %d tasks",
             child.index, child.pid, f"left: {child.why}" if orderly else cause.text, doing, record.words[Field.DONE],
         )  # fmt: skip
+        self._last_words(child)
         self.children.advance(child, Phase.DEAD, now)
         self._hang_up(child.holder)
-        letters = deaths.left_behind(record, cause, random.uniform(0.85, 1.15), child.queues)
-        child.unsettled = len(letters)
+        served = self._couriers.sources(child.queues)
+        letters = deaths.left_behind(record, cause, random.uniform(0.85, 1.15), served)
+        child.unsettled = [letter.source for letter in letters]
         for letter in letters:
-            self._post.send(letter, lambda reply: self._settled(child, reply), now)
+            self._couriers.send(parted(letter.source)[1], letter, partial(self._settled, child, letter.source), now)
         if not letters:
             self._free(child)
 
-    def _settled(self, child: Child, reply: Reply) -> None:
+    def _last_words(self, child: Child) -> None:
+        """What a dead slot has said and nobody has heard: it may owe something."""
+        while child.holder in self._channels and select.select([self._channels[child.holder]], [], [], 0)[0]:
+            self._hear(child)
+
+    def _settled(self, child: Child, source: str, reply: Reply) -> None:
         if isinstance(reply, Failed):
             log.error(
                 "slot %d could not be settled: %s; its tasks come back when their lock expires", child.index, reply.why
             )
-        child.unsettled -= 1
-        if child.unsettled == 0:
+        child.unsettled.remove(source)
+        if not child.unsettled and self.children.tenants.get(child.index) is child:
             self._free(child)
+
+    def free_held_up(self) -> None:
+        """The place of a dead slot does not wait for a queue server that is away while others answer. Its settlement
+        there is kept by the courier alone from now on.
+        """
+        for child in list(self.children.tenants.values()):
+            if child.phase is Phase.DEAD and all(map(self._couriers.held_up, child.unsettled)):
+                self._free(child)
 
     def _free(self, child: Child) -> None:
         record = self.record(child.index)

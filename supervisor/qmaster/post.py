@@ -1,4 +1,4 @@
-"""The master's side of its courier: sends letters, keeps those that matter until they are answered, replaces a courier
+"""The master's side of one courier: sends letters, keeps those that matter until they are answered, replaces a courier
 that is late or gone. It never waits: everything goes over a non-blocking wire.
 """
 
@@ -7,17 +7,35 @@ import os
 import selectors
 import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .letters import Answer, Connect, Failed, Leave, Letter, Measure, Reply, Request, SettleDead, encode, read_answer
+from qslots.connection import without_password
+
+from .letters import (
+    KEPT,
+    Answer,
+    Connect,
+    Failed,
+    Join,
+    Leave,
+    Letter,
+    Measure,
+    Pay,
+    Reply,
+    Request,
+    SettleDead,
+    encode,
+    read_answer,
+)  # fmt: skip
 from .spawn import spawn
 from .wire import Wire
 
 log = logging.getLogger("qmaster")
 LATE = 10.0  # seconds without an answer after which a courier is replaced
 AGAIN = 1.0  # seconds before a kept letter that met a dead queue server is sent again
-_KEPT = (Connect, SettleDead, Leave)
+_UNDONE = (SettleDead, Pay, Leave)  # what outlives a courier
 
 OnReply = Callable[[Reply], None]
 
@@ -33,15 +51,18 @@ class Sent:
 
 
 class Post:
-    """One courier after the other."""
+    """One courier after the other, for the queue server of this name."""
 
-    def __init__(self, connect: Connect, selector: selectors.BaseSelector) -> None:
+    def __init__(self, name: str, connect: Connect | Join, selector: selectors.BaseSelector) -> None:
+        self.name = name
+        self.url = without_password(connect.url)
         self._connect = connect
         self._selector = selector
         self._sent: dict[int, Sent] = {}
         self._number = 0
         self._wire: Wire | None = None
         self._closing = False
+        self._heard_at = 0.0  # when the courier has last answered
         self.pid: int | None = None
         self.connected = False  # whether the queue server knows us
         self.refused = ""  # why the queue server will not have us; "" while it will
@@ -55,7 +76,7 @@ class Post:
         theirs.close()
         self._wire = Wire(ours)
         self._selector.register(ours, selectors.EVENT_READ, self._read)
-        undone = [sent for sent in self._sent.values() if isinstance(sent.letter, (SettleDead, Leave))]
+        undone = [sent for sent in self._sent.values() if isinstance(sent.letter, _UNDONE)]
         self._sent.clear()
         self.send(self._connect, self._registered, now)
         for sent in undone:
@@ -93,6 +114,7 @@ class Post:
             return
         self._watch_backlog()
         for answer in answers:
+            self._heard_at = time.monotonic()
             self._answered(answer)
 
     def _answered(self, answer: Answer) -> None:
@@ -102,7 +124,7 @@ class Post:
         reply = answer.reply
         if isinstance(reply, Failed) and reply.code == "down":
             self._noticed(reply.why)
-            if isinstance(sent.letter, _KEPT):
+            if isinstance(sent.letter, KEPT):
                 sent.again_at = sent.at = max(sent.at, 0.0) + AGAIN
                 return
         elif not isinstance(sent.letter, Measure):  # measuring asks nothing of the queue server
@@ -120,12 +142,16 @@ class Post:
             )
         else:
             self.refused = reply.why
+            if isinstance(self._connect, Join):
+                log.error("queue server %s cannot be served: %s", self.name, reply.why)
 
     def _noticed(self, why: str) -> None:
-        if why and not self.down and self.connected:
-            log.warning("%s; slots go on with the last map", why)
+        first = isinstance(self._connect, Connect)
+        if why and not self.down and (self.connected or not first):
+            rest = "slots go on with the last map" if first else "its share waits, slots go on with the others"
+            log.warning("%s: %s; %s", self.name, why, rest)
         elif self.down and not why:
-            log.info("the queue server answers again")
+            log.info("queue server %s answers again", self.name)
         self.down = why
 
     def check(self, now: float) -> None:
@@ -135,8 +161,8 @@ class Post:
                 if now >= sent.again_at:
                     sent.again_at, sent.at = None, now
                     self._post(number)
-            elif now - sent.at > LATE and self.pid is not None:
-                log.error("the courier has not answered for %.0f s; it is replaced", now - sent.at)
+            elif now - max(sent.at, self._heard_at) > LATE and self.pid is not None:
+                log.error("the courier of %s has not answered for %.0f s; it is replaced", self.name, LATE)
                 os.kill(self.pid, signal.SIGKILL)
                 self._hang_up()
                 return
@@ -144,13 +170,16 @@ class Post:
     def next_check(self) -> float:
         """When ``check`` has something to do at the earliest."""
         return min(
-            (s.again_at if s.again_at is not None else s.at + LATE for s in self._sent.values()), default=float("inf")
+            (
+                sent.again_at if sent.again_at is not None else max(sent.at, self._heard_at) + LATE
+                for sent in self._sent.values()
+            ),
+            default=float("inf"),
         )
 
-    @property
-    def undone(self) -> int:
-        """Letters that must not be lost and are not answered yet."""
-        return sum(isinstance(sent.letter, (SettleDead, Leave)) for sent in self._sent.values())
+    def undone(self, *kinds: type[Letter]) -> int:
+        """Letters (of these kinds) that must not be lost and are not answered yet."""
+        return sum(isinstance(sent.letter, kinds or _UNDONE) for sent in self._sent.values())
 
     def _hang_up(self) -> None:
         if self._wire is not None:
@@ -163,7 +192,7 @@ class Post:
         self._hang_up()
         self.pid = None
         if not self._closing:
-            log.warning("the courier is gone; another one is started")
+            log.warning("the courier of %s is gone; another one is started", self.name)
             self.start(now)
 
     def close(self) -> None:

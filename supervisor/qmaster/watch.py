@@ -6,9 +6,9 @@ A record is read while its slot writes it, so what would kill is read twice, 50 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from qslots.holding import TRUSTED
 from qslots.queueserver import lock_name
 from qslots.scoreboard import Field, Record
-from qslots.slot import TRUSTED
 
 AGREE = 0.05  # seconds between the two readings
 EXTEND_AFTER = 1 / 6  # of the ttl; younger locks are left alone
@@ -40,13 +40,13 @@ def confirmed(first: Mapping[int, Overdue], second: Mapping[int, Overdue]) -> li
 
 
 def to_extend(records: Iterable[Record], now: int) -> dict[tuple[str, float], dict[str, Record]]:
-    """Locks that have not been extended for a sixth of their ttl, by (queue, ttl in seconds): lock -> its record."""
+    """Locks that have not been extended for a sixth of their ttl, by (source, ttl in seconds): lock -> its record."""
     found: dict[tuple[str, float], dict[str, Record]] = {}
     for record in records:
         words = record.words
         held, ttl = words[Field.HELD], words[Field.TTL]
         if held and record.trusted_until() - now < ttl * (TRUSTED - EXTEND_AFTER):
-            group = found.setdefault((record.text("held_queue"), ttl / 1e9), {})
+            group = found.setdefault((record.text("held_source"), ttl / 1e9), {})
             group[lock_name(record.text("holder"), held)] = record
     return found
 

@@ -114,6 +114,7 @@ class Fleet:
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
         self.redis: embedded.Embedded | None = None
+        self.second: embedded.Embedded | None = None
         self.programs: list[Program] = []
         self.app: Any = None
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith("QSLOTS_")}
@@ -132,6 +133,34 @@ class Fleet:
         self.redis = embedded.start(self.folder / "redis", lambda _: None)
         self.environ["QSLOTS_REDIS"] = self.redis.url
         self.connect(self.redis.url)
+
+    def spread(self, *queues: str) -> embedded.Embedded:
+        """Starts a second queue server, called b; these queues are spread over both. Both may be killed: what they
+        have acknowledged is on disk.
+        """
+        assert self.redis is not None
+        self.second = embedded.start(self.folder / "second", lambda _: None)
+        places = {queue: {"queue_server": ["main", "b"]} for queue in queues}
+        settings = {"queue_servers": {"main": self.redis.url, "b": self.second.url}, "queues": places}
+        (self.folder / "qslots.yml").write_text(json.dumps(settings))
+        self.environ["QSLOTS_CONFIG"] = str(self.folder / "qslots.yml")
+        self.client.redis.config_set("appendfsync", "always")  # everysec holds writes back while it syncs
+        with self.at_second() as there:
+            there.redis.config_set("appendfsync", "always")
+        return self.second
+
+    @contextlib.contextmanager
+    def at_second(self) -> Iterator[QueueServer]:
+        """In this block the second queue server is the one that tests enqueue to and look at."""
+        assert self.redis is not None and self.second is not None
+        first = self._client
+        self.connect(self.second.url)
+        try:
+            yield self.client
+        finally:
+            self.client.close()
+            qslots.connect(self.redis.url)
+            self._client = first
 
     def connect(self, url: str) -> None:
         """What the test enqueues goes there."""
@@ -279,6 +308,8 @@ class Fleet:
         if self.redis is not None:
             self.client.close()
             self.redis.stop()
+        if self.second is not None:
+            self.second.stop()
         wait_for(lambda: not processes_in(self.folder), lambda: f"left behind: {titles(self.folder)}", 3.0)
 
     def stop_programs(self) -> None:
@@ -297,8 +328,9 @@ class Fleet:
         for pid in processes_in(self.folder):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        if self.redis is not None:
-            self.redis.stop()
+        for redis in (self.redis, self.second):
+            if redis is not None:
+                redis.stop()
 
 
 def processes_in(folder: pathlib.Path) -> list[int]:

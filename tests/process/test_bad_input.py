@@ -23,6 +23,10 @@ APPS = {
     "twice": (TASK + '\n\n@task(name="work")\ndef other() -> None: ...\n', "handler work is declared at"),
     "option": (TASK.replace("@task\n", "@task(bach=3)\n"), "'bach'"),
     "value": (TASK.replace("@task\n", '@task(time_limit="soon")\n'), "time_limit is 'soon'"),
+    "promise": (
+        TASK.replace("@task\n", '@task(durability="replicated(7)")\n'),
+        "cannot keep durability replicated(7, 1s)",
+    ),
     "threads": (
         TASK
         + '\n\nimport threading\n\nthreading.Thread(target=threading.Event().wait, daemon=True, name="pump").start()\n',

@@ -1,6 +1,7 @@
 """Slots as processes: whose children they are, what they are called, what the map makes of them."""
 
 import os
+import time
 
 from process.fleet import PACK, SERVER, Fleet, lives, parent_and_session, title, titled
 from support.waiting import wait_for
@@ -57,6 +58,17 @@ def test_one_slot_serves_several_queues(fleet: Fleet) -> None:
     fleet.app.first.enqueue(1)
     fleet.app.second.enqueue(1)
     assert fleet.wait_run("first")[0].pid == fleet.wait_run("second")[0].pid
+
+
+def test_a_slot_of_several_queues_hears_of_each_at_once_when_it_has_worked_for_another(fleet: Fleet) -> None:
+    fleet.launch(TWO_QUEUES, ("first", "second"))
+    delays = []
+    for n in range(6):
+        wait_for(lambda: [slot["state"] for slot in fleet.live()] == ["idle"], "an idle slot")
+        name, began = ("first", "second")[n % 2], time.monotonic()
+        getattr(fleet.app, name).enqueue(n)
+        delays.append(fleet.wait_run(name, n)[0].at - began)
+    assert max(delays) < 0.5, delays
 
 
 def test_an_index_taken_off_the_map_leaves_and_can_come_back(fleet: Fleet) -> None:

@@ -22,7 +22,7 @@ from support.waiting import wait_for
 
 from qmanager import queueviews, views
 from qslots import keys
-from qslots.bell import Bell
+from qslots.bell import Bell, Rung
 from qslots.connection import Link, open_redis
 from qslots.control import Control
 from qslots.durability import parse, promise
@@ -39,7 +39,7 @@ REDIS = pathlib.Path(__file__).parents[2] / "deploy" / "redis"
 ROLES = ("producer", "slot", "manager", "reader")
 
 WITH_LOCKS = {f"queue/{name}" for name in ("exchange", "extend", "reclaim", "release", "settle", "stats")}
-OF_MASTERS = {"control/leave", "control/report", "control/takeover"}
+OF_MASTERS = {"control/beat", "control/leave", "control/report", "control/takeover"}
 OF_MANAGERS = {"control/epoch", "control/publish"}
 SCRIPTS = {
     "producer": scripts() - WITH_LOCKS - OF_MASTERS - OF_MANAGERS,
@@ -215,10 +215,13 @@ def test_slot_and_master_do_their_work(empty: Guarded) -> None:
     server.unwait("t", {QUEUE: ["h"]})
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert Bell(server).wait([server.keys_of(QUEUE).wake], 0.02, [ours]) is None
+        waiting = QueueServers({"main": empty.url("qslots-slot")}, {}, name="slot", single=True)
+        assert Bell(waiting).wait({"main": [server.keys_of(QUEUE).wake]}, 0.02, [ours]) == Rung()
+        waiting.close()
     control = Control(server)
     control.take_over("web", "", "i", gone_after=10)
     control.report(report(), None)
+    control.beat()
     control.leave("web", "i")
     assert refused(empty) == []
 

@@ -1,30 +1,54 @@
-"""How an idle slot is woken: by a token, by its own sockets, by the time; also just after a fault."""
+"""How an idle slot is woken: by a token of any of its servers, by its own sockets, by the time; also after a fault."""
 
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from support.servers import RedisServer
 from support.waiting import wait_for
 
 from qslots.bell import Bell
-from qslots.errors import QueueServerDown
 from qslots.queueserver import QueueServer
+from qslots.servers import QueueServers
 
 SOON = 0.08  # s; seen: under 2 ms
+Pair = tuple[socket.socket, socket.socket]
 
 
 @pytest.fixture
-def waiter(server: QueueServer) -> Iterator[QueueServer]:
-    found = QueueServer(server.url, name="slot", single=True)
+def waiter(server: QueueServer) -> Iterator[QueueServers]:
+    found = QueueServers({"a": server.url}, {}, name="slot", single=True)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def second_server(redis_server: RedisServer) -> Iterator[RedisServer]:
+    made = RedisServer(redis_server.binary)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def second(second_server: RedisServer) -> Iterator[QueueServer]:
+    """A client of another empty queue server."""
+    client = QueueServer(second_server.url, name="test")
+    client.redis.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def both(server: QueueServer, second: QueueServer) -> Iterator[QueueServers]:
+    found = QueueServers({"a": server.url, "b": second.url}, {}, name="slot", single=True)
     yield found
     found.close()
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+def pair() -> Iterator[Pair]:
     ours, theirs = socket.socketpair()
     yield ours, theirs
     ours.close()
@@ -40,79 +64,148 @@ class Elapsed:
         self.seconds = time.monotonic() - self.start
 
 
-def once_blocked(server: QueueServer, act: object) -> threading.Thread:
-    """Does ``act`` when a client is blocked."""
+def blocked(server: QueueServer) -> int:
+    return int(server.redis.info("clients")["blocked_clients"])
+
+
+def once_blocked(act: Callable[[], object], *servers: QueueServer) -> threading.Thread:
+    """Does ``act`` when a client is blocked on each of these servers."""
 
     def wait_and_act() -> None:
-        wait_for(lambda: server.redis.info("clients")["blocked_clients"], "a blocked client")
-        act()  # type: ignore[operator]
+        for server in servers:
+            wait_for(lambda: blocked(server), "a blocked client")  # noqa: B023 - waited for before the next
+        act()
 
     thread = threading.Thread(target=wait_and_act)
     thread.start()
     return thread
 
 
-def test_token_of_any_list_wakes_at_once(server: QueueServer, waiter: QueueServer) -> None:
-    thread = once_blocked(server, lambda: server.redis.rpush("b", "1"))
+def test_token_of_any_list_wakes_at_once(server: QueueServer, waiter: QueueServers) -> None:
+    thread = once_blocked(lambda: server.redis.rpush("y", "1"), server)
     with Elapsed() as took:
-        assert Bell(waiter).wait(["a", "b"], 5.0, [])
+        assert Bell(waiter).wait({"a": ["x", "y"]}, 5.0, []).tokens == [("a", "y")]
     thread.join()
     assert took.seconds < 1
 
 
-def test_token_that_is_there_already_is_taken_at_once(server: QueueServer, waiter: QueueServer) -> None:
+def test_token_that_is_there_already_is_taken_at_once(server: QueueServer, waiter: QueueServers) -> None:
     bell = Bell(waiter)
     for _ in range(5):  # the reply may come with the one before it, in one read
-        server.redis.rpush("a", "1")
+        server.redis.rpush("x", "1")
         with Elapsed() as took:
-            assert bell.wait(["a"], 2.0, [])
+            assert bell.wait({"a": ["x"]}, 2.0, []).tokens
         assert took.seconds < SOON
 
 
-def test_other_socket_ends_the_wait_and_no_token_is_lost(
-    server: QueueServer, waiter: QueueServer, pair: tuple[socket.socket, socket.socket]
-) -> None:
+def test_other_socket_ends_the_wait_and_no_token_is_lost(server: QueueServer, waiter: QueueServers, pair: Pair) -> None:
     bell = Bell(waiter)
-    thread = once_blocked(server, lambda: pair[1].send(b"x"))
+    thread = once_blocked(lambda: pair[1].send(b"x"), server)
     with Elapsed() as took:
-        assert not bell.wait(["a"], 5.0, [pair[0]])
+        rung = bell.wait({"a": ["x"]}, 5.0, [pair[0]])
     thread.join()
+    assert (rung.tokens, rung.down) == ([], [])
     assert took.seconds < 1
-    server.redis.rpush("a", "1")
-    assert server.redis.llen("a") == 1  # nobody is blocked any more
-    assert waiter.redis.ping()
+    server.redis.rpush("x", "1")
+    assert server.redis.llen("x") == 1  # nobody is blocked any more
+    assert waiter["a"].redis.ping()
 
 
-def test_wait_ends_at_the_time_given_and_not_at_redis_own_tick(waiter: QueueServer) -> None:
+def test_wait_ends_at_the_time_given_and_not_at_redis_own_tick(waiter: QueueServers) -> None:
     bell = Bell(waiter)
     for seconds in (0.0, 0.03, 0.11):
         with Elapsed() as took:
-            assert not bell.wait(["a"], seconds, [])
+            assert not bell.wait({"a": ["x"]}, seconds, []).tokens
         assert seconds <= took.seconds < seconds + SOON
 
 
-def test_bell_rings_after_the_connections_were_closed(server: QueueServer, waiter: QueueServer) -> None:
+def test_bell_rings_after_the_connections_were_closed(server: QueueServer, waiter: QueueServers) -> None:
     bell = Bell(waiter)
-    assert not bell.wait(["a"], 0.0, [])
+    assert not bell.wait({"a": ["x"]}, 0.0, []).tokens
     waiter.close()
-    server.redis.rpush("a", "1")
-    assert bell.wait(["a"], 1.0, [])
-    assert waiter.redis.ping()
+    server.redis.rpush("x", "1")
+    assert bell.wait({"a": ["x"]}, 1.0, []).tokens
+    assert waiter["a"].redis.ping()
 
 
-def test_bell_rings_again_after_the_server_cut_the_connection(server: QueueServer, waiter: QueueServer) -> None:
+def test_bell_rings_again_after_the_server_cut_the_connection(server: QueueServer, waiter: QueueServers) -> None:
     bell = Bell(waiter)
-    assert not bell.wait(["a"], 0.0, [])
-    thread = once_blocked(server, lambda: server.redis.client_kill_filter(_type="normal", skipme=True))
-    with pytest.raises(QueueServerDown):
-        bell.wait(["a"], 5.0, [])
+    assert not bell.wait({"a": ["x"]}, 0.0, []).tokens
+    thread = once_blocked(lambda: server.redis.client_kill_filter(_type="normal", skipme=True), server)
+    with Elapsed() as took:
+        assert bell.wait({"a": ["x"]}, 5.0, []).down == ["a"]
     thread.join()
-    waiter.close()
-    server.redis.rpush("a", "1")
-    assert bell.wait(["a"], 1.0, [])
+    assert took.seconds < 1
+    server.redis.rpush("x", "1")
+    assert bell.wait({"a": ["x"]}, 1.0, []).tokens
 
 
-def test_wait_on_a_server_that_is_not_there_is_an_error_of_ours(redis_server: RedisServer) -> None:
-    nowhere = QueueServer(f"unix://{redis_server.folder}/none", name="slot", single=True)
-    with pytest.raises(QueueServerDown, match="does not answer"):
-        Bell(nowhere).wait(["a"], 0.1, [])
+def test_server_that_is_not_there_is_named(redis_server: RedisServer) -> None:
+    nowhere = QueueServers({"a": f"unix://{redis_server.folder}/none"}, {}, name="slot", single=True)
+    assert Bell(nowhere).wait({"a": ["x"]}, 0.1, []).down == ["a"]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_token_of_any_server_wakes_and_the_others_are_blocked_no_more(
+    server: QueueServer, second: QueueServer, both: QueueServers, which: int
+) -> None:
+    bell, name = Bell(both), "ab"[which]
+    for _ in range(3):
+        thread = once_blocked(lambda: (server, second)[which].redis.rpush("y", "1"), server, second)
+        with Elapsed() as took:
+            assert bell.wait({"a": ["x", "y"], "b": ["y"]}, 5.0, []).tokens == [(name, "y")]
+        thread.join()
+        assert took.seconds < 1
+        assert (blocked(server), blocked(second)) == (0, 0)
+        assert both["a"].redis.ping() and both["b"].redis.ping()
+
+
+def test_tokens_of_two_servers_at_once_are_both_told(
+    server: QueueServer, second: QueueServer, both: QueueServers
+) -> None:  # case 14
+    bell = Bell(both)
+    server.redis.rpush("x", "1")
+    second.redis.rpush("y", "1")
+    found = bell.wait({"a": ["x"], "b": ["y"]}, 1.0, []).tokens
+    left = [("a", "x")] * server.redis.llen("x") + [("b", "y")] * second.redis.llen("y")
+    assert sorted(found + left) == [("a", "x"), ("b", "y")]  # none is swallowed
+    assert sorted(found) == [("a", "x"), ("b", "y")]
+
+
+def test_own_socket_and_the_time_end_the_waits_on_all_servers(
+    server: QueueServer, second: QueueServer, both: QueueServers, pair: Pair
+) -> None:
+    bell = Bell(both)
+    with Elapsed() as took:
+        assert not bell.wait({"a": ["x"], "b": ["x"]}, 0.05, [pair[0]]).tokens
+    assert 0.05 <= took.seconds < 0.05 + SOON
+    thread = once_blocked(lambda: pair[1].send(b"x"), server, second)
+    with Elapsed() as took:
+        assert not bell.wait({"a": ["x"], "b": ["x"]}, 5.0, [pair[0]]).tokens
+    thread.join()
+    assert took.seconds < 1
+    assert (blocked(server), blocked(second)) == (0, 0)
+
+
+def test_server_that_goes_away_ends_the_wait_and_the_other_rings_on(
+    server: QueueServer, second: QueueServer, both: QueueServers
+) -> None:
+    bell = Bell(both)
+    thread = once_blocked(lambda: second.redis.client_kill_filter(_type="normal", skipme=True), server, second)
+    with Elapsed() as took:
+        rung = bell.wait({"a": ["x"], "b": ["x"]}, 5.0, [])
+    thread.join()
+    assert (rung.tokens, rung.down) == ([], ["b"])
+    assert took.seconds < 1
+    assert blocked(server) == 0
+    server.redis.rpush("x", "1")
+    assert bell.wait({"a": ["x"]}, 1.0, []).tokens == [("a", "x")]
+
+
+def test_server_that_is_away_does_not_keep_the_other_blocked(server: QueueServer, redis_server: RedisServer) -> None:
+    servers = QueueServers({"a": server.url, "b": f"unix://{redis_server.folder}/none"}, {}, name="slot", single=True)
+    with Elapsed() as took:
+        rung = Bell(servers).wait({"a": ["x"], "b": ["x"]}, 5.0, [])
+    assert (rung.down, blocked(server)) == (["b"], 0)
+    assert took.seconds < 1
+    servers.close()

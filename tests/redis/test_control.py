@@ -178,6 +178,31 @@ def test_master_hears_its_row_with_the_report(control: Control) -> None:
     assert set(control.rows()) == {"web", "db"}
 
 
+def pulse(control: Control) -> tuple[int, int]:
+    """When the server last served, and since when without a gap (µs)."""
+    last, resumed = control.server.redis.hmget(keys.PULSE, "last", "resumed")
+    return int(last), int(resumed)
+
+
+@pytest.mark.parametrize("ago", [1_000_000, 4_000_000])
+def test_beat_carries_the_service_on(control: Control, ago: int) -> None:
+    now = micros_now(control.server)
+    control.server.redis.hset(keys.PULSE, mapping={"last": now - ago, "resumed": 7})
+    control.beat()
+    last, resumed = pulse(control)
+    assert (last >= now, resumed) == (True, 7)
+
+
+@pytest.mark.parametrize("ago", [6_000_000, 3_600_000_000, -60_000_000, None])
+def test_beat_after_a_gap_or_a_clock_gone_back_begins_anew(control: Control, ago: int | None) -> None:
+    now = micros_now(control.server)
+    if ago is not None:
+        control.server.redis.hset(keys.PULSE, mapping={"last": now - ago, "resumed": 7})
+    control.beat()
+    last, resumed = pulse(control)
+    assert now <= last == resumed
+
+
 def test_full_server_still_hears_reports_and_publishes_the_map(control: Control) -> None:
     control.take_over("web", "", "i1", gone_after=10)
     epoch = control.take_epoch("m1", 0, respect=3, take_over=False)
@@ -188,5 +213,6 @@ def test_full_server_still_hears_reports_and_publishes_the_map(control: Control)
         control.take_over("web", "i", "i2", gone_after=10)
         control.take_epoch("m2", 0, respect=3, take_over=True)
         control.leave("web", "i2")
+        control.beat()
     finally:
         control.server.redis.config_set("maxmemory", 0)

@@ -1,5 +1,6 @@
 """Dropping a queue or a collection: what was put before goes, in pages, whoever is at work meanwhile."""
 
+import contextlib
 import random
 from collections.abc import Iterator
 
@@ -7,6 +8,7 @@ import pytest
 from support.holder import HANDLER, QUEUE, Holder, put, stats
 
 from qslots import Queue, TaskState
+from qslots.errors import UnknownTask
 from qslots.inspector import Inspector
 from qslots.outcomes import Outcome
 from qslots.queueserver import QueueServer
@@ -98,7 +100,8 @@ def test_drop_that_was_interrupted_is_finished_by_takes(app: QueueServer, pages:
     assert stats(app).gates == ("drop:",)
     slot.release()
     assert everything(Holder(app, "t")) == ["new"]
-    queue.kick(names(1)[0])
+    with contextlib.suppress(UnknownTask):  # the page may have met the one that failed
+        queue.kick(names(1)[0])
     assert everything(Holder(app, "u")) == []
     assert stats(app).tasks == 0
     assert list(Inspector(app, QUEUE).drop("")) == [(0, 0)]

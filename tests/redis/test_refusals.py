@@ -1,6 +1,8 @@
 """A server that cannot serve just now is one to wait for, never a reason to give a pack up or to charge a task."""
 
 import contextlib
+import socketserver
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -108,3 +110,27 @@ def test_url_that_is_none_is_refused_by_its_form(url: str) -> None:
 ])  # fmt: skip
 def test_password_is_not_shown(url: str, shown: str) -> None:
     assert without_password(url) == shown
+
+
+class OldServer(socketserver.StreamRequestHandler):
+    """Says what a server of long ago says of itself, to the few questions that come first."""
+
+    def handle(self) -> None:
+        said = b"# Server\r\nredis_version:5.0.14\r\n"
+        while request := self.request.recv(65536):
+            self.request.sendall(b"$%d\r\n%s\r\n" % (len(said), said) if b"INFO" in request else b"+OK\r\n")
+
+
+def test_server_that_is_too_old_is_refused_by_its_version() -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), OldServer) as old:
+        old.daemon_threads = True
+        serving = threading.Thread(target=old.serve_forever)
+        serving.start()
+        try:
+            there = QueueServer(f"redis://127.0.0.1:{old.server_address[1]}", name="t")
+            with pytest.raises(QueueServerError, match=r"is Redis 5\.0\.14: 6\.2 or later is needed"):
+                put(there, "a")
+            there.close()
+        finally:
+            old.shutdown()
+            serving.join()

@@ -10,6 +10,7 @@ from support.waiting import wait_for
 
 from qslots import Bury, LockLost, Postpone, Queue, Retry, Task, TaskState, task
 from qslots.errors import Error
+from qslots.handlers import REGISTRY
 from qslots.queries import TaskInfo
 from qslots.queueserver import QueueServer
 from qslots.records import formed, header
@@ -212,6 +213,7 @@ def test_thousand_tasks_are_taken_in_one_go(app: QueueServer) -> None:
 BAD_RECORDS = {
     "no record": b"x", "not msgpack": b"\0" * 8 + header(HANDLER, 0) + b"\1\xc1",
     "bottomless": b"\0" * 8 + header(HANDLER, 0) + formed(b"\x81\xa1x" + b"\x91" * 5000),
+    "no text in its header": b"\0" * 12 + b"\1\xff\0" + formed(b"\x91\x01"),
     "not by name": b"\0" * 8 + header(HANDLER, 0) + formed(b"\x91\x01"),
 }  # fmt: skip
 
@@ -224,6 +226,40 @@ def test_record_that_cannot_be_read_is_buried_and_the_others_are_given(app: Queu
         assert [each.id for each in tasks] == ["a", "c"]
     assert (stats(app).done, stats(app).buried) == (2, 1)
     assert "cannot be read" in shown("b").last_error
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known here", "known elsewhere"])
+def test_tasks_of_a_handler_that_takes_whole_packs_come_with_their_arguments(
+    app: QueueServer, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    @task(queue=QUEUE)
+    def index(tasks: list[Task]) -> None:
+        """Nothing."""
+
+    index.enqueue("a", 1, deep={"b": [2]})
+    index.enqueue()
+    if not known:
+        monkeypatch.setattr(REGISTRY, "handlers", {})
+    with queue.take(2) as tasks:
+        assert [(each.args, each.kwargs) for each in tasks] == [(("a", 1), {"deep": {"b": [2]}}), ((), {})]
+    assert (stats(app).done, stats(app).tasks) == (2, 0)
+
+
+def test_task_put_by_who_does_not_know_its_handler_takes_whole_packs_is_readable_there(
+    app: QueueServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @task(queue=QUEUE)
+    def index(tasks: list[Task]) -> None:
+        """Nothing."""
+
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(REGISTRY, "handlers", {})
+        queue.put_many([{"doc": 1}], handler="index")
+        queue.put_many([{"doc": 2}], handler="index", ids=["z"])
+        queue.update("z", doc=3)
+    with queue.take(2) as tasks:
+        assert [(each.args, each.kwargs) for each in tasks] == [((), {"doc": 1}), ((), {"doc": 3})]
+    assert stats(app).done == 2
 
 
 def test_two_consumers_never_share_a_task(app: QueueServer) -> None:

@@ -20,12 +20,12 @@ def record(tmp_path: pathlib.Path) -> Iterator[Record]:
     """The record of a slot that holds pack 7 of four tasks of queue mail and runs the third."""
     record = Scoreboard.create(str(tmp_path / "board")).record(3)
     record.clear(holder="web/3/x.1", generation=1)
-    record.put_text("asked_queue", b"mail")
+    record.put_text("asked_source", b"mail@main")
     record.words[Field.ASKED] = 7
     record.words[Field.MAX_CRASHES] = 3
     record.words[Field.BACKOFF_FIRST] = 5_000_000
     record.words[Field.BACKOFF_LONGEST] = 900_000_000
-    record.hold(7, b"mail", b"send", 4)
+    record.hold(7, b"mail@main", b"send", 4)
     record.marks[0] = record.marks[1] = 1
     record.begin(3, 100, 200, b"t")
     yield record
@@ -51,7 +51,7 @@ def test_an_exit_is_decoded(status: int, why: str, text: str, own: bool) -> None
 
 def test_the_marked_are_done_the_one_that_ran_is_charged_the_rest_goes_back(record: Record) -> None:
     (letter,) = left_behind(record, CRASH, 1.0)
-    assert (letter.queue, letter.holder, letter.held, letter.asked) == ("mail", "web/3/x.1", 7, 7)
+    assert (letter.source, letter.holder, letter.held, letter.asked) == ("mail@main", "web/3/x.1", 7, 7)
     assert letter.marks == b"\1\1\0\0"
     assert letter.rest == "back"
     assert {position: outcome.kind for position, outcome in letter.outcomes.items()} == {3: "crash"}
@@ -77,18 +77,32 @@ def test_a_pack_run_as_a_whole_comes_back_narrower_and_uncharged(record: Record)
 
 
 def test_alone_in_its_pack_a_task_is_charged_also_by_a_pack_handler(record: Record) -> None:
-    record.hold(7, b"mail", b"send", 1)
+    record.hold(7, b"mail@main", b"send", 1)
     record.begin(WHOLE_PACK, 100, 200, b"t")
     (letter,) = left_behind(record, CRASH, 1.0)
     assert (list(letter.outcomes), letter.rest) == ([1], "back")
 
 
 def test_a_request_under_way_in_another_queue_is_settled_too(record: Record) -> None:
-    record.put_text("asked_queue", b"photos")
+    record.put_text("asked_source", b"photos@main")
     record.words[Field.ASKED] = 8
     held, asked = left_behind(record, CRASH, 1.0)
-    assert (held.queue, held.held) == ("mail", 7)
-    assert asked == SettleDead("photos", "web/3/x.1", None, 8, {}, b"", "back", CRASH.text)
+    assert (held.source, held.held) == ("mail@main", 7)
+    assert asked == SettleDead("photos@main", "web/3/x.1", None, 8, {}, b"", "back", CRASH.text)
+
+
+def test_what_is_in_doubt_on_servers_that_were_away_is_settled_by_its_own_number(record: Record) -> None:
+    record.put_doubts({"mail@b": 5, "photos@c": 6})
+    held, *rest = left_behind(record, CRASH, 1.0, ("mail@main", "mail@b", "mail@d"))
+    assert (held.source, held.held, held.asked) == ("mail@main", 7, 7)
+    assert [(each.source, each.held, each.asked) for each in rest] == [
+        ("mail@b", None, 5), ("mail@d", None, 7), ("photos@c", None, 6),
+    ]  # fmt: skip
+
+
+def test_a_doubt_that_has_just_become_the_pack_at_hand_is_settled_as_that(record: Record) -> None:
+    record.put_doubts({"mail@main": 7})
+    assert [(each.source, each.held) for each in left_behind(record, CRASH, 1.0)] == [("mail@main", 7)]
 
 
 def test_a_slot_that_never_asked_left_nothing(record: Record) -> None:
@@ -111,18 +125,18 @@ def test_locks_are_extended_after_a_sixth_of_their_ttl(record: Record) -> None:
     record.words[Field.TTL] = 60 * SECOND
     record.words[Field.LOCK_UNTIL] = 45 * SECOND  # taken at 0, trusted for three quarters
     assert watch.to_extend([record], 9 * SECOND) == {}
-    assert list(watch.to_extend([record], 11 * SECOND)) == [("mail", 60.0)]
+    assert list(watch.to_extend([record], 11 * SECOND)) == [("mail@main", 60.0)]
     record.words[Field.EXTENDED_UNTIL] = 56 * SECOND
     assert watch.to_extend([record], 11 * SECOND) == {}
 
 
 def test_a_slot_that_has_moved_on_does_not_hold_the_lock_still(record: Record) -> None:
     assert watch.holds_still(record, "web/3/x.1:7")
-    record.hold(8, b"mail", b"send", 1)
+    record.hold(8, b"mail@main", b"send", 1)
     assert not watch.holds_still(record, "web/3/x.1:7")
 
 
 def test_where_a_dead_slot_only_waited_it_waits_no_more(record: Record) -> None:
-    pack, elsewhere = left_behind(record, CRASH, 1.0, ("mail", "photos"))
-    assert (pack.queue, pack.held) == ("mail", 7)
-    assert (elsewhere.queue, elsewhere.held, elsewhere.outcomes) == ("photos", None, {})
+    pack, elsewhere = left_behind(record, CRASH, 1.0, ("mail@main", "photos@main"))
+    assert (pack.source, pack.held) == ("mail@main", 7)
+    assert (elsewhere.source, elsewhere.held, elsewhere.outcomes) == ("photos@main", None, {})

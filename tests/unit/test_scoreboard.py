@@ -93,6 +93,26 @@ def test_texts_come_back_and_are_cut_to_their_room(board: Scoreboard) -> None:
     assert record.text("task") == ""
 
 
+def test_longest_source_has_room(board: Scoreboard) -> None:
+    longest = f"{'q' * 64}@{'s' * 64}"
+    board.record(0).put_text("asked_source", longest.encode())
+    assert board.record(0).text("asked_source") == longest
+
+
+def test_doubts_come_back_as_far_as_there_is_room(board: Scoreboard) -> None:
+    record = board.record(1)
+    assert record.doubts() == {}
+    record.put_doubts({"mail@a": 3, "mail@b": 12})
+    assert record.doubts() == {"mail@a": 3, "mail@b": 12}
+    many = {f"{n}-{'q' * 60}@somewhere": 1000 + n for n in range(9)}
+    record.put_doubts(many)
+    assert record.doubts() == dict(list(many.items())[:3])
+    record.put_text("doubts", b"12 mail@a x y 7")  # torn
+    assert record.doubts() == {"mail@a": 12}
+    record.put_doubts({})
+    assert record.doubts() == {}
+
+
 def test_torn_text_is_read_without_a_fault(board: Scoreboard) -> None:
     record = board.record(0)
     record.put_text("task", "aäöü".encode())
@@ -109,9 +129,9 @@ def test_life_of_a_pack(board: Scoreboard) -> None:
     record.clear(holder="web:3:1", generation=2)
     assert (record.text("holder"), words[Field.GENERATION], words[Field.STATE]) == ("web:3:1", 2, SlotState.STARTING)
     record.marks[:9] = b"\1" * 9
-    record.hold(5, b"mail", b"send", 4)
+    record.hold(5, b"mail@main", b"send", 4)
     assert (words[Field.HELD], words[Field.SIZE], bytes(record.marks[:5])) == (5, 4, b"\0\0\0\0\1")
-    assert (record.text("held_queue"), record.text("handler")) == ("mail", "send")
+    assert (record.text("held_source"), record.text("handler")) == ("mail@main", "send")
     record.begin(2, 100, 200, b"t")
     assert (words[Field.TASK], words[Field.START], words[Field.DEADLINE]) == (2, 100, 200)
     record.over()
@@ -138,7 +158,7 @@ def test_another_process_sees_the_writes_and_they_outlive_it(board: Scoreboard, 
         try:
             record = Scoreboard.open(path).record(5)
             record.clear(holder="child", generation=4)
-            record.hold(9, b"q", b"h", 3)
+            record.hold(9, b"q@main", b"h", 3)
             record.marks[1] = 1
             record.words[Field.LOCK_UNTIL] = 1 << 62
         finally:
