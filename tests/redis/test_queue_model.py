@@ -263,15 +263,13 @@ class Queue(RuleBasedStateMachine):
 
     @rule(client=CLIENTS, some=SOME, when=WHEN)
     def move(self, client: int, some: int, when: str) -> None:
-        name = self.some_task(some)
-        inspector = Inspector(self.clients[client], QUEUE)
+        name, inspector = self.some_task(some), Inspector(self.clients[client], QUEUE)
         if self.served(lambda: inspector.move(name, when), self.model.refusal(name)):
             self.model.move(name, Moment.of(when))
 
     @rule(client=CLIENTS, some=SOME)
     def bury(self, client: int, some: int) -> None:
-        name = self.some_task(some)
-        inspector = Inspector(self.clients[client], QUEUE)
+        name, inspector = self.some_task(some), Inspector(self.clients[client], QUEUE)
         if self.served(lambda: inspector.bury(name, "by hand"), self.model.refusal(name)):
             self.model.bury(name, "by hand")
 
