@@ -10,6 +10,7 @@ if not FLAGGED then redis.replicate_commands() end
 local call = redis.call
 local TASKS, BURIED, FATE, AGAIN, GATES, COUNTERS, WAITERS, WAKE, HANDLERS, FINISHED = unpack(KEYS, 1, 10)
 local CHUNK = 1000 -- `unpack` fails near 8,000 values
+local PORTION = 32 -- records read at once where they may be large: of 1 MB, 32 MB
 local UNNAMED = 'UNNAMED a schedule or a parking place that this call must touch was not named'
 
 local clock = call('TIME')
@@ -66,6 +67,14 @@ end
 
 local function put_time(record)
   return #record >= 8 and struct.unpack('>d', record) or 0
+end
+
+-- Reads the next few records of these tasks, false for one that is missing.
+local function read_on(records, ids, most)
+  local from = #records
+  for i, record in ipairs(call('HMGET', TASKS, unpack(ids, from + 1, math.min(from + PORTION, most)))) do
+    records[from + i] = record
+  end
 end
 
 local gates, bucket -- false if there are none
