@@ -38,6 +38,8 @@ class Consumer:
         self._timeout = timeout
         self._holder = f"{socket.gethostname()}/take/{os.getpid()}.{secrets.token_hex(6)}"
         self._seq = 0
+        self._held = 0  # the number of the request that was answered with the tasks
+        self._doubts: dict[QueueServer, int] = {}  # requests that a server may have served or not
         self._server: QueueServer | None = None  # the one that has given the tasks, or was asked last
         self._asked: set[QueueServer] = set()
         self._answering: list[str] = []  # the places that have answered the last time
@@ -101,12 +103,17 @@ class Consumer:
         names = {*server.handlers(self._queue), *here} or {self._queue}  # who wants something is registered as waiting
         declared = self._declared
         rate = declared.rate if here else declared.rate or RATE_AS_IT_IS
-        self._seq += 1
+        if server not in self._doubts:
+            self._seq += 1
+            self._doubts[server] = self._seq
+        self._held = self._doubts[server]
         self._asked.add(server)
-        return server.exchange(
-            self._queue, self._holder, self._seq, settle=None, want=dict.fromkeys(sorted(names), self._count),
+        answer = server.exchange(
+            self._queue, self._holder, self._held, settle=None, want=dict.fromkeys(sorted(names), self._count),
             ttl=declared.lock, rate=rate, window=declared.dedupe_window,
         )  # fmt: skip
+        del self._doubts[server]
+        return answer
 
     def _listen(self, seconds: float) -> None:
         """Waits for a token of any of the queue's servers that answer."""
@@ -137,7 +144,7 @@ class Consumer:
         ttl = self._declared.lock
         while not self._over.wait(ttl / _EXTEND):
             try:
-                if self._server.extend(self._queue, ttl, [lock_name(self._holder, self._seq)]):
+                if self._server.extend(self._queue, ttl, [lock_name(self._holder, self._held)]):
                     self._lost = True
                     return
             except QueueServerDown:
@@ -162,7 +169,7 @@ class Consumer:
                 self._outcomes[position] = outcome
         handed_back = error is not None and not isinstance(error, Exception)
         done = bytes(not handed_back and position not in self._outcomes for position in range(1, size + 1))
-        found = not self._outcomes or self._server.settle(self._queue, self._holder, self._seq, self._outcomes)
+        found = not self._outcomes or self._server.settle(self._queue, self._holder, self._held, self._outcomes)
         if not (self._leave(done) and found) or self._lost:
             raise LockLost(f"the tasks taken from queue {self._queue} were taken away: they may run again")
 
@@ -177,14 +184,18 @@ class Consumer:
     def _abandon(self) -> None:
         """Interrupted before the block began: what it was given, even unseen, goes back without a charge."""
         for server in self._asked:
-            with contextlib.suppress(QueueServerDown):
-                server.settle_dead(self._queue, self._holder, held=None, asked=self._seq, outcomes={}, marks=b"")
+            self._forgo(server)
+
+    def _forgo(self, server: QueueServer) -> None:
+        """Whatever this server has given, or gives yet, goes back; if it is away, when the lock expires."""
+        asked = self._doubts.get(server, self._held)
+        with contextlib.suppress(QueueServerDown):
+            server.settle_dead(self._queue, self._holder, held=None, asked=asked, outcomes={}, marks=b"")
 
     def _leave(self, done: bytes = b"") -> bool:
         assert self._server is not None
-        held = self._seq if done else None
+        held = self._held if done else None
         window = self._declared.dedupe_window
         for server in self._asked - {self._server}:
-            with contextlib.suppress(QueueServerDown):  # then it forgets us when we do not come again
-                server.release(self._queue, self._holder, held=None, marks=b"", leave=True)
+            self._forgo(server)
         return self._server.release(self._queue, self._holder, held=held, marks=done, window=window, leave=True)
