@@ -156,8 +156,8 @@ class QueueServer:
             when if isinstance(when, str) else _encode(when), head, _encode(ids),
             _encode([len(body) for body in bodies]), b"".join(bodies),
         ]  # fmt: skip
-        behind = self.promise(durability)
         until = time.monotonic() + self._timeout
+        behind = self.promise(durability)
 
         def attempt(seconds: float) -> int:
             gated = self._known.get(queue, Known()).collections
