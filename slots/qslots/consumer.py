@@ -10,6 +10,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from . import foreign
@@ -18,6 +19,7 @@ from .client import override
 from .errors import ArgumentsError, LockLost, QueueServerDown
 from .handlers import REGISTRY
 from .outcomes import Bury, Outcome, Postpone, Retry, decided, micros, told
+from .producer import insist
 from .queueserver import RATE_AS_IT_IS, Exchange, Pack, QueueServer, lock_name
 from .records import Fate, body
 from .servers import QueueServers
@@ -169,9 +171,28 @@ class Consumer:
                 self._outcomes[position] = outcome
         handed_back = error is not None and not isinstance(error, Exception)
         done = bytes(not handed_back and position not in self._outcomes for position in range(1, size + 1))
-        found = not self._outcomes or self._server.settle(self._queue, self._holder, self._held, self._outcomes)
-        if not (self._leave(done) and found) or self._lost:
+        server, outcomes = self._server, self._outcomes
+        found = not outcomes or self._told(lambda: server.settle(self._queue, self._holder, self._held, outcomes))
+        if not (self._told(lambda: self._leave(done)) and found) or self._lost:
             raise LockLost(f"the tasks taken from queue {self._queue} were taken away: they may run again")
+
+    def _told(self, say: Callable[[], bool]) -> bool:
+        """Says how the tasks ended, again if need be; False if the lock was gone, and that is not our own doing."""
+        assert self._server is not None
+        until, unheard = time.monotonic() + self._server.timeout, False
+
+        def attempt(_: float) -> int:
+            nonlocal unheard
+            try:
+                return say() or unheard
+            except QueueServerDown as error:
+                unheard = unheard or error.sent
+                raise
+
+        try:
+            return bool(attempt(0.0))
+        except QueueServerDown as error:
+            return bool(insist(attempt, error, until))
 
     def _of_error(self, error: BaseException | None) -> Outcome | None:
         """Who is to blame is only known of a task that was alone; the others come back in a smaller pack."""
