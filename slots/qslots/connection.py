@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import threading
+import time
 import urllib.parse
 import weakref
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ _FOR_NOW_KINDS = {  # redis-py takes the code off these
 }
 _DONE_ALL_THE_SAME = ("UNBLOCKED",)  # what was asked for behind a write was given up, not the write
 _DENIED_IN_SCRIPT = re.compile("The user executing the script can't|ACL failure in script")
+_SHORTEST = 0.01  # seconds that a server has at least
 _UNLIMITED = 1 << 31  # connections: an application may have any number of threads; redis-py has begun to stop at 100
 # CLIENT SETINFO would cost two round trips a connection, and where users are limited two lines in the log of refusals.
 _NO_SETINFO = ("driver_info",) if hasattr(redis, "DriverInfo") else ("lib_name", "lib_version")
@@ -142,9 +144,13 @@ class Link:
     def calls(self, *commands: tuple[Any, ...], wait: float = 0.0) -> list[Any]:
         """The replies to commands sent together; the first error among them is raised when all have been read.
 
-        ``wait``: seconds that the server may take beyond the time-out, because a command (WAIT) is told to wait.
+        ``wait``: seconds that the server may take beyond the time-out, because a command (WAIT) is told to wait; below
+        0, so much less than the time-out is left for all, also for opening a connection.
         """
-        connection = self._connected()
+        began = time.monotonic() if wait < 0 else 0.0
+        connection = self._connected(wait)
+        if wait < 0:
+            wait = max(wait - (time.monotonic() - began), _SHORTEST - connection.socket_timeout)
         packed = connection.pack_commands(commands)
         try:
             return self._exchanged(connection, packed, len(commands), wait)
@@ -156,11 +162,12 @@ class Link:
             connection.disconnect()  # the answer may still come; nobody shall take it for another's
             raise
 
-    def _connected(self) -> Any:
+    def _connected(self, wait: float) -> Any:
         connection: Any = self._client.connection or self._own_connection()
         try:
             if connection._sock is None:  # to send would connect too, but without asking the Sentinels
-                connection.connect()
+                with _hurried(connection, wait):
+                    connection.connect()
         except (redis.exceptions.RedisError, OSError) as error:
             raise translation(self._url, error, sent=False) from None
         return connection
@@ -198,6 +205,19 @@ class Link:
         if isinstance(ours, QueueServerDown) or not isinstance(error, redis.exceptions.ResponseError):
             connection.disconnect()
         return ours
+
+
+@contextlib.contextmanager
+def _hurried(connection: Any, wait: float) -> Iterator[None]:
+    """In this block the time-outs of a connection are shorter, if ``wait`` is below 0."""
+    usual = connection.socket_timeout, connection.socket_connect_timeout
+    if wait < 0:
+        connection.socket_timeout = connection.socket_connect_timeout = max(usual[0] + wait, _SHORTEST)
+    try:
+        yield
+        connection._sock.settimeout(usual[0])
+    finally:
+        connection.socket_timeout, connection.socket_connect_timeout = usual
 
 
 def _is_stale(connection: Any) -> bool:

@@ -10,7 +10,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from types import TracebackType
 
 from . import foreign
@@ -19,6 +19,7 @@ from .client import override
 from .errors import ArgumentsError, LockLost, QueueServerDown
 from .handlers import REGISTRY
 from .outcomes import Bury, Outcome, Postpone, Retry, decided, micros, told
+from .producer import insist
 from .queueserver import RATE_AS_IT_IS, Exchange, Pack, QueueServer, lock_name
 from .records import Fate, body
 from .servers import QueueServers
@@ -39,8 +40,10 @@ class Consumer:
         self._timeout = timeout
         self._holder = f"{socket.gethostname()}/take/{os.getpid()}.{secrets.token_hex(6)}"
         self._seq = 0
+        self._held = 0  # the number of the request that was answered with the tasks
+        self._doubts: dict[QueueServer, int] = {}  # requests that a server may have served or not
         self._server: QueueServer | None = None  # the one that has given the tasks, or was asked last
-        self._asked: dict[QueueServer, int] = {}  # the number of the last request to each
+        self._asked: set[QueueServer] = set()
         self._answering: list[str] = []  # the places that have answered the last time
         self._given: dict[int, Task] = {}  # position -> task
         self._outcomes: dict[int, Outcome] = {}
@@ -56,7 +59,7 @@ class Consumer:
                 return []
             self._read(pack)
         except BaseException:
-            self._abandon(list(self._asked))
+            self._abandon()
             raise
         self._thread = threading.Thread(target=self._extend, name="qslots-take", daemon=True)
         self._thread.start()
@@ -102,12 +105,17 @@ class Consumer:
         names = {*server.handlers(self._queue), *here} or {self._queue}  # who wants something is registered as waiting
         declared = self._declared
         rate = declared.rate if here else declared.rate or RATE_AS_IT_IS
-        self._seq += 1
-        self._asked[server] = self._seq
-        return server.exchange(
-            self._queue, self._holder, self._seq, settle=None, want=dict.fromkeys(sorted(names), self._count),
+        if server not in self._doubts:
+            self._seq += 1
+            self._doubts[server] = self._seq
+        self._held = self._doubts[server]
+        self._asked.add(server)
+        answer = server.exchange(
+            self._queue, self._holder, self._held, settle=None, want=dict.fromkeys(sorted(names), self._count),
             ttl=declared.lock, rate=rate, window=declared.dedupe_window,
         )  # fmt: skip
+        del self._doubts[server]
+        return answer
 
     def _listen(self, seconds: float) -> None:
         """Waits for a token of any of the queue's servers that answer."""
@@ -138,7 +146,7 @@ class Consumer:
         ttl = self._declared.lock
         while not self._over.wait(ttl / _EXTEND):
             try:
-                if self._server.extend(self._queue, ttl, [lock_name(self._holder, self._seq)]):
+                if self._server.extend(self._queue, ttl, [lock_name(self._holder, self._held)]):
                     self._lost = True
                     return
             except QueueServerDown:
@@ -163,9 +171,28 @@ class Consumer:
                 self._outcomes[position] = outcome
         handed_back = error is not None and not isinstance(error, Exception)
         done = bytes(not handed_back and position not in self._outcomes for position in range(1, size + 1))
-        found = not self._outcomes or self._server.settle(self._queue, self._holder, self._seq, self._outcomes)
-        if not (self._leave(done) and found) or self._lost:
+        server, outcomes = self._server, self._outcomes
+        found = not outcomes or self._told(lambda: server.settle(self._queue, self._holder, self._held, outcomes))
+        if not (self._told(lambda: self._leave(done)) and found) or self._lost:
             raise LockLost(f"the tasks taken from queue {self._queue} were taken away: they may run again")
+
+    def _told(self, say: Callable[[], bool]) -> bool:
+        """Says how the tasks ended, again if need be; False if the lock was gone, and that is not our own doing."""
+        assert self._server is not None
+        until, unheard = time.monotonic() + self._server.timeout, False
+
+        def attempt(_: float) -> int:
+            nonlocal unheard
+            try:
+                return say() or unheard
+            except QueueServerDown as error:
+                unheard = unheard or error.sent
+                raise
+
+        try:
+            return bool(attempt(0.0))
+        except QueueServerDown as error:
+            return bool(insist(attempt, error, until))
 
     def _of_error(self, error: BaseException | None) -> Outcome | None:
         """Who is to blame is only known of a task that was alone; the others come back in a smaller pack."""
@@ -175,16 +202,21 @@ class Consumer:
             return decided(error, self._options, jitter())
         return Outcome("loss", told(error), delay=micros(self._options.backoff.first * jitter()))
 
-    def _abandon(self, servers: Sequence[QueueServer]) -> None:
-        """Asks no more there; what was given but never seen goes back without a charge."""
-        for server in servers:
-            with contextlib.suppress(QueueServerDown):  # then its lock expires
-                asked = self._asked[server]
-                server.settle_dead(self._queue, self._holder, held=None, asked=asked, outcomes={}, marks=b"")
+    def _abandon(self) -> None:
+        """Interrupted before the block began: what it was given, even unseen, goes back without a charge."""
+        for server in self._asked:
+            self._forgo(server)
+
+    def _forgo(self, server: QueueServer) -> None:
+        """Whatever this server has given, or gives yet, goes back; if it is away, when the lock expires."""
+        asked = self._doubts.get(server, self._held)
+        with contextlib.suppress(QueueServerDown):
+            server.settle_dead(self._queue, self._holder, held=None, asked=asked, outcomes={}, marks=b"")
 
     def _leave(self, done: bytes = b"") -> bool:
         assert self._server is not None
-        held = self._seq if done else None
+        held = self._held if done else None
         window = self._declared.dedupe_window
-        self._abandon([server for server in self._asked if server is not self._server])
+        for server in self._asked - {self._server}:
+            self._forgo(server)
         return self._server.release(self._queue, self._holder, held=held, marks=done, window=window, leave=True)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from .connection import translated
 from .errors import Error, QueueServerDown
 from .inspector import Inspector
+from .keys import byte_length
 from .servers import QueueServers
 
 log = logging.getLogger("qslots")
@@ -22,7 +23,7 @@ def name(queue: str, collection: str | None, handler: str | None) -> str:
     if collection is not None and handler is not None:
         raise Error(f"queue {queue}: name a collection or a handler, not both")
     if collection is not None:
-        if not 1 <= len(collection.encode()) <= 64:
+        if not 1 <= byte_length(collection) <= 64:
             raise Error(f"queue {queue}: the name of a collection has 1 to 64 bytes: {collection!r}")
         return f"collection:{collection}"
     return "queue:" if handler is None else f"handler:{handler}"

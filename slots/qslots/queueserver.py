@@ -74,7 +74,7 @@ class QueueServer:
         # A single connection is opened at its first use, so that who owns it can go on trying where it is used.
         self._redis = None if single else self._open()
         self._link: Link | None = None
-        self._timeout = timeout
+        self.timeout = timeout
         self._promises: dict[Durability, Command | None] = {}
         self._version: tuple[int, ...] | None = None
         self._producer = Producer()
@@ -156,15 +156,15 @@ class QueueServer:
             when if isinstance(when, str) else _encode(when), head, _encode(ids),
             _encode([len(body) for body in bodies]), b"".join(bodies),
         ]  # fmt: skip
+        until = time.monotonic() + self.timeout
         behind = self.promise(durability)
-        until = time.monotonic() + self._timeout
 
         def attempt(seconds: float) -> int:
             gated = self._known.get(queue, Known()).collections
             return self._put([*names, *map(vector.parked, gated)], args, durability, behind, seconds)
 
         try:
-            return self._named(queue, lambda: attempt(self._timeout / 2))
+            return self._named(queue, lambda: attempt(self.timeout / 2))
         except QueueServerDown as error:
             self._promises.clear()  # the next primary may be set otherwise
             if not is_worth_another(error, self.url):
@@ -179,7 +179,7 @@ class QueueServer:
         """One attempt that waits so long for the answer, and for the proof behind it as long as that may take."""
         operation = self._script("queue", "put")
         commands = [operation.command(names, args), *([behind] if behind else [])]
-        stored, *proof = operation.run(self.link, *commands, wait=seconds + durability.timeout - self._timeout)
+        stored, *proof = operation.run(self.link, *commands, wait=seconds + durability.timeout - self.timeout)
         if behind is not None:
             check_reply(durability, proof[0], self.url)
         return int(stored)

@@ -39,7 +39,7 @@ class QueueServers:
         self._timeout = timeout
         self._single = single
         self._opened: dict[str, QueueServer] = {}
-        self._turn = secrets.randbelow(1 << 16)
+        self._turns: dict[str, int] = {}  # queue -> whose turn it is
 
     @classmethod
     def listed(cls, settings: Settings, *, name: str, timeout: float = 5.0, single: bool = False) -> "QueueServers":
@@ -130,8 +130,8 @@ class QueueServers:
     def _put_anywhere(self, queue: str, put: Callable[[QueueServer], int]) -> int:
         """On the servers of a queue in turn; on the next one if certainly nothing was done on the one before."""
         places = self.places(queue)
-        self._turn += 1
-        order = [places[(self._turn + step) % len(places)] for step in range(len(places))]
+        turn = self._turns[queue] = self._turns.get(queue, secrets.randbelow(len(places))) + 1
+        order = [places[(turn + step) % len(places)] for step in range(len(places))]
         for server in order[:-1]:
             try:
                 return put(self[server])

@@ -11,6 +11,7 @@ from .client import current, override
 from .errors import ArgumentsError, DuplicateTask, Error, NoResult, TaskTooLarge
 from .handlers import REGISTRY, Call, Handler, declare
 from .ids import new_ids
+from .keys import byte_length
 from .outcomes import Outcome, micros
 from .records import COMPRESS_FROM, PLAIN, formed, header
 from .units import duration, moment
@@ -111,7 +112,7 @@ class Using:
             raise Error(
                 f"task {handler.name}: on_duplicate is {on_duplicate!r}: write one of {', '.join(ON_DUPLICATE)}"
             )
-        if len((collection or "").encode()) > 64:
+        if byte_length(collection or "") > 64:
             raise Error(f"task {handler.name}: the name of a collection has at most 64 bytes: {collection!r}")
         self._handler = handler
         self._id = None if id is None else _checked_id(handler, id)
@@ -197,8 +198,8 @@ def check_size(handler: Handler, largest: int, most: int) -> None:
 def _checked_id(handler: Handler, id: object) -> str:  # noqa: A002
     if not isinstance(id, str):
         raise Error(f"task {handler.name}: id is {id!r}: write a text")
-    if not 1 <= len(id.encode()) <= 128:
-        raise Error(f"task {handler.name}: an id has 1 to 128 bytes, not {len(id.encode())}")
+    if not 1 <= byte_length(id) <= 128:
+        raise Error(f"task {handler.name}: an id has 1 to 128 bytes, not {byte_length(id)}")
     return id
 
 

@@ -261,3 +261,14 @@ def test_fate_of_each_task_comes_with_the_pack(server: QueueServer, slot: Holder
         (1, 0, "later"),
         None,
     ]
+
+
+def test_records_far_beyond_the_bytes_of_a_pack_are_not_read(server: QueueServer, slot: Holder) -> None:
+    slot.take(1)
+    large = b"\xc6" + (1 << 18).to_bytes(4, "big") + os.urandom(1 << 18)
+    for n in range(200):
+        put(server, f"{n:03}", body=large)
+    server.redis.config_resetstat()
+    before = server.redis.info("memory")["used_memory"]
+    assert len(slot.keep(slot.take(1000))) == PACK_BYTES // len(large)
+    assert server.redis.info("memory")["used_memory_peak"] - before < 30 << 20  # of 52 MB

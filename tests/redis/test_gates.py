@@ -1,6 +1,7 @@
 """Pausing and resuming queues, handlers and collections: what is held back, what it costs, what comes back."""
 
 import itertools
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -251,3 +252,30 @@ def test_gate_survives_a_restart_of_everybody(app: QueueServer) -> None:
     assert Holder(again, "s").work() == []
     assert [each.state for each in queue.find()] == [TaskState.ENQUEUED]
     again.close()
+
+
+def test_large_records_at_the_head_are_parked_a_few_at_once_and_come_back_so(app: QueueServer) -> None:
+    large = b"\xc6" + (1 << 18).to_bytes(4, "big") + os.urandom(1 << 18)
+    for n in range(80):
+        put(app, f"{n:03}", collection="c", body=large)
+    put(app, "other")
+    queue.pause("c")
+    slot = Holder(app, "s")
+    assert slot.work() == []
+    assert 10 < stats(app).parked < 50
+    assert until_empty(slot)[0] == ["other"]
+    moved, left = app.inside(QUEUE, "gate", ["resume", "collection:c", 0], extra="c")
+    assert 10 < moved < 50 and moved + left == 80
+    assert queue.resume("c") == left
+
+
+def test_one_take_brings_back_a_bounded_number_however_many_collections_are_being_resumed(app: QueueServer) -> None:
+    slot, names = Holder(app, "s"), [f"c{n}" for n in range(10)]
+    for name in names:
+        put(app, *(f"{name}-{n:03}" for n in range(SIFTED)), collection=name)
+        queue.pause(name)
+    assert until_empty(slot)[0] == []
+    app.redis.hset(app.keys_of(QUEUE).part("gates"), mapping={f"collection:{name}": "resuming" for name in names})
+    slot.keep(slot.take(1))
+    assert stats(app).parked == 5 * SIFTED
+    assert len(until_empty(slot)[0]) == 10 * SIFTED - 1

@@ -1,12 +1,14 @@
 """What `put` promises: stored once whatever gets lost on the way, all or nothing, in order of activation time."""
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 from support.holder import HANDLER, QUEUE, Holder, micros_now, put, stats
+from support.servers import RedisServer
 
 from qslots import records
 from qslots.connection import Link
@@ -76,6 +78,22 @@ def test_replies_lost_all_the_time_are_an_error_within_the_time_out_and_the_next
     lost_replies.clear()
     assert put(hasty, "b") == 1
     assert stats(server).active == 2
+
+
+def test_server_that_hangs_is_given_up_within_the_time_out_though_its_connection_was_opened_anew(
+    server: QueueServer, redis_server: RedisServer
+) -> None:
+    hasty = QueueServer(server.url, name="hasty", timeout=0.8)
+    put(hasty, "a")
+    redis_server.send(signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        with pytest.raises(QueueServerDown) as error:
+            put(hasty, "b")
+        assert time.monotonic() - began < 1.0
+    finally:
+        redis_server.send(signal.SIGCONT)
+    assert error.value.sent
 
 
 def test_request_that_comes_after_its_successor_stores_nothing(

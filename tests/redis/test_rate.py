@@ -153,3 +153,11 @@ def test_declared_rate_holds_for_an_ad_hoc_consumer_too(app: QueueServer, many: 
         assert len(tasks) == 5
     assert stats(app).done == 5
     assert many.keep(many.take(500, rate=SLOW)) == []
+
+
+def test_queue_goes_on_when_the_clock_has_gone_back(many: Holder) -> None:
+    many.keep(many.take(500, rate=10.0))
+    passed(many.server, -3600)
+    assert stats(many.server).takeable == 10
+    assert len(many.keep(many.take(500, rate=10.0))) == 10
+    assert many.keep(many.take(500, rate=10.0)) == []

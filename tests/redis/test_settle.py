@@ -256,3 +256,17 @@ def test_holders_that_died_long_ago_are_forgotten(server: QueueServer) -> None:
     for _ in range(80):  # each death looks at four of them by chance
         Holder(server, "s").die()
     assert server.redis.hkeys(holders) == [b"s"]
+
+
+def test_holders_that_asked_for_the_last_time_long_ago_are_forgotten_unless_they_hold_something(
+    server: QueueServer,
+) -> None:
+    """A slot that was moved to other queues dies there."""
+    holders = server.keys_of(QUEUE).part("holders")
+    put(server, "a")
+    assert Holder(server, "works").work() == ["a"]
+    server.redis.hset(holders, mapping={"works": "1:1"} | {f"moved-{n}": "7:1" for n in range(20)})
+    for n in range(80):  # each that is new looks at four of them by chance
+        Holder(server, f"new-{n}").take()
+    known = {name.decode() for name in server.redis.hkeys(holders)}
+    assert known == {"works"} | {f"new-{n}" for n in range(80)}

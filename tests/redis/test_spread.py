@@ -1,15 +1,18 @@
 """A queue that is spread over two queue servers, as an application uses it, while one of them is away."""
 
+import pathlib
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from support.deaf import DeafLine
 from support.holder import HANDLER, Holder, put
 from support.servers import RedisServer
 
 from qslots import DuplicateTask, Queue, QueueServerDown, Task, TaskLocked, TaskState, UnknownTask, client, gates
 from qslots.outcomes import Outcome
-from qslots.queueserver import QueueServer
+from qslots.queueserver import Exchange, QueueServer
 from qslots.results import kept
 from qslots.servers import QueueServers
 
@@ -77,6 +80,14 @@ def ids(count: int) -> list[str]:
 def test_tasks_without_an_id_of_their_own_go_to_all_servers_by_turns(servers: QueueServers) -> None:
     for n in range(10):
         queue.put_many([{"n": n}])
+    assert (active(servers, "a"), active(servers, "b")) == (5, 5)
+
+
+def test_each_queue_has_its_own_turns(servers: QueueServers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(servers._places, "other", BOTH)
+    for n in range(10):
+        queue.put_many([{"n": n}])
+        Queue("other").put_many([{"n": n}])
     assert (active(servers, "a"), active(servers, "b")) == (5, 5)
 
 
@@ -305,3 +316,32 @@ def test_consumer_takes_while_the_other_server_is_away(servers: QueueServers, do
         assert [each.id for each in tasks] == ["x"]
     with queue.take(2) as tasks:
         assert tasks == []
+
+
+def test_consumer_gives_back_what_it_never_saw(
+    servers: QueueServers, second: RedisServer, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(there: QueueServer, *args: Any, **how: Any) -> Exchange:
+        line.loses = there.url == line.url
+        try:
+            return exchange(there, *args, **how)
+        finally:
+            line.loses = False
+
+    exchange = QueueServer.exchange
+    line = DeafLine(folder, servers.urls["a"].removeprefix("unix://"))
+    lossy = QueueServers({"a": line.url, "b": second.url}, {QUEUE: BOTH}, name="test", timeout=0.3)
+    lossy["a"].version()
+    Holder(servers["a"], "s", queue=QUEUE).take()  # now the server knows the script
+    on(servers, "a", "a1")
+    on(servers, "b", "b1")
+    monkeypatch.setattr(client, "_current", lossy)
+    monkeypatch.setattr(QueueServer, "exchange", ask)
+    try:
+        with queue.take() as tasks:
+            assert [each.id for each in tasks] == ["b1"]
+            assert servers["a"].stats([QUEUE])[0].locked == 1
+    finally:
+        lossy.close()
+        line.close()
+    assert (active(servers, "a"), servers["a"].stats([QUEUE])[0].locked) == (1, 0)

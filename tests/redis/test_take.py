@@ -10,7 +10,7 @@ from support.holder import HANDLER, QUEUE, Holder, micros_now, put, resume_long_
 from support.waiting import wait_for
 
 from qslots import Bury, LockLost, Postpone, Queue, Retry, Task, TaskState, task
-from qslots.errors import Error
+from qslots.errors import Error, QueueServerDown
 from qslots.handlers import REGISTRY
 from qslots.queries import TaskInfo
 from qslots.queueserver import QueueServer
@@ -344,3 +344,23 @@ def test_finished_ids_are_remembered_where_the_queue_asks_for_it(app: QueueServe
         pass
     once.using(id="a", on_duplicate="ignore").enqueue()
     assert stats(app).tasks == 0
+
+
+@pytest.mark.parametrize("served", [True, False])
+@pytest.mark.parametrize("name", ["settle", "release"])
+def test_end_of_a_block_is_told_again_when_its_request_or_its_answer_was_lost(
+    app: QueueServer, monkeypatch: pytest.MonkeyPatch, name: str, served: bool
+) -> None:
+    def cut_once(there: QueueServer, *args: Any, **how: Any) -> bool:
+        monkeypatch.setattr(QueueServer, name, say)
+        if served:
+            say(there, *args, **how)
+        raise QueueServerDown("the wire is cut", sent=served)
+
+    say = getattr(QueueServer, name)
+    put(app, "a", "b")
+    with queue.take(2) as tasks:
+        tasks[0].bury("no good")
+        monkeypatch.setattr(QueueServer, name, cut_once)
+    assert (stats(app).done, stats(app).buried, stats(app).locked) == (1, 1, 0)
+    assert nobody_holds(app)

@@ -68,6 +68,8 @@ def test_declaration_that_cannot_be_served_is_refused_at_import(registry: Regist
     ({"at": float("inf")}, "task resize: at is inf"),
     ({"at": datetime.datetime(2030, 1, 1)}, "task resize: at is .* without a time zone"),
     ({"id": ""}, "task resize: an id has 1 to 128 bytes, not 0"),
+    ({"id": "\ud800"}, "the name '\\\\ud800' is no text"),
+    ({"collection": "\ud800"}, "the name '\\\\ud800' is no text"),
     ({"id": "ä" * 65}, "task resize: an id has 1 to 128 bytes, not 130"),
     ({"collection": "c" * 65}, "task resize: the name of a collection has at most 64 bytes"),
     ({"on_duplicate": "explode"}, "task resize: on_duplicate is 'explode'"),

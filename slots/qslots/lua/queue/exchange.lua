@@ -68,16 +68,18 @@ local function narrowed(ids, whole)
   return most
 end
 
--- How many of these records fit into one pack, and whether one is missing.
-local function fitting(records, most)
-  local bytes, holes = 0, false
+-- How many of these tasks fit into one pack, their records, and whether one is missing. Large records beyond that are
+-- hardly looked at: to read 300 MB of them kept the server busy for seconds.
+local function fitting(ids, most)
+  local records, bytes, holes = {}, 0, false
   for i = 1, most do
+    if i > #records then read_on(records, ids, most, bytes) end
     local record = records[i]
     bytes = bytes + (record and #record or 0)
-    if bytes > most_bytes and i > 1 then return i - 1, holes end
+    if bytes > most_bytes and i > 1 then return i - 1, records, holes end
     holes = holes or not record
   end
-  return most, holes
+  return most, records, holes
 end
 
 -- The first `size` tasks, without ids that have no record: nobody shall trip over those.
@@ -104,8 +106,7 @@ local function take(place)
   if most == 0 then return nil, true end
   local heads = call('ZRANGEBYSCORE', schedule, '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
   local ids = ids_of(heads)
-  local records = call('HMGET', TASKS, unpack(ids))
-  local size, holes = fitting(records, narrowed(ids, whole))
+  local size, records, holes = fitting(ids, narrowed(ids, whole))
   if holes or size < #ids then heads, ids, records = cut(heads, ids, records, size) end
   call('ZREMRANGEBYRANK', schedule, 0, size - 1)
   if #ids == 0 then return nil, true end
@@ -147,14 +148,15 @@ if #ARGV ~= 10 + #SCHEDULES or not are_numbers(ARGV[2], unpack(ARGV, 4, 7)) then
 if not are_numbers(unpack(ARGV, 10)) or ARGV[9] ~= '' and not rate then return redis.error_reply(BADARGS) end
 local dead, last = is_dead(holder)
 if dead then return redis.error_reply('DEAD this slot was declared dead and its tasks given back') end
-last = tonumber(last) or 0
+last = tonumber(last and string.match(last, '^%d+')) or 0
 if last > seq then return redis.error_reply('STALE a later request of this slot was served before') end
 if last == seq then return answer() end
 local previous_lock = string.format('%s:%s', holder, previous)
 if not can_park() or previous ~= '' and not can_settle(previous_lock) then return redis.error_reply(UNNAMED) end
 
 may_fill()
-call('HSET', HOLDERS, holder, seq)
+if last == 0 then forget_holders() end
+call('HSET', HOLDERS, holder, string.format('%d:%.0f', seq, now))
 local gone = 0
 if previous ~= '' and not settle_lock(previous_lock, {}, '', 'done', '', window) then gone = 1 end
 count('busy', busy)
@@ -166,8 +168,9 @@ if ARGV[8] ~= '1' then
   return { 0, gone, 0 }
 end
 set_rate()
+local brought = 0
 for collection, state in pairs(gates and gates.collections or {}) do
-  if state == 'resuming' then bring_back(collection) end
+  if state == 'resuming' and brought + SIFTED <= CHUNK then brought = brought + bring_back(collection) end
 end
 local place, reply, more = tokens() >= 1 and due_longest(), nil, false
 if place then reply, more = take(place) end

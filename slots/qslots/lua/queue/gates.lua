@@ -21,8 +21,10 @@ local function read_gates()
   end
   local rate = tonumber(said.rate)
   if rate then
-    local brought = math.max(0, now - tonumber(said.filled)) * rate / 1000000
-    bucket = { rate = rate, tokens = math.min(math.max(1, rate), tonumber(said.tokens) + brought) }
+    local burst, passed = math.max(1, rate), now - tonumber(said.filled)
+    local brought = math.max(0, passed) * rate / 1000000
+    if passed < -1000000 then brought = burst end -- the clock has gone back: nobody knows how long it was
+    bucket = { rate = rate, tokens = math.min(burst, tonumber(said.tokens) + brought) }
   end
 end
 

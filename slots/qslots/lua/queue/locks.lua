@@ -7,7 +7,7 @@ local MOST_REAPED = 1000 -- tasks that one call moves beyond its own pack
 local MOST_LOOKED_AT = 200 -- expired locks, those of unknown handlers included
 local GAP = 5000000 -- without service for longer than this nobody is blamed for a lock not extended
 local LONGEST_WAIT = 3000000
-local DEAD_KEPT = 900000000 -- a late request of a dead slot is refused for 15 minutes
+local HOLDER_KEPT = 900000000 -- a late request of a slot that is dead, or served before, is refused for 15 minutes
 
 -- Stamps the pulse; returns since when this server has served without a gap. Its clock gone back counts as a gap.
 local function serving_since()
@@ -26,14 +26,22 @@ local function is_dead(holder)
   return last and string.sub(last, 1, 4) == 'dead', last
 end
 
--- No request of this slot is obeyed from now on. Forgets some of those that died long ago.
-local function declare_dead(holder)
-  call('HSET', HOLDERS, holder, string.format('dead:%.0f', now))
+-- Looks at some slots, and forgets those that have died, or asked here for the last time, long ago: a slot may serve other
+-- queues now, and die there. One that still holds what it asked for is not forgotten.
+local function forget_holders()
   local some = call('HRANDFIELD', HOLDERS, 4, 'WITHVALUES')
   for i = 1, #some, 2 do
-    local died = tonumber(string.match(some[i + 1], '^dead:(%d+)$'))
-    if died and died < now - DEAD_KEPT then call('HDEL', HOLDERS, some[i]) end
+    local seq, at = string.match(some[i + 1], '^(%w+):(%d+)$')
+    if at and tonumber(at) < now - HOLDER_KEPT and call('HEXISTS', PACKS, string.format('%s:%s', some[i], seq)) == 0 then
+      call('HDEL', HOLDERS, some[i])
+    end
   end
+end
+
+-- No request of this slot is obeyed from now on.
+local function declare_dead(holder)
+  call('HSET', HOLDERS, holder, string.format('dead:%.0f', now))
+  forget_holders()
 end
 
 -- Ends a locked task other than by success: (how, id, its activation time, its schedule, what the caller says of it).
