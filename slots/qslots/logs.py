@@ -4,9 +4,12 @@ A pipe that poll calls writable takes 4,096 bytes without waiting; longer lines 
 counted, and the count is written before the next line that can be.
 """
 
+import contextlib
+import io
 import logging
 import os
 import select
+import sys
 
 LONGEST = 4000  # bytes of a line, the newline not counted
 
@@ -41,6 +44,21 @@ class PatientHandler(logging.Handler):
         except OSError:  # the reader is gone: there is nobody to tell
             return False
         return True
+
+
+def print_by_lines() -> None:
+    """What the application prints goes out line by line, also into a file or a pipe; so no fork doubles any of it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
+
+
+def flush() -> None:
+    """What was printed and logged goes out now: for a process that ends without the interpreter's own exit."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or nobody reads, or there is none
+            stream.flush()
+    logging.shutdown()
 
 
 def to_stderr(who: str) -> None:

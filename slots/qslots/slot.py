@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NoReturn
 
-from . import debts, orders
+from . import debts, logs, orders
 from .bell import Bell
 from .errors import HolderDead, QueueServerDown
 from .handlers import Registry
@@ -283,5 +283,5 @@ class Slot:
 
 def end(code: int) -> NoReturn:
     """Leaves without the interpreter's own exit, which would copy the whole shared heap to tear it down."""
-    logging.shutdown()
+    logs.flush()
     os._exit(code)

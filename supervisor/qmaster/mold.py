@@ -130,6 +130,7 @@ def main() -> None:
         return
     setproctitle(f"qmaster: mold gen {begin.generation}, loading")
     logs.to_stderr("mold")
+    logs.print_by_lines()
     report = load_and_report(begin)
     send(commands, report)
     if isinstance(report, Refused):

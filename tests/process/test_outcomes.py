@@ -1,9 +1,11 @@
 """How tasks end: retried with backoff, postponed, buried with the reason; alone, in packs, or unreadable."""
 
 import itertools
+import signal
 
 import msgspec
 from process.fleet import Fleet
+from support.waiting import wait_for
 
 from qslots.records import header
 
@@ -62,6 +64,15 @@ def narrow(tasks: list[Task]) -> None:
     for task in tasks:
         note("done", task.args[0])
 """
+PRINTS = """\
+print("imported")
+
+
+@task
+def work(n: int) -> None:
+    print("line", n)
+    print("no newline", n, end="")
+"""
 NUMBERS = """\
 @task(max_failures=2, backoff="50ms..50ms")
 def work(n: int) -> None:
@@ -71,6 +82,21 @@ def work(n: int) -> None:
 
 def gaps(fleet: Fleet, word: str) -> list[float]:
     return [later.at - before.at for before, later in itertools.pairwise(fleet.runs(word))]
+
+
+def test_what_handlers_print_goes_out_line_by_line_and_is_whole_at_the_end(fleet: Fleet) -> None:
+    fleet.write_app(PRINTS)
+    fleet.app.work.enqueue_many([(n,) for n in range(3)])
+    fleet.publish(("work",))
+    master = fleet.start_master()
+    wait_for(lambda: "line 2" in master.out.read_text(), "the third task to print")
+    fleet.wait_empty()
+    master.signal(signal.SIGTERM)
+    assert master.ended(20.0) == 0
+    said = master.out.read_text()
+    assert said.count("imported") == 1
+    assert [said.count(f"line {n}\n") for n in range(3)] == [1, 1, 1]
+    assert [said.count(f"no newline {n}") for n in range(3)] == [1, 1, 1]
 
 
 def test_each_way_to_end_a_task(fleet: Fleet) -> None:

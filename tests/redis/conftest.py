@@ -1,8 +1,9 @@
-"""An application for the tests of one queue server: connected as applications are, its handlers gone afterwards."""
+"""What tests of the queue server share: an application that is forgotten afterwards, and a second server."""
 
 from collections.abc import Iterator
 
 import pytest
+from support.servers import RedisServer
 
 from qslots import client
 from qslots.handlers import REGISTRY
@@ -24,3 +25,20 @@ def app(server: QueueServer, forgetful: None) -> Iterator[QueueServer]:  # noqa:
     servers = client.connect(server.url)
     yield server
     servers.close()
+
+
+@pytest.fixture(scope="module")
+def second_server(redis_server: RedisServer) -> Iterator[RedisServer]:
+    """Another server of the same binary."""
+    made = RedisServer(redis_server.binary)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def second(second_server: RedisServer) -> Iterator[QueueServer]:
+    """A client of another empty queue server."""
+    client = QueueServer(second_server.url, name="test")
+    client.redis.flushall()
+    yield client
+    client.close()

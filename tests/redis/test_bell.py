@@ -24,22 +24,6 @@ def waiter(server: QueueServer) -> Iterator[QueueServers]:
     found.close()
 
 
-@pytest.fixture(scope="module")
-def second_server(redis_server: RedisServer) -> Iterator[RedisServer]:
-    made = RedisServer(redis_server.binary)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def second(second_server: RedisServer) -> Iterator[QueueServer]:
-    """A client of another empty queue server."""
-    client = QueueServer(second_server.url, name="test")
-    client.redis.flushall()
-    yield client
-    client.close()
-
-
 @pytest.fixture
 def both(server: QueueServer, second: QueueServer) -> Iterator[QueueServers]:
     found = QueueServers({"a": server.url, "b": second.url}, {}, name="slot", single=True)

@@ -3,14 +3,12 @@
 A kill does not lose what the kernel has already got; so what is shown here is that the reply comes after the write.
 """
 
-import contextlib
 import signal
-from collections.abc import Iterator, Mapping
 
 import pytest
 from support import servers
 from support.holder import put, stats
-from support.servers import RedisServer
+from support.servers import RedisServer, running
 
 from qslots.connection import Link, open_redis
 from qslots.durability import FAST, Durability, check_reply, fit_for_tasks, parse, promise
@@ -18,19 +16,6 @@ from qslots.errors import NotDurable, NotReplicated, QueueServerError
 from qslots.queueserver import QueueServer
 
 FSYNC = parse("fsync")
-
-
-@contextlib.contextmanager
-def running(which: str, options: Mapping[str, str], *, port: int = 0) -> Iterator[RedisServer]:
-    """A server with these options; skips where there is no such program."""
-    binary = servers.find(which)
-    if binary.missing:
-        pytest.skip(binary.missing)
-    server = RedisServer(binary, port=port, options=options)
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 def link_to(server: RedisServer) -> Link:

@@ -1,12 +1,10 @@
 """What an application that enqueues into a queue with a durability can rely on, with real servers that are killed."""
 
-import contextlib
 import signal
-from collections.abc import Iterator, Mapping
 
 import pytest
 from support import servers
-from support.servers import RedisServer
+from support.servers import running
 from support.waiting import wait_for
 
 from qslots import Queue, client, task
@@ -14,19 +12,6 @@ from qslots.errors import NotReplicated, QueueServerError
 from qslots.tasks import TaskFunction
 
 pytestmark = pytest.mark.usefixtures("forgetful")
-
-
-@contextlib.contextmanager
-def running(which: str, options: Mapping[str, str], *, port: int = 0) -> Iterator[RedisServer]:
-    """A server with these options; skips where there is no such program."""
-    binary = servers.find(which)
-    if binary.missing:
-        pytest.skip(binary.missing)
-    server = RedisServer(binary, port=port, options=options)
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 def handler(durability: str) -> TaskFunction[[int], None]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from support import servers
 from support.holder import Holder, put
+from support.sentinels import NAME, SETTINGS, Watched, link_to, url_of, watched
 from support.servers import RedisServer
 from support.waiting import wait_for
 
@@ -18,15 +19,8 @@ from qslots.durability import check_reply, fit_for_tasks, parse, promise
 from qslots.errors import NotReplicated, QueueServerDown
 from qslots.queueserver import QueueServer
 
-NAME = "main"
 PROVEN = parse("replicated(1, 300ms)")
 PATIENCE = 1.0  # seconds for one answer
-SETTINGS = f"""
-sentinel monitor {NAME} 127.0.0.1 {{port}} {{quorum}}
-sentinel down-after-milliseconds {NAME} 500
-sentinel failover-timeout {NAME} 3000
-"""
-
 Start = Callable[..., RedisServer]
 
 
@@ -41,22 +35,6 @@ def start() -> Iterator[Start]:
             return server
 
         yield started
-
-
-def link_to(server: RedisServer) -> Link:
-    """Round trips to one server, whatever its role."""
-    return Link(open_redis(server.url, name="t"), server.url)
-
-
-def url_of(sentinels: list[RedisServer], name: str = NAME) -> str:
-    """The primary that these Sentinels know."""
-    return f"redis+sentinel://{','.join(f'127.0.0.1:{each.port}' for each in sentinels)}/{name}/0"
-
-
-def facts(sentinel: RedisServer) -> dict[bytes, bytes]:
-    """What a Sentinel knows of the primary."""
-    flat = link_to(sentinel).call("SENTINEL", "MASTER", NAME)
-    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def installed(*names: str) -> servers.Binary:
@@ -112,19 +90,13 @@ def test_sentinels_that_are_gone_or_hang_are_passed_over(start: Start) -> None:
     assert all(f"127.0.0.1:{each.port} says" in message for each in (gone, hanging, there))
 
 
-def test_work_goes_on_and_nothing_proven_is_lost_when_the_primary_is_killed(start: Start) -> None:
-    binary = installed("path", *servers.BINARIES)
-    common = {"repl-diskless-sync-delay": "0", "min-replicas-to-write": "1"}
-    primary = start(binary, options=common)
-    replicas = [start(binary, options=common | {"replicaof": f"127.0.0.1 {primary.port}"}) for _ in range(2)]
-    for replica in replicas:
-        wait_for(lambda replica=replica: link_to(replica).call("ROLE")[3] == b"connected", "a replica to follow")  # type: ignore[misc]
-    settings = SETTINGS.format(port=primary.port, quorum=2)
-    sentinels = [start(binary, file=settings, sentinel=True) for _ in range(3)]
-    for sentinel in sentinels:
-        wait_for(lambda sentinel=sentinel: _complete(facts(sentinel)), "the Sentinels to know all", within=15)  # type: ignore[misc]
+def test_work_goes_on_and_nothing_proven_is_lost_when_the_primary_is_killed() -> None:
+    with watched(installed("path", *servers.BINARIES)) as there:
+        _kill_and_look(there)
 
-    url = url_of(sentinels)
+
+def _kill_and_look(there: Watched) -> None:
+    url = there.url
     server = QueueServer(url, name="t", timeout=PATIENCE, single=True)
     slot = Holder(QueueServer(url, name="t", timeout=PATIENCE, single=True), "s")
     put(server, "before")
@@ -133,11 +105,11 @@ def test_work_goes_on_and_nothing_proven_is_lost_when_the_primary_is_killed(star
 
     with Numbers(url) as numbers:
         wait_for(lambda: len(numbers.proven) >= 100, "the producer to have stored some")
-        primary.send(signal.SIGKILL)
+        there.primary.send(signal.SIGKILL)
         until = len(numbers.proven) + 200
         wait_for(lambda: len(numbers.proven) >= until, "the next primary to be found and written to", within=15)
 
-    survivors = [each for each in replicas if link_to(each).call("ROLE")[0] == b"master"]
+    survivors = [each for each in there.replicas if link_to(each).call("ROLE")[0] == b"master"]
     assert len(survivors) == 1
     kept = link_to(survivors[0]).call("ZRANGE", Numbers.KEY, 0, -1)
     assert set(numbers.proven) <= {int(number) for number in kept}
@@ -151,10 +123,6 @@ def test_work_goes_on_and_nothing_proven_is_lost_when_the_primary_is_killed(star
         return []
 
     assert wait_for(done_after_the_failover, "a task to be put and taken") == ["after"]
-
-
-def _complete(known: dict[bytes, bytes]) -> bool:
-    return (known[b"num-slaves"], known[b"num-other-sentinels"], known[b"flags"]) == (b"2", b"2", b"master")
 
 
 class Numbers:

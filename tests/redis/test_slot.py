@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from support.holder import put, stats
-from support.servers import RedisServer
 
 import qslots
 import qslots.tasks
@@ -63,21 +62,6 @@ class Hand:
     def close(self) -> None:
         self.master.close()
         self._channel.close()
-
-
-@pytest.fixture(scope="module")
-def second_server(redis_server: RedisServer) -> Iterator[RedisServer]:
-    made = RedisServer(redis_server.binary)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def second(second_server: RedisServer) -> Iterator[QueueServer]:
-    client = QueueServer(second_server.url, name="test")
-    client.redis.flushall()
-    yield client
-    client.close()
 
 
 @pytest.fixture

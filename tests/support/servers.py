@@ -9,9 +9,10 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -144,3 +145,16 @@ class RedisServer:
             self.process = None
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running(which: str, options: Mapping[str, str], *, port: int = 0) -> Iterator[RedisServer]:
+    """A server with these options; skips where there is no such program."""
+    binary = find(which)
+    if binary.missing:
+        pytest.skip(binary.missing)
+    server = RedisServer(binary, port=port, options=options)
+    try:
+        yield server
+    finally:
+        server.stop()

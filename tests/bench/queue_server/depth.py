@@ -4,7 +4,7 @@ import shutil
 import tempfile
 
 import psutil
-from adapter import Client, made
+from adapter import Client, made, records_of
 from figures import Plan, Result, middle, spent, together
 
 SIZE = 100
@@ -41,7 +41,7 @@ def bytes_a_task(plan: Plan) -> Result:
     put_all(plan.url, "bytes", tasks)
     used = _used(client) - before
     client.drop("bytes")
-    record = len(made(1)[0][2]) + 9
+    record = len(records_of(made(1))[0])
     return Result("a queued task", used / tasks, "bytes", beside={"its record": record})
 
 

@@ -1,6 +1,6 @@
 -- bury: puts an inactive or active task aside, with a reason, until somebody kicks it.
 --
--- with: places
+-- with: gates fates places
 -- KEYS    the queue's vector; [11…] schedules of the queue's handlers, parking places
 -- ARGV    [1] id  [2] why
 -- Returns 1; UNKNOWN id, LOCKED id: nothing was changed

@@ -1,6 +1,6 @@
 -- delete: takes a task out of the queue, wherever it is.
 --
--- with: places
+-- with: gates fates places
 -- KEYS    the queue's vector; [11…] schedules of the queue's handlers, parking places
 -- ARGV    [1] id
 -- Returns deleted, or locked: a slot has it; it is deleted when its run is over, whatever comes of it; UNKNOWN id

@@ -1,6 +1,6 @@
 -- drop: discards what was put before an instant, a page of the queue at a time.
 --
--- with: gating places
+-- with: gates fates places
 -- KEYS    the queue's vector; [11…] schedules of the queue's handlers, parking places
 -- ARGV    [1] collection, "" for the whole queue  [2] instant µs, "" to begin: now  [3] cursor, "" to begin
 --         [4] about how many tasks to look at

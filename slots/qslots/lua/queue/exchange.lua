@@ -1,6 +1,6 @@
 -- exchange: settles the previous pack, reaps what has expired, takes the next pack, wakes who waits; in this order.
 --
--- with: gating locks
+-- with: gates fates gating locks
 -- KEYS    the slots' vector; [15…] schedules of the handlers that this slot's generation knows, parking places
 -- ARGV    [1] holder (incarnation of the slot)  [2] seq of this request  [3] seq of the pack to settle, "" for none
 --         [4] ttl of a lock, µs  [5] time the handlers ran since the last request, µs  [6] how long to wait at most, µs

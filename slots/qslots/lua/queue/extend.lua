@@ -1,6 +1,6 @@
 -- extend: the locks of slots that live, given a full ttl again.
 --
--- with: locks
+-- with: gates fates locks
 -- KEYS    the slots' vector
 -- ARGV    [1] ttl, µs  [2…] locks
 -- Returns the locks that are gone

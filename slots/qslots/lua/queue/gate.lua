@@ -1,6 +1,6 @@
 -- gate: pauses or resumes a queue, a handler or a collection; of a resumed collection a part comes back at once.
 --
--- with: gating
+-- with: gates fates gating
 -- KEYS    the queue's vector; [11…] schedules of the queue's handlers, parking places (the collection's among them)
 -- ARGV    [1] pause | resume  [2] queue: | handler:NAME | collection:NAME  [3] version of the queue's gates, 0 for the next
 -- Returns {tasks brought back, tasks still parked}: call again until none is left; slots would do it too

@@ -1,6 +1,6 @@
 -- get: all that the queue knows of some tasks.
 --
--- with: places
+-- with: gates places
 -- KEYS    the queue's vector; [11…] schedules of the queue's handlers, parking places
 -- ARGV    ids
 -- Returns {now µs, per id: {id, record, scheduled | parked | buried | locked, score µs, fate, wish for later} or false};

@@ -1,6 +1,6 @@
 -- kick: brings buried tasks back to work, the longest buried first; they begin anew.
 --
--- with: places
+-- with: gates
 -- KEYS    the queue's vector; [11…] schedules of the queue's handlers, parking places
 -- ARGV    [1] how many, at most 1,000
 -- Returns {number of tasks looked at, number brought back}: those without a record are forgotten; those whose record

@@ -1,6 +1,6 @@
 -- move: gives an inactive, active or buried task another activation time; a buried one begins anew.
 --
--- with: places
+-- with: gates places
 -- KEYS    the queue's vector; [11…] schedules of the queue's handlers, parking places
 -- ARGV    [1] id  [2] when ("" now, "+µs" from now, "µs" at)
 -- Returns 1; UNKNOWN id, LOCKED id, UNREADABLE id (it names no handler of the queue): nothing was changed

@@ -1,6 +1,6 @@
 -- put: stores tasks of one handler.
 --
--- with: places
+-- with: gates places
 -- KEYS    the queue's vector; [11] the producer's last request; [12] the set of all queues; [13] the handler's schedule;
 --         [14…] parking places, if one may be needed
 -- ARGV    [1] queue  [2] handler  [3] request number  [4] on_duplicate: refuse | ignore | replace | rearm

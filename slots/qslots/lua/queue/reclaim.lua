@@ -1,6 +1,6 @@
 -- reclaim: takes back what expired locks hold, for a queue that no slot visits just now.
 --
--- with: locks
+-- with: gates fates locks
 -- KEYS    the slots' vector; [15…] schedules of the queue's handlers
 -- ARGV    [1] ttl of a lock, µs
 -- Returns the number of tasks taken back; more may be left, at most 1,000 or 20 locks go at once

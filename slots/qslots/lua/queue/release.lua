@@ -1,6 +1,6 @@
 -- release: a slot that leaves hands back what it has not begun; what is marked is done.
 --
--- with: locks
+-- with: gates fates locks
 -- KEYS    the slots' vector; [15…] schedules of the queue's handlers
 -- ARGV    [1] holder  [2] seq of its pack, "" for none  [3] marks, one byte a position, 1 = done
 --         [4] time the handlers ran since the last request, µs  [5] 1 if it leaves for ever, else 0

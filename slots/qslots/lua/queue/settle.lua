@@ -1,6 +1,6 @@
 -- settle: says of single tasks of a lock how they ended; or, for a slot that died, ends all that it left.
 --
--- with: locks
+-- with: gates fates locks
 -- KEYS    the slots' vector; [15…] schedules of the queue's handlers, keys of results
 -- ARGV    [1] holder  [2] seq of the pack, "" for none  [3] outcomes: msgpack map position -> {kind, …} (see locks.lua)
 --         [4] marks, one byte a position, 1 = done  [5] what befalls the rest: keep | back | loss  [6] why

@@ -1,6 +1,6 @@
 -- stats: the counts of one queue; its cost depends on the number of handlers, not of tasks.
 --
--- with: locks
+-- with: gates fates locks
 -- KEYS    the slots' vector; [15…] schedules of the queue's handlers, parking places
 -- ARGV    none
 -- Returns {now µs, active, inactive, locked, buried, age of the oldest active µs, parked, takeable, expired locks,

@@ -1,5 +1,6 @@
 -- unwait: a slot that was registered as waiting here has found work elsewhere, or serves this queue no more.
 --
+-- with: gates
 -- KEYS    the queue's vector; [11…] schedules of the queue's handlers
 -- ARGV    [1] holder
 -- Returns 1 if it was registered, else 0

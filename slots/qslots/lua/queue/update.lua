@@ -1,6 +1,6 @@
 -- update: gives an inactive, active or buried task other arguments; it stays where it is.
 --
--- with: places
+-- with: gates places
 -- KEYS    the queue's vector; [11…] schedules of the queue's handlers, parking places
 -- ARGV    [1] id  [2] record without its time stamp, of the same handler and collection
 -- Returns 1; UNKNOWN id, LOCKED id, CHANGED: nothing was changed
