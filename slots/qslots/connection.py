@@ -251,7 +251,7 @@ def translated(url: str) -> Iterator[None]:
 def translation(url: str, error: Exception, *, sent: bool = True) -> Error:
     """Our error for one of redis-py or of the operating system, naming the server."""
     if isinstance(error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)):
-        return down(url, error, sent=sent)
+        return down(url, error, sent=sent and not isinstance(error, redis.exceptions.BusyLoadingError))
     if isinstance(error, redis.exceptions.ResponseError):
         return _refusal(url, error, sent=sent)
     why = " ".join(str(error).split())

@@ -10,7 +10,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from . import foreign
@@ -41,9 +41,9 @@ class Consumer:
         self._holder = f"{socket.gethostname()}/take/{os.getpid()}.{secrets.token_hex(6)}"
         self._seq = 0
         self._held = 0  # the number of the request that was answered with the tasks
-        self._doubts: dict[QueueServer, int] = {}  # requests that a server may have served or not
+        self._doubts: set[QueueServer] = set()  # whose last request was served or not: it is asked again
         self._server: QueueServer | None = None  # the one that has given the tasks, or was asked last
-        self._asked: set[QueueServer] = set()
+        self._asked: dict[QueueServer, int] = {}  # the number of the last request to each
         self._answering: list[str] = []  # the places that have answered the last time
         self._given: dict[int, Task] = {}  # position -> task
         self._outcomes: dict[int, Outcome] = {}
@@ -59,7 +59,7 @@ class Consumer:
                 return []
             self._read(pack)
         except BaseException:
-            self._abandon()
+            self._abandon(list(self._asked))
             raise
         self._thread = threading.Thread(target=self._extend, name="qslots-take", daemon=True)
         self._thread.start()
@@ -107,14 +107,14 @@ class Consumer:
         rate = declared.rate if here else declared.rate or RATE_AS_IT_IS
         if server not in self._doubts:
             self._seq += 1
-            self._doubts[server] = self._seq
-        self._held = self._doubts[server]
-        self._asked.add(server)
+            self._asked[server] = self._seq
+            self._doubts.add(server)
+        self._held = self._asked[server]
         answer = server.exchange(
             self._queue, self._holder, self._held, settle=None, want=dict.fromkeys(sorted(names), self._count),
             ttl=declared.lock, rate=rate, window=declared.dedupe_window,
         )  # fmt: skip
-        del self._doubts[server]
+        self._doubts.remove(server)
         return answer
 
     def _listen(self, seconds: float) -> None:
@@ -202,21 +202,16 @@ class Consumer:
             return decided(error, self._options, jitter())
         return Outcome("loss", told(error), delay=micros(self._options.backoff.first * jitter()))
 
-    def _abandon(self) -> None:
-        """Interrupted before the block began: what it was given, even unseen, goes back without a charge."""
-        for server in self._asked:
-            self._forgo(server)
-
-    def _forgo(self, server: QueueServer) -> None:
-        """Whatever this server has given, or gives yet, goes back; if it is away, when the lock expires."""
-        asked = self._doubts.get(server, self._held)
-        with contextlib.suppress(QueueServerDown):
-            server.settle_dead(self._queue, self._holder, held=None, asked=asked, outcomes={}, marks=b"")
+    def _abandon(self, servers: Sequence[QueueServer]) -> None:
+        """Asks no more there; what was given but never seen goes back without a charge."""
+        for server in servers:
+            with contextlib.suppress(QueueServerDown):  # then its lock expires
+                asked = self._asked[server]
+                server.settle_dead(self._queue, self._holder, held=None, asked=asked, outcomes={}, marks=b"")
 
     def _leave(self, done: bytes = b"") -> bool:
         assert self._server is not None
         held = self._held if done else None
         window = self._declared.dedupe_window
-        for server in self._asked - {self._server}:
-            self._forgo(server)
+        self._abandon([server for server in self._asked if server is not self._server])
         return self._server.release(self._queue, self._holder, held=held, marks=done, window=window, leave=True)

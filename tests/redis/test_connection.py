@@ -9,7 +9,7 @@ import redis
 from support.servers import RedisServer
 from support.waiting import wait_for
 
-from qslots.connection import KINDS, SCHEMES, Link, open_redis, user_of, without_password
+from qslots.connection import KINDS, SCHEMES, Link, open_redis, translation, user_of, without_password
 from qslots.errors import QueueServerDown, QueueServerError, SettingsError
 from qslots.queueserver import QueueServer
 
@@ -124,6 +124,12 @@ def test_nothing_was_sent_to_a_host_without_an_address() -> None:
     with pytest.raises(QueueServerDown, match="no-such-host") as error:
         Link(open_redis(url, name="t"), url).call("PING")
     assert not error.value.sent
+
+
+def test_nothing_was_stored_by_a_server_that_is_loading() -> None:
+    said = redis.exceptions.BusyLoadingError("Redis is loading the dataset in memory")
+    error = translation("redis://here", said)
+    assert isinstance(error, QueueServerDown) and not error.sent
 
 
 def test_request_to_a_server_that_hangs_may_have_reached_it(link: Link, redis_server: RedisServer) -> None:

@@ -15,6 +15,15 @@ local function read_on(records, ids, most, bytes)
   end
 end
 local SIFTED_BYTES = 4194304 -- about as many bytes of records that it reads
+local PORTION = 32 -- records read at once where they may be large: of 1 MB, 32 MB
+
+-- Reads the next few records of these tasks, false for one that is missing.
+local function read_on(records, ids, most)
+  local from = #records
+  for i, record in ipairs(call('HMGET', TASKS, unpack(ids, from + 1, math.min(from + PORTION, most)))) do
+    records[from + i] = record
+  end
+end
 
 -- Whether every parking place that gates may need was named.
 local function can_park()
