@@ -119,21 +119,29 @@ def complete_queue(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
 
 def complete_handler(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """The handlers of the queue that the line names."""
-    return _completed(ctx, incomplete, lambda servers: queueviews.handlers_of(servers, ctx.params["name"]).document)
+    return _completed(ctx, incomplete, lambda servers: queueviews.handlers_of(servers, _queue_in(ctx)).document)
 
 
 def complete_collection(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """The paused collections of the queue that the line names; all that it has are written nowhere."""
-    return _completed(ctx, incomplete, lambda servers: queueviews.closed(servers, ctx.params["name"], "collection"))
+    return _completed(ctx, incomplete, lambda servers: queueviews.closed(servers, _queue_in(ctx), "collection"))
+
+
+def _queue_in(ctx: click.Context) -> str:
+    """The queue of an unfinished line. click leaves it among the rest if the last word is an option without a value."""
+    name: str | None = ctx.params.get("name") or next(iter(ctx.args), None)
+    if name is None:
+        raise Error("no queue is named yet")
+    return name
 
 
 def _completed(ctx: click.Context, incomplete: str, names: Callable[[QueueServers], list[str]]) -> list[str]:
-    """Nothing if nobody answers at once, or if what the line must name first is missing."""
+    """Nothing if nobody answers at once, or if the line does not name yet what is asked for."""
     try:
         servers = QueueServers.listed(
             _named(ctx.params.get("file"), ctx.params.get("redis")), name="admin", timeout=TAB_PATIENCE
         )
         with translated(servers.control.url):
             return [name for name in names(servers) if name.startswith(incomplete)]
-    except (Error, KeyError):
+    except Error:
         return []
