@@ -95,7 +95,7 @@ def drop(servers: QueueServers, name: str, collection: str | None, yes: bool) ->
     dropped, failed = _drop(servers, chosen.name, collection or "", held.tasks if held else 0)
     done = [place for place in servers.places(name) if place not in failed]
     if not done and not dropped:
-        raise failed.popitem()[1]
+        raise Error(f"{what}: nothing was dropped: {failed.popitem()[1]}")
     on = f" on {', '.join(done)}" if failed and done else ""
     click.echo(f"{what}: {_tasks(dropped)} dropped{on}")
     for place, error in failed.items():

@@ -12,7 +12,7 @@ from qslots.reports import QueueStats
 from qslots.servers import QueueServers
 
 log = logging.getLogger("qmanager")
-EVERY = 60.0  # s between two looks of the manager
+EVERY = 10.0  # s between two looks of the manager
 
 Parts = dict[str, dict[str, QueueStats]]  # queue -> server -> counts
 

@@ -307,6 +307,7 @@ def test_a_drop_with_a_server_away_says_where_it_was_done_and_where_not(
     assert result.stderr.count("\n") == 1
     nowhere = run("queue", "drop", "far", "--yes", "-c", file)
     assert (nowhere.exit_code, nowhere.stdout, nowhere.stderr.count("\n")) == (1, "", 1)
+    assert nowhere.stderr.startswith("qslots: queue far: nothing was dropped: queue server ")
 
 
 def test_a_pause_with_a_server_away_is_one_clear_line_beside_the_answer(
