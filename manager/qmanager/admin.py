@@ -41,6 +41,12 @@ def main() -> None:
     """
 
 
+def _map_view(servers: QueueServers) -> views.View:
+    """The map, and notes of queue servers whose counts are not beside it."""
+    seen = views.map_view(servers)
+    return views.View(seen.document, (*seen.notes, *queueviews.queue_names(servers).notes))
+
+
 def _map_table(servers: QueueServers, slot_map: views.Document, width: int) -> RenderableType:
     with translated(servers.control.url):
         queues, reporting = queueviews.queues_view(servers).document, views.servers_view(servers).document
@@ -58,7 +64,7 @@ def _slots_table(servers: QueueServers, document: typing.Any, _: int) -> Rendera
     return tables.slots_table(document, any_server=any_server)
 
 
-MAP = Show(views.map_view, _map_table, _map_line)
+MAP = Show(_map_view, _map_table, _map_line)
 QUEUES = Show(queueviews.queues_view, lambda _, document, width: tables.queues_table(document, width))
 SERVERS = Show(views.servers_view, lambda _, document, __: tables.servers_table(document))
 SLOTS = Show(views.slots_view, _slots_table)
@@ -111,14 +117,22 @@ def up(
     sys.exit(all_in_one.run(chosen, data=data, file=file or os.environ.get("QSLOTS_CONFIG")))
 
 
-@main.command(epilog='bash: eval "$(qslots completion bash)" in ~/.bashrc; zsh: the same in ~/.zshrc; '
-              "fish: qslots completion fish > ~/.config/fish/completions/qslots.fish")  # fmt: skip
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+TO_USE = {
+    "bash": """put  eval "$(qslots completion bash)"  into ~/.bashrc""",
+    "zsh": """put  eval "$(qslots completion zsh)"  into ~/.zshrc, behind compinit""",
+    "fish": "qslots completion fish > ~/.config/fish/completions/qslots.fish",
+}
+
+
+@main.command(epilog="; ".join(f"{shell}: {how}" for shell, how in TO_USE.items()))
+@click.argument("shell", type=click.Choice(list(TO_USE)))
 def completion(shell: str) -> None:
     """Print the script that makes Tab complete the words of `qslots` in this SHELL."""
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(main, {}, "qslots", "_QSLOTS_COMPLETE").source())
+    script = kind(main, {}, "qslots", "_QSLOTS_COMPLETE").source()
+    first, line, rest = script.partition("\n") if script.startswith("#") else ("", "", script)  # zsh: #compdef
+    click.echo(f"{first}{line}# To use this: {TO_USE[shell]}\n{rest}")
 
 
 main.add_command(queue)

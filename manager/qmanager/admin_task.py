@@ -23,7 +23,19 @@ from .command import acting, as_document, complete_queue, json_option, tell
 from .show import printed
 from .views import clock
 
-LIVING = [state.value for state in TaskState if state is not TaskState.SUCCESS]  # what is done is deleted
+LATER = (TaskState.NEW, TaskState.RETRIABLE_FAILURE)
+STATES: dict[str, tuple[TaskState, ...]] = {
+    **{state.value: (state,) for state in TaskState if state is not TaskState.SUCCESS},  # what is done is deleted
+    "active": (TaskState.ENQUEUED,),
+    "later": LATER,
+    "inactive": LATER,
+    "parked": (TaskState.ENQUEUED, *LATER),
+    "locked": (TaskState.CLAIMED, TaskState.PROCESSING),
+    "running": (TaskState.PROCESSING,),
+    "failed": (TaskState.RETRIABLE_FAILURE, TaskState.FATAL_FAILURE),
+    "buried": (TaskState.FATAL_FAILURE,),
+}
+PARKED = {"parked": True, "active": False, "later": False, "inactive": False}  # as the columns of these names count
 
 
 @click.group()
@@ -53,8 +65,8 @@ def show(servers: QueueServers, task_id: str, queue: str | None, as_json: bool) 
 
 @task.command()
 @click.option("--queue", metavar="Q", shell_complete=complete_queue, help="Only tasks of this queue.")
-@click.option("--state", type=click.Choice(LIVING, case_sensitive=False),
-              help="Only tasks in this state; fatal_failure is buried.")  # fmt: skip
+@click.option("--state", type=click.Choice(list(STATES), case_sensitive=False),
+              help="Only tasks in this state, or in those that a column of `qslots queues` counts.")  # fmt: skip
 @click.option("--collection", metavar="C", help="Only tasks of this collection.")
 @click.option("--text", metavar="T", help="Only tasks that have this text in their arguments, as JSON.")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="At most so many.")
@@ -65,11 +77,14 @@ def find(
     limit: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """List tasks, a line each."""
-    wanted = TaskState(state.lower()) if state else None
+    states, parked = (STATES[state], PARKED.get(state)) if state else ((None,), None)
 
     def tasks(name: str) -> Iterator[TaskInfo]:
         try:
-            yield from Queue(name).find(state=wanted, collection=collection, text=text, limit=limit)
+            for each in states:
+                for info in Queue(name).find(state=each, collection=collection, text=text):
+                    if parked in (None, info.parked):
+                        yield info
         except QueueServerDown as error:
             if queue is not None:
                 raise
@@ -93,6 +108,7 @@ def find(
 def move(servers: QueueServers, task_id: str, at: str | None, delay: str | None, queue: str | None) -> None:
     """Change the time at which a task is due."""
     when = instant(at, delay, lambda: _now(servers))
+    _check_queue(servers, queue)
     chosen = _queue_of(servers, task_id, queue)
     chosen.move(task_id, when)
     click.echo(f"task {task_id} of queue {chosen.name} is due {tasktext.moment(when)}")
@@ -107,6 +123,7 @@ def kick(servers: QueueServers, ids: tuple[str, ...], count: int | None, queue: 
     """Let tasks run now that are buried or not due yet."""
     if bool(ids) == (count is not None) or (count is not None and queue is None):
         raise click.UsageError("give IDs, or --queue Q --count N")
+    _check_queue(servers, queue)
     if count is not None and queue is not None:
         kicked = Queue(queue).kick(count=count)
         click.echo(f"queue {queue}: {kicked:,} of {count:,} kicked")
@@ -121,6 +138,7 @@ def kick(servers: QueueServers, ids: tuple[str, ...], count: int | None, queue: 
 @acting
 def bury(servers: QueueServers, task_id: str, why: str, queue: str | None) -> None:
     """Put a task aside until it is kicked or deleted."""
+    _check_queue(servers, queue)
     chosen = _queue_of(servers, task_id, queue)
     chosen.bury(task_id, why)
     click.echo(f"task {task_id} of queue {chosen.name} is buried")
@@ -135,6 +153,7 @@ def delete(servers: QueueServers, ids: tuple[str, ...], queue: str | None) -> No
 
     One that runs just now finishes, and nothing brings it back.
     """
+    _check_queue(servers, queue)
     _each(ids, lambda task_id: _queue_of(servers, task_id, queue).delete(task_id), "deleted")
 
 
@@ -150,7 +169,7 @@ def update(servers: QueueServers, task_id: str, changes: tuple[str, ...], queue:
     """
     new = arguments(changes)
     info = _found(servers, task_id, queue)
-    Queue(info.queue).update(task_id, *info.args, **{**info.kwargs, **new})
+    Queue(info.queue).update(task_id, **new)
     click.echo(f"task {task_id} of queue {info.queue} has {', '.join(new)} changed")
 
 
@@ -204,6 +223,12 @@ def _searched(servers: QueueServers, queue: str | None) -> tuple[list[str], list
             return [queueviews.existing(servers, queue)], []
         seen = queueviews.queue_names(servers)
     return seen.document, list(seen.notes)
+
+
+def _check_queue(servers: QueueServers, queue: str | None) -> None:
+    """Error, with the nearest name, if a queue was named that is not there."""
+    if queue is not None:
+        _searched(servers, queue)
 
 
 def _found(servers: QueueServers, task_id: str, queue: str | None) -> TaskInfo:

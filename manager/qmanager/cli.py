@@ -7,7 +7,7 @@ import click
 
 from qslots import __version__, logs
 from qslots.connection import KINDS
-from qslots.errors import Error
+from qslots.errors import Error, SettingsError
 from qslots.servers import QueueServers
 from qslots.settings import read
 
@@ -28,6 +28,11 @@ def run(file: str | None, redis: str | None, take_over: bool) -> None:
 
     try:
         settings = read(file, os.environ, redis=redis)
+        if not settings.queue_servers:
+            raise SettingsError(
+                "no queue server: give --redis URL, set QSLOTS_REDIS, "
+                "or list it under queue_servers in the settings file"
+            )
         servers = QueueServers.listed(settings, name="check")
         servers.check()
         servers.close()

@@ -43,6 +43,11 @@ class Collector:
         self._away: dict[str, _Away] = {}
         self._level: set[str] = set()  # queues whose gates are the same on all their servers
 
+    @property
+    def away(self) -> frozenset[str]:
+        """The servers that did not answer when they were asked last."""
+        return frozenset(self._away)
+
     def collect(self, queues: Mapping[str, QueueDeclared], now: float) -> dict[str, QueueStats]:
         """One reading a queue; none of a queue that was never seen. ``now`` is monotonic.
 

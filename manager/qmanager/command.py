@@ -5,6 +5,7 @@ stderr, never a traceback.
 """
 
 import functools
+import logging
 import os
 import sys
 import typing
@@ -16,8 +17,9 @@ import msgspec
 from qslots import settings
 from qslots.client import connect_listed, found
 from qslots.connection import KINDS, translated
-from qslots.errors import Error
+from qslots.errors import Error, SettingsError
 from qslots.servers import QueueServers
+from qslots.settings import LEFT_BY_UP, Settings
 
 from . import queueviews, views
 
@@ -60,9 +62,28 @@ def acting(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(file: str | None, redis: str | None, **rest: typing.Any) -> None:
-        command(servers=connect_listed(found(settings.read(file, os.environ, redis=redis))), **rest)
+        logging.getLogger("qslots").handlers = [_Told()]
+        command(servers=connect_listed(_named(file, redis)), **rest)
 
     return of_a_fleet(run)
+
+
+class _Told(logging.Handler):
+    """What the library logs while a command works is a note of the command."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tell(record.getMessage())
+
+
+def _named(file: str | None, redis: str | None) -> Settings:
+    """Settings that name a queue server; SettingsError with what a command line can do about it."""
+    chosen = settings.read(file, os.environ, redis=redis)
+    if not chosen.queue_servers and not LEFT_BY_UP.exists():
+        raise SettingsError(
+            "no queue server: give --redis URL, set QSLOTS_REDIS, give -c FILE (or set QSLOTS_CONFIG) with one listed "
+            "under queue_servers, or start one here with `qslots up`"
+        )
+    return found(chosen)
 
 
 def tell(note: str) -> None:
@@ -72,7 +93,7 @@ def tell(note: str) -> None:
 
 def opened(file: str | None, redis: str | None) -> QueueServers:
     """The queue servers of a command line; the first one answers."""
-    servers = QueueServers.listed(found(settings.read(file, os.environ, redis=redis)), name="admin")
+    servers = QueueServers.listed(_named(file, redis), name="admin")
     servers.control.version()
     return servers
 
@@ -92,11 +113,35 @@ def as_document(document: object) -> str:
 
 
 def complete_queue(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """What Tab makes of the beginning of a queue's name; nothing if nobody answers at once."""
+    """What Tab makes of the beginning of a queue's name."""
+    return _completed(ctx, incomplete, queueviews.every_queue)
+
+
+def complete_handler(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """The handlers of the queue that the line names."""
+    return _completed(ctx, incomplete, lambda servers: queueviews.handlers_of(servers, _queue_in(ctx)).document)
+
+
+def complete_collection(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """The paused collections of the queue that the line names; all that it has are written nowhere."""
+    return _completed(ctx, incomplete, lambda servers: queueviews.closed(servers, _queue_in(ctx), "collection"))
+
+
+def _queue_in(ctx: click.Context) -> str:
+    """The queue of an unfinished line. click leaves it among the rest if the last word is an option without a value."""
+    name: str | None = ctx.params.get("name") or next(iter(ctx.args), None)
+    if name is None:
+        raise Error("no queue is named yet")
+    return name
+
+
+def _completed(ctx: click.Context, incomplete: str, names: Callable[[QueueServers], list[str]]) -> list[str]:
+    """Nothing if nobody answers at once, or if the line does not name yet what is asked for."""
     try:
-        chosen = settings.read(ctx.params.get("file"), os.environ, redis=ctx.params.get("redis"))
-        servers = QueueServers.listed(found(chosen), name="admin", timeout=TAB_PATIENCE)
-        names = queueviews.queue_names(servers).document
+        servers = QueueServers.listed(
+            _named(ctx.params.get("file"), ctx.params.get("redis")), name="admin", timeout=TAB_PATIENCE
+        )
+        with translated(servers.control.url):
+            return [name for name in names(servers) if name.startswith(incomplete)]
     except Error:
         return []
-    return [name for name in names if name.startswith(incomplete)]

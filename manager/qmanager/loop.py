@@ -4,13 +4,14 @@ It holds nothing that its successor needs: the map in force and the masters' rep
 that lost its epoch ends; one that cannot reach the queue server goes on trying, and the fleet keeps the last map.
 """
 
+import difflib
 import logging
 import os
 import select
 import signal
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from setproctitle import setproctitle
 
@@ -26,6 +27,7 @@ from .collect import Collector
 from .grant import Names
 from .placement import Change
 from .planner import Memory, PlanResult, plan
+from .strays import StrayWatch
 
 log = logging.getLogger("qmanager")
 MOST_FAULTS = 5  # cycles in a row that may fail by a fault of ours
@@ -44,6 +46,8 @@ class Manager:
         self._servers = QueueServers.listed(settings, name="qmanager")
         self._control = Control(self._servers.control)
         self._collector = Collector(self._servers)
+        self._strays = StrayWatch(self._servers)
+        self._compared = False  # whether the settings were compared with what applications declare
         self._memory = Memory()
         self._declared: dict[str, Declared] = {}
         self._rows: dict[str, MapRow] = {}
@@ -130,6 +134,15 @@ class Manager:
         result = self._planned(alive, queues, stats)
         self._memory = result.memory
         self._publish(result, self._now(stats))
+        self._tell_of_oversights(alive, queues)
+
+    def _tell_of_oversights(self, alive: Sequence[Report], queues: Iterable[str]) -> None:
+        """Once each: settings for queues that nobody declares, and tasks where no slot looks for them."""
+        if not self._compared and alive and all(report.declared in self._declared for report in alive):
+            self._compared = True
+            for line in undeclared(self._overrides, set(queues)):
+                log.warning("%s", line)
+        self._strays.look(self._collector.away, time.monotonic())
 
     @staticmethod
     def _now(stats: Mapping[str, QueueStats]) -> float:
@@ -151,7 +164,7 @@ class Manager:
         return plan(
             declared=self._declared, stats=stats, reports=alive, current=current, now=self._now(stats),
             memory=self._memory, interval=self._interval,
-            places={name: self._servers.places(name) for name in queues},
+            places={name: self._servers.places(name) for name in queues}, silent=self._collector.away,
         )  # fmt: skip
 
     def _publish(self, result: PlanResult, now: float) -> None:
@@ -173,6 +186,16 @@ class Manager:
                 raise Error(f"{self._id} ends: {str(error).partition('DEPOSED ')[2]}") from None
             raise
         self._rows = {name: row for name, row in self._rows.items() if name not in gone} | changed
+
+
+def undeclared(named: Iterable[str], declared: Collection[str]) -> list[str]:
+    """A line for each queue that settings name and no application declares."""
+    lines = []
+    for name in sorted(set(named) - set(declared)):
+        near = difflib.get_close_matches(name, sorted(declared), 1, 0.5)
+        hint = f": did you mean {near[0]}?" if near else ""
+        lines.append(f"the settings name queue {name}, which no application that is loaded declares{hint}")
+    return lines
 
 
 def told(changes: Sequence[Change]) -> list[str]:

@@ -6,7 +6,7 @@ Memory, which the caller hands back untouched. A manager that has just begun pas
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from qslots.reports import Declared, QueueDeclared, QueuePlan, QueueStats, Report, SlotReport
@@ -45,6 +45,7 @@ def plan(
     memory: Memory,
     interval: float = 1.0,
     places: Mapping[str, Names] | None = None,
+    silent: Container[str] = (),
 ) -> PlanResult:
     """The next map.
 
@@ -56,6 +57,7 @@ def plan(
     memory    what the last call returned; Memory() on the first
     interval  seconds between two calls
     places    queue -> the queue servers it lives on; a slot that is shared waits on one server
+    silent    the queue servers that do not answer
     """
     queues = _queues(declared, reports)
     knows = {
@@ -70,7 +72,7 @@ def plan(
     grants, holding = grant(demands.values(), capacity, before, now, _where(declared, reports, places or {}), present)
     most = {name: demand.queue.max_slots for name, demand in demands.items() if demand.served}
     placed, changes = place(rows, grants, servers, most)
-    plans = tuple(_plans(demands, grants, holding))
+    plans = tuple(_plans(demands, grants, holding, _told_of_away(places or {}, silent)))
     # Without any declaration nothing was learnt; what is known of the queues must outlive that.
     return PlanResult(placed, plans, changes, Memory(samples, demands, holding) if queues else memory)
 
@@ -176,11 +178,24 @@ def _capacity(servers: Sequence[Server], before: Holding, demands: Mapping[str, 
     return total
 
 
-def _plans(demands: Mapping[str, Demand], grants: Iterable[Grant], holding: Holding) -> Iterator[QueuePlan]:
+def _told_of_away(places: Mapping[str, Names], silent: Container[str]) -> dict[str, tuple[str, bool]]:
+    """Per queue the queue servers of it that do not answer, and whether these are all that it lives on."""
+    away = {name: [server for server in lives if server in silent] for name, lives in places.items()}
+    return {name: (", ".join(found), len(found) == len(places[name])) for name, found in away.items() if found}
+
+
+def _plans(
+    demands: Mapping[str, Demand], grants: Iterable[Grant], holding: Holding, away: Mapping[str, tuple[str, bool]]
+) -> Iterator[QueuePlan]:
     granted = {name: each for each in grants for name in each.queues}
     for name, demand in demands.items():
         held = holding.queues.get(name)
         slots, note = _granted(demand, granted.get(name), held or Held())
+        servers, all_of_them = away.get(name, ("", False))
+        if all_of_them:  # what was counted before must not read as if it were so now
+            reason = f"no answer from {servers}, where it lives"
+        else:
+            reason = f"no answer from {servers}, whose last counts stay; {demand.reason}" if servers else demand.reason
         yield QueuePlan(
             name=name,
             priority=demand.queue.priority,
@@ -192,7 +207,7 @@ def _plans(demands: Mapping[str, Demand], grants: Iterable[Grant], holding: Hold
             rate=demand.rate,
             arrivals=demand.arrivals,
             mean_time=demand.mean_time,
-            reason=demand.reason + note,
+            reason=reason + note,
         )
 
 

@@ -8,15 +8,18 @@ import difflib
 import typing
 from collections.abc import Callable, Iterable, Mapping
 
+from qslots.control import Control
 from qslots.errors import Error, QueueServerError
 from qslots.queueserver import QueueServer
 from qslots.reports import QueuePlan, QueueStats, merged
 from qslots.servers import QueueServers
 
 from .readings import CUMULATIVE
+from .strays import Parts, parted
 from .views import Document, View, newest_plan
 
 NO_PLAN = "not in the plan: no manager has looked at this queue yet"
+NO_HANDLER = "no application that is loaded has a handler for it"
 PART = ("active", "inactive", "locked", "buried", "parked", "takeable", "paused", "expired")
 _T = typing.TypeVar("_T")
 
@@ -24,13 +27,16 @@ _T = typing.TypeVar("_T")
 def queues_view(servers: QueueServers) -> View:
     """[{name, priority, min, wanted, granted, max, load, active, inactive, locked, buried, oldest, rate, mean_time,
     reason, parked, takeable, paused, gates}], by name: the queues of the plan and those that ever had a task."""
-    planned, plan_notes = _planned(servers)
-    parts, silent = _counted(servers)
+    planned, why, plan_notes = _planned(servers)
+    counts, silent = _counted(servers)
+    parts, strays = parted(counts, servers)
     document = [
-        queue_document(name, planned.get(name), _sum(parts.get(name, {})), silent=_is_away(servers, name, silent))
+        queue_document(
+            name, planned.get(name), _sum(parts.get(name, {})), silent=bool(_away(servers, name, silent)), unplanned=why
+        )
         for name in sorted(planned.keys() | parts.keys())
-    ]
-    return View(document, (*plan_notes, *_notes(silent)))
+    ]  # fmt: skip
+    return View(document, (*plan_notes, *_notes(silent), *strays))
 
 
 def queue_view(servers: QueueServers, name: str) -> View:
@@ -38,12 +44,13 @@ def queue_view(servers: QueueServers, name: str) -> View:
 
     Error, with the nearest name, if no plan has it and it never had a task.
     """
-    planned, plan_notes = _planned(servers)
-    parts, silent = _counted(servers, _existing(servers, name, planned))
-    plan, mine, away = planned.get(name), parts.get(name, {}), _is_away(servers, name, silent)
+    planned, why, plan_notes = _planned(servers)
+    counts, silent = _counted(servers, _existing(servers, name, planned))
+    parts, strays = parted(counts, servers)
+    plan, mine, away = planned.get(name), parts.get(name, {}), bool(_away(servers, name, silent))
     stats = _sum(mine)
     handlers = {handler for server in mine for handler in servers[server].handlers(name)}
-    document = queue_document(name, plan, stats, silent=away) | {
+    document = queue_document(name, plan, stats, silent=away, unplanned=why) | {
         "arrivals": plan.arrivals if plan else None,
         "expired": _value(stats, "expired", silent=away),
         "counters": {counter: _value(stats, counter, silent=away) for counter in CUMULATIVE},
@@ -54,7 +61,7 @@ def queue_view(servers: QueueServers, name: str) -> View:
             for server in servers.places(name)
         ],
     }
-    return View(document, (*plan_notes, *_notes(silent)))
+    return View(document, (*plan_notes, *_notes(silent), *strays))
 
 
 def existing(servers: QueueServers, name: str) -> str:
@@ -68,8 +75,49 @@ def queue_names(servers: QueueServers) -> View:
     return View(sorted({name for mine in names.values() for name in mine}), _notes(silent))
 
 
-def queue_document(name: str, plan: QueuePlan | None, stats: QueueStats | None, *, silent: bool = False) -> Document:
-    """One queue from what is known of it; ``silent``: a server that may have more of it did not answer. Pure."""
+def every_queue(servers: QueueServers) -> list[str]:
+    """The names of all queues that ever had a task or are in the plan."""
+    return sorted({*queue_names(servers).document, *_planned(servers)[0]})
+
+
+def queue_counts(servers: QueueServers, name: str) -> View:
+    """The counts of one queue on all its servers that answer, None if it never had a task; and who does not answer."""
+    counts, silent = _counted(servers, name)
+    return View(_sum(parted(counts, servers)[0].get(name, {})), _notes(_away(servers, name, silent)))
+
+
+def closed(servers: QueueServers, name: str, kind: str) -> list[str]:
+    """The collections or handlers (``kind``) of a queue that are paused."""
+    stats: QueueStats | None = queue_counts(servers, name).document
+    parts = [gate.partition(":") for gate in stats.gates] if stats else []
+    return [part for which, _, part in parts if which == kind]
+
+
+def handlers_of(servers: QueueServers, name: str) -> View:
+    """The handlers that a queue ever had a task of and those that living applications declare; who does not answer."""
+    found, silent = _asked(
+        servers, lambda server, client: client.handlers(name) if server in servers.places(name) else []
+    )
+    control = Control(servers.control)
+    digests = {report.declared for report in control.reports()[0].values()}
+    declared = {
+        handler.name
+        for each in control.declared(digests).values()
+        for queue in each.queues
+        if queue.name == name
+        for handler in queue.handlers
+    }
+    return View(sorted(declared.union(*found.values())), _notes(_away(servers, name, silent)))
+
+
+def queue_document(
+    name: str, plan: QueuePlan | None, stats: QueueStats | None, *, silent: bool = False, unplanned: str = NO_PLAN
+) -> Document:
+    """One queue from what is known of it. Pure.
+
+    silent     a server that may have more of it did not answer
+    unplanned  why there is no plan for it, if there is none
+    """
 
     def count(field: str) -> typing.Any:
         return _value(stats, field, silent=silent)
@@ -89,7 +137,7 @@ def queue_document(name: str, plan: QueuePlan | None, stats: QueueStats | None, 
         "oldest": count("oldest"),
         "rate": plan.rate if plan else None,
         "mean_time": plan.mean_time if plan else None,
-        "reason": plan.reason if plan else NO_PLAN,
+        "reason": plan.reason if plan else unplanned,
         "parked": count("parked"),
         "takeable": count("takeable"),
         "paused": count("paused"),
@@ -110,34 +158,33 @@ def _value(stats: QueueStats | None, field: str, *, silent: bool) -> typing.Any:
     return getattr(stats, field)
 
 
-def _planned(servers: QueueServers) -> tuple[dict[str, QueuePlan], tuple[str, ...]]:
+def _planned(servers: QueueServers) -> tuple[dict[str, QueuePlan], str, tuple[str, ...]]:
+    """The queues of the newest plan, why another one is not among them, and notes."""
     plan, notes = newest_plan(servers.control.redis)
-    return ({queue.name: queue for queue in plan.queues} if plan else {}), notes
+    return ({queue.name: queue for queue in plan.queues} if plan else {}), NO_HANDLER if plan else NO_PLAN, notes
 
 
 def _existing(servers: QueueServers, name: str, planned: Iterable[str]) -> str:
     names, silent = _asked(servers, lambda _, server: server.queue_names())
     found = {*planned, *(each for mine in names.values() for each in mine)}
-    if name not in found and not _is_away(servers, name, silent):
+    if name not in found and not _away(servers, name, silent):
         raise Error(unknown(name, found))
     return name
 
 
-def _counted(
-    servers: QueueServers, only: str | None = None
-) -> tuple[dict[str, dict[str, QueueStats]], Mapping[str, str]]:
-    """queue -> server -> counts, of all queues that ever had a task or of one; and the servers that did not answer."""
+def _counted(servers: QueueServers, only: str | None = None) -> tuple[Parts, Mapping[str, str]]:
+    """queue -> server -> counts, of all queues that ever had a task or of one, also where they do not live by the
+    settings; and the servers that did not answer."""
 
-    def counts(name: str, server: QueueServer) -> list[QueueStats]:
-        here = [queue for queue in server.queue_names() if name in servers.places(queue) and only in (None, queue)]
-        return server.stats(here) if here else []
+    def counted(_: str, server: QueueServer) -> list[QueueStats]:
+        return server.stats([queue for queue in server.queue_names() if only in (None, queue)])
 
-    answers, silent = _asked(servers, counts)
-    parts: dict[str, dict[str, QueueStats]] = {}
+    answers, silent = _asked(servers, counted)
+    counts: Parts = {}
     for server, found in answers.items():
         for stats in found:
-            parts.setdefault(stats.name, {})[server] = stats
-    return parts, silent
+            counts.setdefault(stats.name, {})[server] = stats
+    return counts, silent
 
 
 def _asked(
@@ -159,9 +206,9 @@ def _sum(parts: Mapping[str, QueueStats]) -> QueueStats | None:
     return merged(list(parts.values())) if parts else None
 
 
-def _is_away(servers: QueueServers, queue: str, silent: Mapping[str, str]) -> bool:
-    """Whether one of the servers that this queue lives on did not answer."""
-    return any(server in silent for server in servers.places(queue))
+def _away(servers: QueueServers, queue: str, silent: Mapping[str, str]) -> Mapping[str, str]:
+    """Those of the servers that this queue lives on that did not answer, and why."""
+    return {server: silent[server] for server in servers.places(queue) if server in silent}
 
 
 def _notes(silent: Mapping[str, str]) -> tuple[str, ...]:

@@ -17,11 +17,13 @@ from .tables import NOTHING, seconds
 
 AFTERWARDS = {"gone": "deleted", "rearm": "run once more", "replace": "run as it was replaced"}
 SHORT = 60  # characters of arguments and of an error in a list
+LONG = 500  # and of arguments and of a result in the table of one task
+HINT = " (all of it with --json)"
 
 
 def line(info: TaskInfo, now: float) -> str:
     """One task of a list; ``now`` is the queue server's clock."""
-    parts = [f"{printable(info.id):23}", f"{info.state.value:17}", f"{info.queue}/{info.handler}({_cut(call(info))})"]
+    parts = [f"{printable(info.id):23}", f"{info.state.value:17}", f"{info.queue}/{called(info, SHORT)}"]
     parts += [each for each in (_when(info, now), _trouble(info)) if each]
     return "  ".join(parts)
 
@@ -40,7 +42,7 @@ def _rows(info: TaskInfo, now: float) -> typing.Iterator[tuple[str, str]]:
     yield "task", info.id
     yield "state", info.state.value + (f", {when}" if (when := _when(info, now)) else "")
     yield "queue", f"{info.queue} on {info.server}"
-    yield "handler", f"{info.handler}({call(info)})"
+    yield "handler", called(info, LONG, HINT)
     if info.collection:
         yield "collection", info.collection
     if info.put_at is not None:
@@ -59,12 +61,15 @@ def _rows(info: TaskInfo, now: float) -> typing.Iterator[tuple[str, str]]:
         yield "last error", info.last_error.rstrip()
     if info.finished_at is not None:
         yield "finished", moment(info.finished_at)
-        yield "result", repr(info.result)
+        yield "result", _cut(repr(info.result), LONG, HINT)
 
 
-def call(info: TaskInfo) -> str:
-    """The arguments as they would be written."""
-    return ", ".join([*(repr(arg) for arg in info.args), *(f"{name}={arg!r}" for name, arg in info.kwargs.items())])
+def called(info: TaskInfo, most: int, hint: str = "") -> str:
+    """The call as it would be written; of a finished task, whose arguments are gone, the handler alone."""
+    if info.finished_at is not None:
+        return printable(info.handler)
+    named = (f"{name}={arg!r}" for name, arg in info.kwargs.items())
+    return f"{printable(info.handler)}({_cut(', '.join([*map(repr, info.args), *named]), most, hint)})"
 
 
 def moment(instant: float) -> str:
@@ -105,6 +110,6 @@ def _trouble(info: TaskInfo) -> str:
     return ": ".join(each for each in (times, _cut(last)) if each)
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, most: int = SHORT, hint: str = "") -> str:
     clean = printable(text)
-    return clean if len(clean) <= SHORT else clean[: SHORT - 1] + "…"
+    return clean if len(clean) <= most else clean[: most - 1] + "…" + hint

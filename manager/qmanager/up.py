@@ -12,6 +12,7 @@ import hashlib
 import os
 import pathlib
 import selectors
+import shlex
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from qslots import embedded
+from qslots import embedded, settings
 from qslots.connection import translated, without_password
 from qslots.errors import Error, QueueServerError, SettingsError
 from qslots.queueserver import QueueServer
@@ -107,8 +108,8 @@ class Phase(enum.IntEnum):
 class Fleet:
     """The children, in the order of starting; they end in the opposite order."""
 
-    def __init__(self, children: list[Child], is_ready: Callable[[int], bool], url: str) -> None:
-        self._children, self._is_ready, self._url = children, is_ready, url
+    def __init__(self, children: list[Child], is_ready: Callable[[int], bool], place: str) -> None:
+        self._children, self._is_ready, self._place = children, is_ready, place
         self._phase, self._code = Phase.STARTING, 0
         self._selector = selectors.DefaultSelector()
         self._wake, self._told = socket.socketpair()
@@ -210,9 +211,7 @@ class Fleet:
         master = self._children[-1].process
         if master is not None and self._is_ready(master.pid):
             self._phase = Phase.READY
-            shown = without_password(self._url)
-            export = f" (export QSLOTS_REDIS={shown})" if shown == self._url else ""
-            say(f"ready at {shown}{export}, ^C stops")
+            say(f"ready at {self._place}, ^C stops")
         elif now > self._ready_by:
             say(f"qmaster has not reported within {PATIENCE:.0f} s; stopping all")
             self._end(1)
@@ -248,7 +247,21 @@ def run(chosen: Settings, *, data: pathlib.Path, file: str | None) -> int:
         grace = duration(chosen.server.graceful_timeout) + SPARE
         # One `up` a folder, so a manager started again takes over from its own predecessor and waits for nobody.
         children += [_daemon("qmanager", 2 * SPARE, environ, "--take-over"), _daemon("qmaster", grace, environ)]
-        return Fleet(children, lambda pid: _ready(client, pid, since), url).run()
+        place = without_password(url) + for_producers(url, file, pathlib.Path.cwd())
+        return Fleet(children, lambda pid: _ready(client, pid, since), place).run()
+
+
+def for_producers(url: str, file: str | None, cwd: pathlib.Path) -> str:
+    """What a producer elsewhere must have in its environment to put its tasks where this fleet looks for them.
+
+    The settings file if there is one: the URL alone would name one of its queue servers and none of its queues. The URL
+    if the file does not say it; nothing if that would show a password.
+    """
+    words = [f"QSLOTS_CONFIG={shlex.quote(str(cwd / file))}"] if file else []
+    if not file or next(iter(settings.read(file, {}).queue_servers.values()), None) != url:
+        words.append(f"QSLOTS_REDIS={shlex.quote(url)}")
+    told = " ".join(words)
+    return f" (export {told})" if told == without_password(told) else ""
 
 
 def _look_at_others(servers: QueueServers) -> None:

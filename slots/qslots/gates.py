@@ -48,7 +48,9 @@ def _everywhere(servers: QueueServers, queue: str, change: Callable[[Inspector, 
     if down is not None and not closed:
         raise down
     if down is not None:
-        log.warning("%s; queue %s is changed on the others, and there when it is back", down, queue)
+        log.warning(
+            "queue %s is changed on %s, and elsewhere once it answers again: %s", queue, ", ".join(closed), down
+        )
     version = 1 + max(map(_version, closed.values()))
     return [change(Inspector(servers[place], queue), version) for place in closed]
 

@@ -63,6 +63,10 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
     settings = read(file, os.environ, app=app, redis=redis, server=server)
     if not settings.app:
         raise SettingsError("no application: give --app MODULE, set QSLOTS_APP, or list it under app in the settings")
+    if not settings.queue_servers:
+        raise SettingsError(
+            "no queue server: give --redis URL, set QSLOTS_REDIS, or list it under queue_servers in the settings file"
+        )
     servers = QueueServers.listed(settings, name="check")
     servers.check()  # the first must be there before anything is started; another one may come later
     servers.close()

@@ -136,10 +136,12 @@ def test_a_queue_on_another_queue_server_is_planned_for(fleet: Fleet) -> None:
     client = QueueServer(other.url, name="test")
     try:
         (fleet.folder / "q.yml").write_text(
-            f"queue_servers: {{main: '{fleet.redis.url}', b: '{other.url}'}}\nqueues: {{other: {{queue_server: b}}}}\n"
+            f"queue_servers: {{main: '{fleet.redis.url}', b: '{other.url}'}}\n"
+            "queues: {other: {queue_server: b}, wrok: {priority: 3}}\n"
         )
         fleet.environ["QSLOTS_CONFIG"] = str(fleet.folder / "q.yml")
-        for program in (fleet.start("qmanager", "run"), fleet.start_master()):
+        manager = fleet.start("qmanager", "run")
+        for program in (manager, fleet.start_master()):
             assert program.process.poll() is None
         bodies = [formed(msgspec.msgpack.encode({"n": n})) for n in range(20)]
         client.put("other", "other", header("other", 0), [f"t{n}" for n in range(20)], bodies)
@@ -152,6 +154,14 @@ def test_a_queue_on_another_queue_server_is_planned_for(fleet: Fleet) -> None:
         shown = read(fleet, "queue", "show", "other")
         assert [(each["name"], each["answers"]) for each in shown["servers"]] == [("b", True)]
         assert shown["counters"]["put"] == 20
+        assert "queue wrok, which no application that is loaded declares: did you mean work?" in manager.said()
+        other.stop()
+
+        def is_told() -> bool:
+            found = {queue["name"]: queue["reason"] for queue in read(fleet, "queues")}
+            return str(found["other"]).startswith("no answer from b, where it lives")
+
+        wait_for(is_told, lambda: f"the plan to say who is away: {fleet.all_said()}")
     finally:
         fleet.stop_programs()
         client.close()

@@ -13,8 +13,9 @@ from support.holder import Holder
 import qslots.client
 from qmanager import admin, views
 from qslots import Queue, embedded, settings
-from qslots.keys import QUEUES
+from qslots.keys import DECLARED, PLAN, QUEUES, REPORTS
 from qslots.queueserver import QueueServer
+from qslots.reports import Declared, HandlerDeclared, Plan, QueueDeclared, QueuePlan, Report, pack
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,23 @@ def refused(*args: str, code: int = 1) -> str:
     return result.stderr.strip()
 
 
+def declare(server: QueueServer, *queues: QueueDeclared) -> None:
+    """An application that a server reports to have loaded."""
+    declared = Declared(queues)
+    loaded = Report(
+        server="web", incarnation="i", host="h", pid=1, generation=1, declared=declared.digest(), budget=1, max_slots=1,
+        pss=0, free_memory=1, slot_size=1, slot_sizes={}, epoch=1, seq=1,
+    )  # fmt: skip
+    server.redis.hset(DECLARED, declared.digest(), pack(declared))
+    server.redis.hset(REPORTS, "web", pack(loaded))
+
+
+def planned(server: QueueServer, *names: str) -> None:
+    """A plan of the manager for these queues."""
+    queues = tuple(QueuePlan(name, 50, 0, None, 0.0, 0.0, None, 0.0, 0.0, None, "why") for name in names)
+    server.redis.set(PLAN, pack(Plan(1, 1, "m", 1.0, queues)))
+
+
 def document(*args: str) -> Any:
     result = run(*args, "--json")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -78,6 +96,12 @@ def test_one_queue_is_shown_with_counts_counters_servers_and_handlers(server: Qu
     assert (one["counters"]["put"], one["counters"]["taken"], one["handlers"]) == (4, 1, ["send"])
     assert [(each["name"], each["answers"], each["active"]) for each in one["servers"]] == [("main", True, 2)]
     assert "not in the plan" in run("queue", "show", "mail").stdout
+
+
+def test_a_queue_that_no_loaded_application_serves_says_so(server: QueueServer) -> None:
+    put(server, "a")
+    planned(server, "other")
+    assert document("queue", "show", "mail")["reason"] == "no application that is loaded has a handler for it"
 
 
 @pytest.mark.parametrize("command", ["show", "pause", "resume", "drop"])
@@ -105,6 +129,31 @@ def test_a_part_of_a_queue_is_held_back_alone(server: QueueServer, option: str, 
     assert (one["paused"], one["gates"]) == (False, [what.replace(" ", ":")])
     assert said("queue", "resume", "mail", option, name).startswith(f"{what} of queue mail goes on")
     assert document("queue", "show", "mail")["gates"] == []
+
+
+def test_what_is_still_paused_is_named_when_something_goes_on(server: QueueServer) -> None:
+    put(server, "a", collection="spring")
+    for part in ((), ("--collection", "spring"), ("--handler", "send")):
+        said("queue", "pause", "mail", *part)
+    assert said("queue", "resume", "mail", "--handler", "send") == (
+        "handler send of queue mail goes on; still paused: collection spring, the whole queue"
+    )
+    assert said("queue", "resume", "mail").endswith("queue mail goes on; still paused: collection spring")
+    assert "still paused" not in said("queue", "resume", "mail", "--collection", "spring")
+
+
+@pytest.mark.parametrize("command", ["pause", "resume"])
+def test_a_handler_that_a_queue_never_had_is_refused_with_those_that_it_has(server: QueueServer, command: str) -> None:
+    put(server, "a")
+    assert refused("queue", command, "mail", "--handler", "sned") == (
+        "qslots: queue mail has no handler sned: its handlers are send"
+    )
+
+
+def test_a_handler_that_an_application_declares_can_be_paused_before_its_first_task(server: QueueServer) -> None:
+    put(server, "a")
+    declare(server, QueueDeclared("mail", handlers=(HandlerDeclared("bounce"),)))
+    assert said("queue", "pause", "mail", "--handler", "bounce") == "handler bounce of queue mail is paused"
 
 
 def test_collection_and_handler_at_once_are_wrong_usage(server: QueueServer) -> None:
@@ -167,6 +216,22 @@ def test_find_lists_a_line_each_or_one_document(server: QueueServer) -> None:
     assert "due in" in run("task", "find", "--state", "NEW").stdout
 
 
+def test_states_go_by_the_words_of_the_tables_too(server: QueueServer) -> None:
+    put(server, "held", collection="spring")
+    said("queue", "pause", "mail", "--collection", "spring")
+    Holder(server, "s", queue="mail").take({"send": 1})  # finds nothing, and parks what is held back
+    put(server, "now")
+    put(server, "later", when="+60000000")
+    put(server, "gone")
+    said("task", "bury", "gone")
+    put(server, "taken", queue="other")
+    Holder(server, "s", queue="other").take({"send": 1})
+    for word, ids in (("active", ["now"]), ("later", ["later"]), ("inactive", ["later"]), ("buried", ["gone"]),
+                      ("Failed", ["gone"]), ("locked", ["taken"]), ("running", ["taken"]),
+                      ("parked", ["held"])):  # fmt: skip
+        assert [task["id"] for task in document("task", "find", "--state", word)] == ids, word
+
+
 @pytest.mark.usefixtures("server")
 def test_find_that_finds_nothing_prints_nothing() -> None:
     assert run("task", "find").output == ""
@@ -192,6 +257,14 @@ def test_a_task_is_buried_with_its_reason_and_kicked_alive(server: QueueServer) 
     assert document("task", "show", "a")["state"] == "enqueued"
     assert said("task", "kick", "--queue", "mail", "--count", "5") == "queue mail: 1 of 5 kicked"
     assert Queue("mail").stats().buried == 0
+
+
+@pytest.mark.parametrize(
+    "command", [("kick", "--count", "3"), ("kick", "a"), ("move", "a", "--in", "1m"), ("bury", "a"), ("delete", "a")]
+)
+def test_a_queue_that_is_not_there_has_no_tasks_to_change(server: QueueServer, command: tuple[str, ...]) -> None:
+    put(server, "a")
+    assert "there is no queue mial: did you mean mail?" in refused("task", *command, "--queue", "mial")
 
 
 def test_what_fails_among_many_is_told_and_the_rest_is_done(server: QueueServer) -> None:
@@ -226,13 +299,25 @@ def test_the_url_of_the_command_line_counts_for_what_acts_too(
     assert said("task", "delete", "a", "--redis", running.url) == "1 deleted"
 
 
-def test_tab_completes_the_names_of_queues(server: QueueServer) -> None:
+def tab(*words: str) -> list[str]:
+    """What is offered for the last of these words."""
+    environ = {"_QSLOTS_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(("qslots", *words))}
+    environ["COMP_CWORD"] = str(len(words))
+    result = CliRunner().invoke(admin.main, env={**os.environ, **environ}, prog_name="qslots")
+    return [line.partition(",")[2] for line in result.stdout.split()]
+
+
+def test_tab_completes_queues_and_of_one_queue_handlers_and_paused_collections(server: QueueServer) -> None:
     put(server, "a", queue="mail")
     put(server, "a", queue="mold")
     put(server, "a", queue="index")
-    words = {"_QSLOTS_COMPLETE": "bash_complete", "COMP_WORDS": "qslots queue show m", "COMP_CWORD": "3"}
-    result = CliRunner().invoke(admin.main, env={**os.environ, **words}, prog_name="qslots")
-    assert [line.partition(",")[2] for line in result.stdout.split()] == ["mail", "mold"]
+    planned(server, "mint")
+    declare(server, QueueDeclared("mail", handlers=(HandlerDeclared("seal"),)))
+    assert tab("queue", "show", "m") == ["mail", "mint", "mold"]
+    assert tab("queue", "pause", "mail", "--handler", "s") == ["seal", "send"]
+    assert tab("queue", "pause", "--handler", "s") == [], "of no queue"
+    said("queue", "pause", "mail", "--collection", "spring")
+    assert tab("queue", "resume", "mail", "--collection", "s") == ["spring"]
 
 
 def test_without_a_queue_server_all_say_so_in_one_line(server: QueueServer) -> None:

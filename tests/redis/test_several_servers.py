@@ -14,6 +14,7 @@ from support.servers import BINARIES, RedisServer, find
 import qslots.client
 from qmanager import admin, queueviews
 from qmanager.collect import LONGEST_PAUSE, Collector
+from qmanager.strays import EVERY, StrayWatch
 from qslots import gates, keys
 from qslots.errors import QueueServerDown
 from qslots.reports import Plan, QueueDeclared, QueuePlan, pack
@@ -246,3 +247,76 @@ def test_the_first_server_away_is_an_error_of_one_line(running: dict[str, RedisS
 def test_names_that_tab_offers_come_from_all_servers(servers: QueueServers) -> None:
     fill(servers)
     assert queueviews.queue_names(servers).document == ["far", "near", "spread"]
+
+
+def test_tasks_where_their_queue_does_not_live_are_told_of(servers: QueueServers, file: str) -> None:
+    fill(servers)
+    put(servers["main"], "lost1", "lost2", queue="far")
+    put(servers["b"], "lost3", queue="near")
+    result = run("queues", "--json", "-c", file)
+    assert counts(result) == {"far": 1, "near": 1, "spread": 5}
+    far, near = sorted(result.stderr.splitlines(), reverse=True)
+    assert far.startswith("qslots: 2 tasks of queue far on main, where it does not live")
+    assert far.endswith("queues.far.queue_server: [b, main] lets slots drain them")
+    assert "1 task of queue near on b" in near
+    assert run("queue", "show", "far", "-c", file).stderr.splitlines() == [far]
+    assert run("queue", "show", "spread", "-c", file).stderr == ""
+
+
+def test_a_queue_of_which_all_tasks_are_elsewhere_is_shown_all_the_same(servers: QueueServers, file: str) -> None:
+    put(servers["main"], "lost", queue="far")
+    result = run("queues", "--json", "-c", file)
+    assert (counts(result), "1 task of queue far on main" in result.stderr) == ({"far": 0}, True)
+
+
+def test_the_manager_tells_of_strays_once_and_asks_nobody_who_is_away(
+    servers: QueueServers, running: dict[str, RedisServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(servers)
+    put(servers["main"], "lost", queue="far")
+    watch = StrayWatch(servers)
+    hold(running["b"], signal.SIGSTOP)
+    for turn in range(3):
+        watch.look({"b"}, 1.0 + turn * EVERY)
+    hold(running["b"], signal.SIGCONT)
+    watch.look((), 1.0 + 3 * EVERY)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "1 task of queue far on main, where it does not live" in caplog.text
+
+
+def test_the_map_says_which_counts_are_not_beside_it(
+    servers: QueueServers, running: dict[str, RedisServer], file: str
+) -> None:
+    fill(servers)
+    running["b"].stop(keep=True)
+    result = run("map", "-c", file)
+    assert (result.exit_code, result.stderr.count("\n")) == (0, 1)
+    assert "what is on b is not shown" in result.stderr
+
+
+def test_a_drop_with_a_server_away_says_where_it_was_done_and_where_not(
+    servers: QueueServers, running: dict[str, RedisServer], file: str
+) -> None:
+    fill(servers)
+    running["b"].stop(keep=True)
+    result = run("queue", "drop", "spread", "--yes", "-c", file)
+    assert (result.exit_code, result.stdout) == (1, "queue spread: 2 tasks dropped on main\n")
+    assert result.stderr.startswith(
+        "qslots: queue spread: not dropped on b, do it again when it answers: queue server "
+    )
+    assert result.stderr.count("\n") == 1
+    nowhere = run("queue", "drop", "far", "--yes", "-c", file)
+    assert (nowhere.exit_code, nowhere.stdout, nowhere.stderr.count("\n")) == (1, "", 1)
+    assert nowhere.stderr.startswith("qslots: queue far: nothing was dropped: queue server ")
+
+
+def test_a_pause_with_a_server_away_is_one_clear_line_beside_the_answer(
+    servers: QueueServers, running: dict[str, RedisServer], file: str
+) -> None:
+    fill(servers)
+    running["b"].stop(keep=True)
+    result = run("queue", "pause", "spread", "-c", file)
+    assert (result.exit_code, result.stdout) == (0, "queue spread is paused\n")
+    assert result.stderr.startswith("qslots: queue spread is changed on main, and elsewhere once it answers again: ")
+    assert result.stderr.count("\n") == 1
+    assert run("queue", "pause", "spread", "--handler", "new", "-c", file).exit_code == 0, "b may have it"

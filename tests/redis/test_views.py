@@ -123,7 +123,7 @@ def test_queues_join_live_numbers_with_the_plan(client: QueueServer) -> None:
         "oldest", "rate", "mean_time", "reason", "parked", "takeable", "paused", "gates",
     ]  # fmt: skip
     assert (found["mail"]["wanted"], found["mail"]["load"], found["mail"]["active"]) == (2.5, 1.25, 0)
-    assert (found["unplanned"]["wanted"], found["unplanned"]["reason"]) == (None, queueviews.NO_PLAN)
+    assert (found["unplanned"]["wanted"], found["unplanned"]["reason"]) == (None, queueviews.NO_HANDLER)
     assert document(client, "queues") == list(found.values())
     assert "memory is full" in qslots(client, "queues").stdout
 

@@ -2,11 +2,14 @@
 
 import pathlib
 import signal
+import typing
 
 import pytest
 from click.testing import CliRunner, Result
 
 from qmanager import admin, up
+from qmanager import cli as manager_cli
+from qmaster import cli as master_cli
 from qslots import settings
 from qslots.client import url_of
 from qslots.errors import SettingsError
@@ -37,7 +40,18 @@ def one_line_error(result: Result) -> str:
 
 @pytest.mark.parametrize("command", READING)
 def test_without_a_queue_server_every_command_says_how_to_name_one(command: str) -> None:
-    assert "--redis URL" in one_line_error(qslots(command))
+    said = one_line_error(qslots(command))
+    assert "--redis URL" in said
+    assert "qslots up" in said
+    assert "connect(" not in said, "which is for programs"
+
+
+@pytest.mark.parametrize("program", [manager_cli, master_cli])
+def test_the_daemons_without_a_queue_server_say_what_a_command_line_can_do(program: typing.Any) -> None:
+    result = CliRunner().invoke(program.main, ["run"], env={"QSLOTS_APP": "shop"})
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "--redis URL" in result.stderr
+    assert "connect(" not in result.stderr
 
 
 @pytest.mark.parametrize("command", READING)
@@ -58,9 +72,10 @@ def test_wrong_usage_exits_with_2(args: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_completion_prints_a_script(shell: str) -> None:
+def test_completion_prints_a_script_that_says_how_to_use_it(shell: str) -> None:
     result = qslots("completion", shell)
     assert result.exit_code == 0
+    assert f"\n# To use this: {admin.TO_USE[shell]}\n" in "\n" + result.stdout
     assert "_QSLOTS_COMPLETE" in result.stdout
 
 
@@ -153,6 +168,26 @@ def test_children_get_the_settings_whole_and_the_current_folder_first_on_their_p
         "HOME": "/h", "QSLOTS_APP": "a,b", "QSLOTS_REDIS": "unix:///s", "QSLOTS_CONFIG": "/here/q.yml",
         "QSLOTS_STATE_DIR": "/here/d/state", "PYTHONPATH": "/here:/lib",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("url", "listed", "told"),
+    [
+        ("unix:///s", None, " (export QSLOTS_REDIS=unix:///s)"),
+        ("unix:///s", "{main: 'unix:///s', b: 'unix:///t'}", " (export QSLOTS_CONFIG=FILE)"),
+        ("unix:///o", "{main: 'unix:///s', b: 'unix:///t'}", " (export QSLOTS_CONFIG=FILE QSLOTS_REDIS=unix:///o)"),
+        ("unix:///s", "{}", " (export QSLOTS_CONFIG=FILE QSLOTS_REDIS=unix:///s)"),
+        ("redis://u:p@h", "{main: 'redis://u:p@h'}", " (export QSLOTS_CONFIG=FILE)"),
+        ("redis://u:p@h", None, ""),
+        ("redis://u:p@h", "{}", ""),
+    ],
+)
+def test_producers_are_told_of_the_settings_file_and_never_of_a_password(
+    tmp_path: pathlib.Path, url: str, listed: str | None, told: str
+) -> None:
+    (tmp_path / "q.yml").write_text(f"queue_servers: {listed}\n")
+    file = None if listed is None else "q.yml"
+    assert up.for_producers(url, file, tmp_path) == told.replace("FILE", str(tmp_path / "q.yml"))
 
 
 def test_what_the_file_says_of_servers_and_folders_stays() -> None:

@@ -104,10 +104,18 @@ def test_a_line_says_what_where_when_and_what_went_wrong(changes: dict[str, obje
     assert "\n" not in line
 
 
-def test_a_long_argument_is_cut_in_a_line_and_whole_in_the_table() -> None:
+def test_a_long_argument_is_cut_in_a_line_and_a_huge_one_in_the_table() -> None:
     long = info(args=("x" * 100,), kwargs={})
     assert "x" * 100 not in tasktext.line(long, NOW)
     assert "x" * 100 in shown(long)
+    huge = shown(info(args=("x" * 100_000,), kwargs={}))
+    assert len(huge) < 2000
+    assert "all of it with --json" in huge
+
+
+def test_a_finished_task_is_not_shown_as_if_it_had_no_arguments() -> None:
+    done = info(state=TaskState.SUCCESS, finished_at=NOW - 1, due_at=None, kwargs={})
+    assert "send(" not in shown(done) + tasktext.line(done, NOW)
 
 
 def test_nothing_from_outside_reaches_the_terminal_as_it_is() -> None:

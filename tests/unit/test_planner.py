@@ -349,6 +349,18 @@ def test_only_queues_of_the_same_queue_servers_share_a_slot() -> None:
     assert set(result.rows["x"]) == {("q00", "q02"), ("q01", "q03")}
 
 
+def test_a_queue_of_a_server_that_is_away_says_so_and_no_more_than_that() -> None:
+    declared = Declared((queue("far"), queue("near"), queue("spread")))
+    result = plan(
+        declared={declared.digest(): declared}, stats={}, reports=[report("x", declared.digest(), 4)], current={},
+        now=9.0, memory=Memory(), places={"far": ("b",), "near": ("main",), "spread": ("main", "b")}, silent={"b"},
+    )  # fmt: skip
+    far, near, spread = result.queues
+    assert far.reason.startswith("no answer from b, where it lives; one slot")
+    assert near.reason.startswith("no statistics yet")
+    assert spread.reason.startswith("no answer from b, whose last counts stay; no statistics yet")
+
+
 def test_a_queue_that_was_paused_leaves_its_slots_to_those_who_need_them() -> None:
     cluster = Cluster([queue("spring"), queue("summer")], {"x": 12}, waiting={"spring": 1000})
     for _ in range(12):
