@@ -22,9 +22,9 @@ MAP = PREFIX + "map"  # HASH server -> its row of the slot map
 PLAN = PREFIX + "plan"  # STRING: the newest plan, for people and for the admin command
 
 
-def check_name(name: str, what: str) -> str:
+def check_name(name: object, what: str) -> str:
     """The name itself if it may stand in a key: letters, digits, ``_ . -``, 64 at most; else SettingsError."""
-    if not NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise SettingsError(f"{what} {name!r}: use 1 to 64 letters, digits and _ . - , not beginning with . or -")
     return name
 
