@@ -16,6 +16,7 @@ from .errors import (
     TaskLocked,
     TaskTooLarge,
     UnknownTask,
+    UsageError,
 )
 from .outcomes import Bury, Postpone, Retry, SoftTimeLimit
 from .queries import Owner, TaskInfo
@@ -50,6 +51,7 @@ __all__ = [
     "TaskState",
     "TaskTooLarge",
     "UnknownTask",
+    "UsageError",
     "connect",
     "task",
 ]

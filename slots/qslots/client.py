@@ -4,17 +4,27 @@ import os
 import urllib.parse
 from collections.abc import Mapping
 
-from .errors import SettingsError
+from .connection import check_url
+from .errors import SettingsError, UsageError
 from .servers import QueueServers
 from .settings import LEFT_BY_UP, QueueSettings, Settings, read
+from .units import duration
 
+_SHORTEST = 0.001  # seconds to wait for an answer
 _current: QueueServers | None = None
 _overrides: Mapping[str, QueueSettings] = {}
 
 
-def connect(url: str, *, timeout: float = 5.0) -> QueueServers:
-    """Names the one queue server of this process; nothing is sent yet. ``timeout`` in seconds bounds each call."""
-    return connect_listed(Settings(queue_servers={"main": url}), timeout=timeout)
+def connect(url: str, *, timeout: str | float = 5.0) -> QueueServers:
+    """Names the one queue server of this process; nothing is sent yet. ``timeout`` (5, "5s") bounds each call.
+
+    SettingsError: the URL has not the form of one.
+    """
+    check_url(url)
+    seconds = duration(timeout, "connect: timeout")
+    if seconds < _SHORTEST:
+        raise UsageError(f"connect: timeout is {timeout!r}: at least {_SHORTEST:g} s")
+    return connect_listed(Settings(queue_servers={"main": url}), timeout=seconds)
 
 
 def connect_listed(settings: Settings, *, timeout: float = 5.0) -> QueueServers:

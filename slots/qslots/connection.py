@@ -42,6 +42,18 @@ _UNLIMITED = 1 << 31  # connections: an application may have any number of threa
 _NO_SETINFO = ("driver_info",) if hasattr(redis, "DriverInfo") else ("lib_name", "lib_version")
 
 
+class ListedUrl(str):
+    """The URL of one of several queue servers: what is said of it begins with its name in the settings."""
+
+    name: str
+
+    def __new__(cls, url: str, name: str) -> "ListedUrl":
+        """A plain text for whoever connects to it."""
+        made = super().__new__(cls, url)
+        made.name = name
+        return made
+
+
 def open_redis(url: str, *, name: str, timeout: float = 5.0, single: bool = False) -> redis.Redis:
     """A client of the server at ``url``, not yet connected. ``single``: one connection, for one thread, kept open.
 
@@ -51,7 +63,7 @@ def open_redis(url: str, *, name: str, timeout: float = 5.0, single: bool = Fals
         pool = _pool(url, name, timeout)
         pool.connection_class(**pool.connection_kwargs)  # an unknown option shows only here
     except (ValueError, TypeError, redis.exceptions.RedisError) as error:
-        raise SettingsError(f"queue server {without_password(url)!r}: {error}") from None
+        raise SettingsError(f"queue server {without_password(url)}: {error}") from None
     try:
         client = redis.Redis(connection_pool=pool, single_connection_client=single)
     except (redis.exceptions.RedisError, OSError) as error:  # `single` connects at once
@@ -60,7 +72,16 @@ def open_redis(url: str, *, name: str, timeout: float = 5.0, single: bool = Fals
     return client
 
 
+def check_url(url: object) -> None:
+    """SettingsError if this is not the URL of a queue server by its form; nothing is sent."""
+    if not isinstance(url, str):
+        raise SettingsError(f"queue server {url!r}: write a URL as text, such as redis://host:6379/0")
+    open_redis(url, name="form").close()
+
+
 def _pool(url: str, name: str, timeout: float) -> ConnectionPool:
+    if url.startswith("/"):
+        raise ValueError(f"write unix://{url} for a socket on this machine")
     if not url.startswith(SCHEMES):
         raise ValueError(f"write {KINDS}")
     common = {
@@ -104,8 +125,12 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def without_password(url: str) -> str:
-    """The URL fit for a log. A password that breaks the URL's form goes too, be it with a bit too much."""
-    return re.sub(r"//([^:@/?,]*):.*@", r"//\1:***@", re.sub(r"(password=)[^&]*", r"\1***", url))
+    """The URL fit for a log, with the server's name if it is one of several.
+
+    A password that breaks the URL's form goes too, be it with a bit too much.
+    """
+    shown = re.sub(r"//([^:@/?,]*):.*@", r"//\1:***@", re.sub(r"(password=)[^&]*", r"\1***", url))
+    return f"{url.name} ({shown})" if isinstance(url, ListedUrl) else shown
 
 
 def user_of(url: str) -> str:

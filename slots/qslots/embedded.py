@@ -186,6 +186,12 @@ def prepare(folder: pathlib.Path) -> Embedded:
     return Embedded(folder, lock, binary)
 
 
+def is_private(url: str) -> bool:
+    """Whether this is the URL of such a server, to judge by what lies beside its socket."""
+    path = pathlib.Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
+    return url.startswith("unix://") and path.name == "redis.sock" and (path.parent / WRITTEN_BY).exists()
+
+
 def _written_by(folder: pathlib.Path) -> tuple[int, int]:
     """The version of the server whose data lie there: an older one would fail, or start empty without a word."""
     note = folder / WRITTEN_BY

@@ -5,6 +5,10 @@ class Error(Exception):
     """Root of all errors of qslots; str() of it is one line, fit to be printed as it is."""
 
 
+class UsageError(Error, ValueError):
+    """What a function of the library was given is not what it takes: a time, a size, a state, a count, an id."""
+
+
 class SettingsError(Error):
     """A setting is unknown or has a bad value; the message begins with its path."""
 
@@ -81,6 +85,10 @@ class NotDurable(QueueServerError):
 
 class NotReplicated(NotDurable):
     """Stored on the primary, but not proven to be on as many replicas as ``durability`` asks for."""
+
+
+class CannotKeep(QueueServerError):
+    """The queue server is not set up to keep what the queue's ``durability`` promises; nothing was stored."""
 
 
 class HolderDead(QueueServerError):

@@ -3,16 +3,17 @@
 Arguments must be named then, and whether they fit is only seen in the slot.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import msgspec
 
 from .client import override
 from .errors import ArgumentsError, QueueServerError, UnknownTask
-from .handlers import REGISTRY, Call, Handler, Options, encoded, free_arguments
-from .inspector import Inspector
+from .handlers import REGISTRY, Call, Handler, Options, Takes, encoded, free_arguments
+from .inspector import Found, Inspector
 from .keys import check_name
+from .queries import arguments_of
 from .records import formed, head, header
 from .tasks import check_size
 
@@ -24,6 +25,7 @@ class ForeignArguments:
 
     takes_pack = False
     signature = 0
+    positional = ()
 
     def bodies(self, calls: Sequence[Call]) -> list[bytes]:
         """Named arguments as msgpack."""
@@ -60,26 +62,62 @@ def handler(queue: str, name: str | None) -> Handler:
     return Handler(wanted, queue, _elsewhere, Options(), ForeignArguments(), "not known in this process")
 
 
-def update(inspector: Inspector, task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Gives a task that no slot has other arguments. UnknownTask, TaskLocked; ArgumentsError: they do not fit."""
+def update(inspector: Inspector, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Changes these arguments of a task that no slot has. UnknownTask, TaskLocked; ArgumentsError: they do not fit."""
     for _ in range(_ATTEMPTS):
         _, [found] = inspector.get([task])
         if found is None:
             raise UnknownTask(f"no task {task} is in queue {inspector.queue}: it is done, deleted, or never was")
         try:
-            said = head(found.record)
-        except ValueError as error:
-            raise QueueServerError(f"task {task} of queue {inspector.queue} is {error}: delete it") from None
-        known = handler(inspector.queue, said.handler)
-        try:
-            new = known.arguments.bodies([(args, kwargs)])[0]
-        except ArgumentsError as error:
-            raise known.misfit(error) from None
-        check_size(known, len(new), REGISTRY.queue(known.queue, override(known.queue)).max_size)
-        signature = known.arguments.signature or said.signature
-        try:
-            return inspector.update(task, header(said.handler, signature, said.collection) + formed(new))
+            return inspector.update(task, _changed(inspector.queue, found, args, kwargs))
         except QueueServerError as error:
             if error.code != "CHANGED":
                 raise
     raise QueueServerError(f"task {task} of queue {inspector.queue} is replaced again and again: try once more")
+
+
+def _changed(queue: str, found: Found, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    """The record of a task with these arguments changed, checked as a whole if its handler is known here."""
+    try:
+        said, stored = head(found.record), arguments_of(found.record)
+    except ValueError as error:
+        raise QueueServerError(f"task {found.id} of queue {queue} is {error}: delete it") from None
+    known = handler(queue, said.handler)
+    try:
+        call = merged(stored, (args, kwargs), known.arguments)
+        free = (
+            isinstance(known.arguments, ForeignArguments) and call[0]
+        )  # of a pack: they may stay, unnamed as they are
+        new = encoded(call) if free else known.arguments.bodies([call])[0]
+    except ArgumentsError as error:
+        raise known.misfit(error) from None
+    check_size(known, len(new), REGISTRY.queue(queue, override(queue)).max_size)
+    return header(said.handler, known.arguments.signature or said.signature, said.collection) + formed(new)
+
+
+def merged(stored: Call, given: Call, parameters: Takes) -> Call:
+    """A stored call with some of its arguments given anew; all others stay. ArgumentsError: it has none of that name.
+
+    What is known of the names: those of the handler, if it is known here; else those that are stored. A task of a pack
+    has any.
+    """
+    (old, named), (new, changes) = stored, given
+    if parameters.takes_pack:
+        return (*new, *old[len(new) :]), {**named, **changes}
+    if isinstance(parameters, ForeignArguments):
+        if new:
+            raise ArgumentsError("its handler is not known in this process: name the arguments")
+        strange = changes.keys() - named.keys()
+        if strange and named and not old:
+            raise ArgumentsError(
+                f"the task has no argument {min(strange)}: it has {', '.join(sorted(named))}; one that it was put "
+                "without can be given where its handler is known"
+            )
+        return old, {**named, **changes}
+    twice = {*parameters.positional[: len(new)]} & changes.keys()
+    if twice:
+        raise ArgumentsError(f"argument {min(twice)} is given twice")
+    places = parameters.positional
+    if len(new) > len(places):
+        return new, changes  # refused for that when it is checked
+    return (), {**dict(zip(places, old, strict=False)), **named, **dict(zip(places, new, strict=False)), **changes}

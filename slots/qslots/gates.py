@@ -8,10 +8,11 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from . import given
 from .connection import translated
-from .errors import Error, QueueServerDown
+from .errors import QueueServerDown, UsageError
 from .inspector import Inspector
-from .keys import byte_length
+from .keys import check_name
 from .servers import QueueServers
 
 log = logging.getLogger("qslots")
@@ -21,12 +22,10 @@ _R = TypeVar("_R")
 def name(queue: str, collection: str | None, handler: str | None) -> str:
     """How a gate is called: of the queue, or of one of its collections or handlers."""
     if collection is not None and handler is not None:
-        raise Error(f"queue {queue}: name a collection or a handler, not both")
+        raise UsageError(f"queue {queue}: name a collection or a handler, not both")
     if collection is not None:
-        if not 1 <= byte_length(collection) <= 64:
-            raise Error(f"queue {queue}: the name of a collection has 1 to 64 bytes: {collection!r}")
-        return f"collection:{collection}"
-    return "queue:" if handler is None else f"handler:{handler}"
+        return f"collection:{given.collection(collection, f'queue {queue}')}"
+    return "queue:" if handler is None else f"handler:{check_name(handler, f'queue {queue}: the handler')}"
 
 
 def close(servers: QueueServers, queue: str, gate: str) -> None:

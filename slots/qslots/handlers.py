@@ -63,13 +63,13 @@ class Options(msgspec.Struct, frozen=True):
 class Arguments:
     """The parameters of one handler: turns a call into bytes that fit, and bytes into a call."""
 
-    __slots__ = ("_decode", "_names", "_positional", "kind", "signature", "takes_pack")
+    __slots__ = ("_decode", "_names", "kind", "positional", "signature", "takes_pack")
 
     def __init__(self, function: Callable[..., object], takes_pack: bool) -> None:
         self.takes_pack = takes_pack
         parameters = [] if takes_pack else list(inspect.signature(function).parameters.values())
         self._names = tuple(each.name for each in parameters)
-        self._positional = tuple(each.name for each in parameters if each.kind is not each.KEYWORD_ONLY)
+        self.positional = tuple(each.name for each in parameters if each.kind is not each.KEYWORD_ONLY)
         self.kind: type[msgspec.Struct] = PackBody if takes_pack else _struct_of(function, parameters)
         self._decode = free_arguments if takes_pack else msgspec.msgpack.Decoder(self.kind).decode
         self.signature = signature(", ".join(str(each) for each in parameters) if not takes_pack else "*pack")
@@ -80,9 +80,9 @@ class Arguments:
             stored = encoded([args, kwargs])
             self.decode(stored)
             return stored
-        if len(args) > len(self._positional):
-            raise ArgumentsError(f"takes {len(self._positional)} positional arguments, {len(args)} were given")
-        call = dict(zip(self._positional, args, strict=False))
+        if len(args) > len(self.positional):
+            raise ArgumentsError(f"takes {len(self.positional)} positional arguments, {len(args)} were given")
+        call = dict(zip(self.positional, args, strict=False))
         if kwargs:
             twice = call.keys() & kwargs.keys()
             if twice:
@@ -94,7 +94,7 @@ class Arguments:
 
     def bodies(self, calls: Sequence[Call]) -> list[bytes]:
         """``body`` of many calls: the plain ones, all arguments positional, without a function call for each."""
-        stored, names, decode = [], self._positional, self._decode
+        stored, names, decode = [], self.positional, self._decode
         plain = not self.takes_pack
         for args, kwargs in calls:
             if kwargs or not plain or len(args) > len(names):
@@ -120,7 +120,7 @@ class Arguments:
     def call(self, body: bytes | memoryview) -> tuple[tuple[object, ...], dict[str, object]]:
         """The positional and keyword arguments that a stored body holds. ArgumentsError if they do not fit."""
         fields = _astuple(self.decode(body))
-        count = len(self._positional)
+        count = len(self.positional)
         if count == len(fields):
             return fields, _NONE
         if self.takes_pack:
@@ -144,6 +144,8 @@ class Takes(typing.Protocol):
     def takes_pack(self) -> bool: ...
     @property
     def signature(self) -> int: ...
+    @property
+    def positional(self) -> tuple[str, ...]: ...
     def bodies(self, calls: Sequence[Call]) -> list[bytes]: ...
     def decode(self, body: bytes | memoryview) -> msgspec.Struct: ...
     def call(self, body: bytes | memoryview) -> tuple[tuple[object, ...], dict[str, object]]: ...
@@ -202,6 +204,10 @@ class Registry:
         if key not in self._queues:
             self._queues[key] = self._queue(name, override)
         return self._queues[key]
+
+    def said_where(self, queue: str, option: str) -> str:
+        """file:line of the handler that says this option of a queue; "" if none does."""
+        return self._said.get(queue, {}).get(option, (None, ""))[1]
 
     def declared(self, overrides: Mapping[str, QueueSettings]) -> Declared:
         """What the manager must know, the settings file applied."""

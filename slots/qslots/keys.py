@@ -6,7 +6,7 @@ All scripts of a queue get the same vector of keys in the same order (``QueueKey
 
 import re
 
-from .errors import Error, SettingsError
+from .errors import SettingsError
 
 PREFIX = "qs:"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,63}")
@@ -22,19 +22,11 @@ MAP = PREFIX + "map"  # HASH server -> its row of the slot map
 PLAN = PREFIX + "plan"  # STRING: the newest plan, for people and for the admin command
 
 
-def check_name(name: str, what: str) -> str:
+def check_name(name: object, what: str) -> str:
     """The name itself if it may stand in a key: letters, digits, ``_ . -``, 64 at most; else SettingsError."""
-    if not NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise SettingsError(f"{what} {name!r}: use 1 to 64 letters, digits and _ . - , not beginning with . or -")
     return name
-
-
-def byte_length(name: str) -> int:
-    """How many bytes an id or the name of a collection takes; Error if it holds half a character."""
-    try:
-        return len(name.encode())
-    except UnicodeEncodeError:
-        raise Error(f"the name {name!r} is no text: write whole Unicode characters") from None
 
 
 class QueueKeys:

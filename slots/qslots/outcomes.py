@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from .errors import Error
+from .errors import Error, UsageError
 from .units import duration, moment
 
 LONGEST_TEXT = 4000  # characters of a traceback that are kept with a task
@@ -17,7 +17,7 @@ class Retry(Error):
 
     def __init__(self, delay: str | float | None = None, why: str = "") -> None:
         super().__init__(why or "the handler asked for a retry")
-        self.delay = None if delay is None else duration(delay, "delay")
+        self.delay = None if delay is None else duration(delay, "Retry: delay")
 
 
 class Postpone(Error):
@@ -25,8 +25,10 @@ class Postpone(Error):
 
     def __init__(self, at: float | datetime.datetime | None = None, *, delay: str | float | None = None) -> None:
         super().__init__("the handler postponed the task")
-        self.at = None if at is None else moment(at)
-        self.delay = duration(0 if delay is None else delay, "delay")
+        if at is not None and delay is not None:
+            raise UsageError("Postpone: give at or delay, not both")
+        self.at = None if at is None else moment(at, "Postpone: at", "raise Postpone(delay='1h')")
+        self.delay = duration(0 if delay is None else delay, "Postpone: delay")
 
 
 class Bury(Error):

@@ -4,13 +4,14 @@ A spread queue is one queue here: look-ups ask all its servers, gates are closed
 """
 
 import datetime
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from . import foreign, gates, results
+from . import foreign, gates, given, results
 from .client import current
 from .consumer import Consumer
-from .errors import Error, QueueServerDown, UnknownTask
+from .errors import Error, QueueServerDown, UnknownTask, UsageError
 from .handlers import LARGEST_BATCH
 from .inspector import Inspector
 from .keys import check_name
@@ -19,10 +20,11 @@ from .queries import TaskInfo, finished
 from .reports import QueueStats, merged
 from .states import TaskState
 from .tasks import Task, Using
-from .units import moment
+from .units import duration, moment
 from .whereabouts import Whereabouts
 
 _R = TypeVar("_R")
+Named = str | Task | TaskInfo  # a task by its id, or as it was got
 Progress = Callable[[int, int], None]
 
 
@@ -52,15 +54,14 @@ class Queue:
         using = Using(foreign.handler(self.name, handler), delay, at, None, collection, on_duplicate)
         return using.enqueue_many(calls, ids=ids)
 
-    def take(self, count: int = 1, *, timeout: float = 0.0) -> Consumer:
+    def take(self, count: int = 1, *, timeout: str | float = 0.0) -> Consumer:
         """``with queue.take(10) as tasks``: up to so many tasks, locked while the block runs, settled when it ends.
 
-        Waits up to ``timeout`` seconds for the first. A task is done unless ``task.retry``, ``postpone`` or ``bury``
+        Waits up to ``timeout`` (5, "5s") for the first. A task is done unless ``task.retry``, ``postpone`` or ``bury``
         was called; if the block raises, the others fail (a single one) or go back (several).
         """
-        if not 1 <= count <= LARGEST_BATCH:
-            raise Error(f"queue {self.name}: take 1 to {LARGEST_BATCH:,} tasks, not {count}")
-        return Consumer(current(), self.name, count, timeout)
+        wanted = given.count(count, f"queue {self.name}: take: count", 1, LARGEST_BATCH)
+        return Consumer(current(), self.name, wanted, duration(timeout, f"queue {self.name}: take: timeout"))
 
     # Looking
 
@@ -69,15 +70,16 @@ class Queue:
         servers = current()
         return merged([servers[place].stats([self.name])[0] for place in servers.places(self.name)])
 
-    def get(self, id: str) -> TaskInfo | None:  # noqa: A002
+    def get(self, id: Named) -> TaskInfo | None:  # noqa: A002
         """All that is known of a task: living, or finished where its handler keeps results; else None.
 
         QueueServerDown: nobody who answers has it, but one that does not may.
         """
+        task = self._id(id)
         down: QueueServerDown | None = None
         for place in current().places(self.name):
             try:
-                info = self._info(place, id)
+                info = self._info(place, task)
             except QueueServerDown as error:
                 down = error
                 continue
@@ -97,55 +99,82 @@ class Queue:
         return finished(task, self.name, place, done) if done else None
 
     def find(
-        self, *, state: TaskState | None = None, collection: str | None = None, text: str | None = None,
+        self, *, state: TaskState | str | None = None, collection: str | None = None, text: str | None = None,
         limit: int | None = None,
     ) -> Iterator[TaskInfo]:  # fmt: skip
         """Living tasks that are in this state and collection and have this text in their arguments (as JSON).
 
         Read page by page while you iterate. Those that wait come in the order of their time, handler by handler.
         """
-        given = 0
+        where = f"queue {self.name}: find"
+        wanted = given.state(state, where)
+        if collection is not None:
+            given.collection(collection, where, least=0)
+        if text is not None:
+            given.text(text, f"{where}: text")
+        most = None if limit is None else given.count(limit, f"{where}: limit")
+        fitting = (
+            info
+            for info in self._of_state(wanted)
+            if collection in (None, info.collection) and (text is None or text in info.arguments())
+        )
+        return itertools.islice(fitting, most)
+
+    def _of_state(self, state: TaskState | None) -> Iterator[TaskInfo]:
         for place in current().places(self.name):
-            for info in Whereabouts(current(), place, self.name).of_state(state):
-                if limit is not None and given >= limit:
-                    return
-                if collection in (None, info.collection) and (text is None or text in info.arguments()):
-                    given += 1
-                    yield info
+            yield from Whereabouts(current(), place, self.name).of_state(state)
 
     # Changing single tasks
 
-    def move(self, id: str, at: float | datetime.datetime) -> None:  # noqa: A002
+    def move(self, id: Named, at: float | datetime.datetime) -> None:  # noqa: A002
         """Another activation time (Unix time or a datetime; past ones too) for a task that no slot has."""
-        try:
-            when = f"{micros(moment(at)):.0f}"
-        except ValueError as error:
-            raise Error(f"queue {self.name}: {error}") from None
-        self._where_it_is(lambda inspector: inspector.move(id, when))
+        task = self._id(id)
+        when = f"{micros(moment(at, f'queue {self.name}: at', 'time.time() + 3600')):.0f}"
+        self._where_it_is(lambda inspector: inspector.move(task, when))
 
-    def update(self, id: str, *args: Any, **kwargs: Any) -> None:  # noqa: A002
-        """Other arguments for a task that no slot has; checked if its handler is known in this process."""
-        self._where_it_is(lambda inspector: foreign.update(inspector, id, args, kwargs))
+    def update(self, id: Named, /, *args: Any, **kwargs: Any) -> None:  # noqa: A002
+        """Changes the arguments that are given of a task that no slot has; all others stay.
 
-    def delete(self, id: str) -> None:  # noqa: A002
+        ArgumentsError: they do not fit its handler, or the task has no argument of that name. Without the handler in
+        this process only names can be given, and whether the values fit is only seen in the slot.
+        """
+        task = self._id(id)
+        if not args and not kwargs:
+            raise UsageError(f"queue {self.name}: update: nothing is given to change: name arguments, such as size=5")
+        self._where_it_is(lambda inspector: foreign.update(inspector, task, args, kwargs))
+
+    def delete(self, id: Named) -> None:  # noqa: A002
         """Takes a task out of the queue; one that a slot has goes when its run is over, whatever comes of it."""
-        self._where_it_is(lambda inspector: inspector.delete(id))
+        task = self._id(id)
+        self._where_it_is(lambda inspector: inspector.delete(task))
 
-    def bury(self, id: str, why: str = "") -> None:  # noqa: A002
+    def bury(self, id: Named, why: str = "") -> None:  # noqa: A002
         """Puts a task aside, with a reason, until it is kicked."""
-        self._where_it_is(lambda inspector: inspector.bury(id, why or "buried by hand"))
+        task, reason = self._id(id), given.text(why, f"queue {self.name}: bury: why") or "buried by hand"
+        self._where_it_is(lambda inspector: inspector.bury(task, reason))
 
-    def kick(self, id: str | None = None, *, count: int | None = None) -> int:  # noqa: A002
+    def kick(self, id: Named | None = None, *, count: int | None = None) -> int:  # noqa: A002
         """Brings a buried task back to work (or one whose time has not come), or ``count`` buried ones."""
         if (id is None) == (count is None):
-            raise Error(f"queue {self.name}: kick either one task by its id or a count of buried ones")
+            raise UsageError(f"queue {self.name}: kick either one task by its id or a count of buried ones")
         if id is not None:
-            self._where_it_is(lambda inspector: inspector.move(id, ""))
+            task = self._id(id)
+            self._where_it_is(lambda inspector: inspector.move(task, ""))
             return 1
-        left = count or 0
+        left = wanted = given.count(count, f"queue {self.name}: kick: count")
         for place in current().places(self.name):
             left -= self._inspector(place).kick(left)
-        return (count or 0) - left
+        return wanted - left
+
+    def _id(self, named: Named) -> str:
+        """The id of a task; UsageError if it cannot be one of this queue."""
+        if isinstance(named, (Task, TaskInfo)):
+            if named.queue != self.name:
+                raise UsageError(
+                    f"queue {self.name}: task {named.id} is of queue {named.queue}: use Queue({named.queue!r})"
+                )
+            return named.id
+        return given.task_id(named, f"queue {self.name}")
 
     def _inspector(self, place: str) -> Inspector:
         return Inspector(current()[place], self.name)
@@ -179,6 +208,10 @@ class Queue:
         Those that slots have run to their end, but nothing brings them back. ``progress(seen, total)`` is called on the
         way; if this process ends half-way, slots discard the rest as they meet it.
         """
+        if collection is not None:
+            given.collection(collection, f"queue {self.name}")
+        if progress is not None and not callable(progress):
+            raise UsageError(f"queue {self.name}: drop: progress is {progress!r}: write a function of two numbers")
         total, seen, dropped = self.stats().tasks, 0, 0
         for place in current().places(self.name):
             for looked, gone in self._inspector(place).drop(collection or ""):

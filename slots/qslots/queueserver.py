@@ -14,7 +14,7 @@ import redis
 from . import keys
 from .connection import Link, open_redis, supported
 from .durability import FAST, Command, Durability, check_reply, fit_for_tasks, promise
-from .errors import QueueServerDown, QueueServerError
+from .errors import CannotKeep, QueueServerDown, QueueServerError
 from .keys import QueueKeys
 from .outcomes import Outcome
 from .producer import Producer, insist, is_worth_another
@@ -124,17 +124,18 @@ class QueueServer:
     def _script(self, place: str, name: str) -> Script:
         return script(place, name, self.version() >= _FLAGS_SINCE)
 
-    def check(self, promised: Iterable[Durability] = ()) -> None:
-        """QueueServerError if this server is too old, may lose tasks by its settings, or cannot keep a promise."""
+    def check(self) -> None:
+        """QueueServerError if this server is too old, or may lose tasks by its settings."""
         self.version()
         fit_for_tasks(self.link, self.url)
-        for durability in promised:
-            self.promise(durability)
 
-    def promise(self, durability: Durability) -> Command | None:
-        """What is sent behind a put that asks for this; QueueServerError if this server cannot keep it."""
+    def promise(self, queue: str, durability: Durability) -> Command | None:
+        """What is sent behind a put that asks for this; CannotKeep, which names the queue, if this server cannot."""
         if durability not in self._promises:
-            self._promises[durability] = promise(self.link, self.url, durability)
+            try:
+                self._promises[durability] = promise(self.link, self.url, durability)
+            except CannotKeep as error:
+                raise CannotKeep(f"queue {queue}: {error}") from None
         return self._promises[durability]
 
     def put(
@@ -157,7 +158,7 @@ class QueueServer:
             _encode([len(body) for body in bodies]), b"".join(bodies),
         ]  # fmt: skip
         until = time.monotonic() + self.timeout
-        behind = self.promise(durability)
+        behind = self.promise(queue, durability)
 
         def attempt(seconds: float) -> int:
             gated = self._known.get(queue, Known()).collections

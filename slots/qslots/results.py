@@ -53,10 +53,10 @@ def home(servers: QueueServers, queue: str, task: str) -> QueueServer:
     return places[0]
 
 
-def wait(server: QueueServer, queue: str, task: str, timeout: float | None) -> Any:
+def wait(server: QueueServer, queue: str, task: str, timeout: float | None, *, keeps: bool = False) -> Any:
     """The value that the task has returned, once it has. TaskFailed: it is buried. NoResult: nothing is kept of it.
 
-    ResultTimeout after ``timeout`` seconds; None waits for ever.
+    ResultTimeout after ``timeout`` seconds; None waits for ever. ``keeps``: its handler is known to keep results.
     """
     until = None if timeout is None else time.monotonic() + timeout
     channel = server.keys_of(queue).result(task)
@@ -65,7 +65,7 @@ def wait(server: QueueServer, queue: str, task: str, timeout: float | None) -> A
         with translated(server.url):
             ears.subscribe(channel)
         while True:
-            value, is_over = _looked(server, queue, task)
+            value, is_over = _looked(server, queue, task, keeps)
             if is_over:
                 return value
             left = _LOOK_AGAIN if until is None else until - time.monotonic()
@@ -75,7 +75,7 @@ def wait(server: QueueServer, queue: str, task: str, timeout: float | None) -> A
                 ears.get_message(timeout=min(left, _LOOK_AGAIN))
 
 
-def _looked(server: QueueServer, queue: str, task: str) -> tuple[Any, bool]:
+def _looked(server: QueueServer, queue: str, task: str, keeps: bool) -> tuple[Any, bool]:
     """(value, True) if the task is done, (None, False) while it lives."""
     _, [found] = Inspector(server, queue).get([task])
     if found is not None and found.place != "buried":
@@ -84,9 +84,10 @@ def _looked(server: QueueServer, queue: str, task: str) -> tuple[Any, bool]:
         raise TaskFailed(f"task {task} of queue {queue} is buried: {found.fate.error}")
     done = look(server, queue, task)
     if done is None:
-        raise NoResult(
-            f"task {task} of queue {queue} is gone and nothing is kept of it: see keep_result of its handler"
-        )
+        why = "it was deleted, or its result has expired"
+        if not keeps:
+            why += ", or its handler keeps none, see keep_result"
+        raise NoResult(f"task {task} of queue {queue} is gone and nothing is kept of it: {why}")
     if done.error:
         raise NoResult(f"task {task} of queue {queue} is done, but {done.error}")
     return done.value, True

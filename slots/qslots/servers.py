@@ -8,6 +8,7 @@ import secrets
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from .connection import ListedUrl
 from .durability import FAST, Durability
 from .errors import QueueServerDown
 from .queueserver import QueueServer
@@ -49,9 +50,8 @@ class QueueServers:
 
     def __getitem__(self, server: str) -> QueueServer:
         if server not in self._opened:
-            self._opened[server] = QueueServer(
-                self.urls[server], name=self._name, timeout=self._timeout, single=self._single
-            )
+            url = self.urls[server] if len(self.urls) == 1 else ListedUrl(self.urls[server], server)
+            self._opened[server] = QueueServer(url, name=self._name, timeout=self._timeout, single=self._single)
         return self._opened[server]
 
     @property
@@ -90,9 +90,11 @@ class QueueServers:
         ``durabilities``: what queues ask of their servers. Only the first server must answer.
         """
         for name in self.urls:
-            promised = {each for queue, each in (durabilities or {}).items() if name in self.places(queue)}
             try:
-                self[name].check(promised)
+                self[name].check()
+                for queue, durability in (durabilities or {}).items():
+                    if name in self.places(queue):
+                        self[name].promise(queue, durability)
             except QueueServerDown:
                 if name in self._first:
                     raise

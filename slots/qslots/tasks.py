@@ -6,12 +6,11 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from . import durability, results
+from . import durability, given, results
 from .client import current, override
-from .errors import ArgumentsError, DuplicateTask, Error, NoResult, TaskTooLarge
+from .errors import ArgumentsError, CannotKeep, DuplicateTask, HandlerError, NoResult, TaskTooLarge, UsageError
 from .handlers import REGISTRY, Call, Handler, declare
 from .ids import new_ids
-from .keys import byte_length
 from .outcomes import Outcome, micros
 from .records import COMPRESS_FROM, PLAIN, formed, header
 from .units import duration, moment
@@ -19,6 +18,7 @@ from .units import duration, moment
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _A_TRIP = 1000
+_DELAY_INSTEAD = "delay='1h'"
 ON_DUPLICATE = ("refuse", "ignore", "replace", "rearm")
 
 
@@ -42,25 +42,38 @@ class Task:
 
     def retry(self, delay: str | float = 0.0, why: str = "") -> None:
         """This task of the pack is to run again after ``delay``; no failure is counted."""
-        self.outcome = Outcome("retry", why, delay=micros(duration(delay, "delay")))
+        where = f"task {self.id}: retry"
+        self.outcome = Outcome(
+            "retry", given.text(why, f"{where}: why"), delay=micros(duration(delay, f"{where}: delay"))
+        )
 
-    def postpone(self, at: float | datetime.datetime) -> None:
-        """This task of the pack is not for now: ``at`` is Unix time or a datetime."""
-        self.outcome = Outcome("postpone", at=micros(moment(at)))
+    def postpone(
+        self, at: float | datetime.datetime | None = None, *, delay: str | float | None = None
+    ) -> None:  # fmt: skip
+        """This task of the pack is not for now: ``at`` is Unix time or a datetime, ``delay`` counts from now."""
+        where = f"task {self.id}: postpone"
+        if (at is None) == (delay is None):
+            raise UsageError(f"{where}: give a point in time, or delay='1h', and not both")
+        if delay is not None:
+            self.outcome = Outcome("postpone", delay=micros(duration(delay, f"{where}: delay")))
+        elif at is not None:
+            self.outcome = Outcome("postpone", at=micros(moment(at, f"{where}: at", "postpone(delay='1h')")))
 
     def bury(self, why: str) -> None:
         """This task of the pack can never succeed."""
-        self.outcome = Outcome("bury", why)
+        self.outcome = Outcome("bury", given.text(why, f"task {self.id}: bury: why"))
 
-    def result(self, timeout: float | None = None) -> Any:
-        """What the task has returned, once it is done; waits up to ``timeout`` seconds, or for ever.
+    def result(self, timeout: str | float | None = None) -> Any:
+        """What the task has returned, once it is done; waits up to ``timeout`` (5, "5s"), or for ever.
 
         TaskFailed: it is buried. ResultTimeout: not done in time. NoResult: its handler keeps none (``keep_result``).
         """
+        seconds = given.patience(timeout, f"task {self.id}: result")
         known = REGISTRY.handlers.get(self.handler)
         if known is not None and known.options.keep_result is None:
             raise NoResult(f"task {self.id}: handler {self.handler} keeps no results: @task(keep_result='10m')")
-        return results.wait(results.home(current(), self.queue, self.id), self.queue, self.id, timeout)
+        home = results.home(current(), self.queue, self.id)
+        return results.wait(home, self.queue, self.id, seconds, keeps=known is not None)
 
     def __repr__(self) -> str:
         return f"Task({self.handler} {self.id} in {self.queue})"
@@ -106,19 +119,16 @@ class Using:
         self, handler: Handler, delay: str | float | None = None, at: float | datetime.datetime | None = None,
         id: str | None = None, collection: str | None = None, on_duplicate: str = "refuse",  # noqa: A002
     ) -> None:  # fmt: skip
+        where = f"task {handler.name}"
         if delay is not None and at is not None:
-            raise Error(f"task {handler.name}: give delay or at, not both")
+            raise UsageError(f"{where}: give delay or at, not both")
         if on_duplicate not in ON_DUPLICATE:
-            raise Error(
-                f"task {handler.name}: on_duplicate is {on_duplicate!r}: write one of {', '.join(ON_DUPLICATE)}"
-            )
-        if byte_length(collection or "") > 64:
-            raise Error(f"task {handler.name}: the name of a collection has at most 64 bytes: {collection!r}")
+            raise UsageError(f"{where}: on_duplicate is {on_duplicate!r}: write one of {', '.join(ON_DUPLICATE)}")
         self._handler = handler
-        self._id = None if id is None else _checked_id(handler, id)
+        self._id = None if id is None else given.new_id(id, where)
         self._on_duplicate = on_duplicate
-        self._when = _when(handler, delay, at)
-        self._collection = collection or ""
+        self._when = _when(where, delay, at)
+        self._collection = "" if collection is None else given.collection(collection, where, least=0)
 
     def enqueue(self, *args: Any, **kwargs: Any) -> Task:
         """Puts one task into the queue; returns when the queue server has it.
@@ -131,14 +141,15 @@ class Using:
         self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]], *, ids: Sequence[str] | None = None
     ) -> list[Task]:
         """Puts a task for each tuple of positional (or mapping of named) arguments, a round trip a thousand."""
-        pairs = [_call(call) for call in calls]
+        where = f"task {self._handler.name}"
+        if isinstance(calls, (str, bytes, Mapping)) or not isinstance(calls, Iterable):
+            raise ArgumentsError(f"{where}: enqueue a list of calls, each a tuple or a mapping, not {calls!r}")
+        pairs = [_call(call, where) for call in calls]
         if self._id is not None and len(pairs) > 1:
-            raise Error(f"task {self._handler.name}: one id cannot name {len(pairs)} tasks")
-        own = [self._id] if self._id is not None else ids
+            raise UsageError(f"{where}: one id cannot name {len(pairs)} tasks")
+        own = [self._id] if self._id is not None else given.new_ids(ids, where)
         if own is not None and len(own) != len(pairs):
-            raise Error(f"task {self._handler.name}: {len(own)} ids for {len(pairs)} tasks")
-        if ids is not None:
-            own = [_checked_id(self._handler, each) for each in ids]
+            raise UsageError(f"{where}: {len(own)} ids for {len(pairs)} tasks")
         done: list[Task] = []
         for start in range(0, len(pairs), _A_TRIP):
             end = start + _A_TRIP
@@ -162,6 +173,8 @@ class Using:
                 on_duplicate="ignore" if derived else self._on_duplicate,
                 durability=durability.parse(declared.durability),
             )  # fmt: skip
+        except CannotKeep as error:
+            raise CannotKeep(f"{error}; {_said_where(handler.queue)}") from None
         except DuplicateTask as error:
             raise DuplicateTask(
                 f"task {error} is in queue {handler.queue} already, or was a moment ago: choose another id, or "
@@ -193,14 +206,6 @@ def check_size(handler: Handler, largest: int, most: int) -> None:
             f"task {handler.name} (queue {handler.queue}): {largest:,} bytes of arguments, {most:,} are allowed: "
             "store the data elsewhere and pass where, or raise max_size of the queue"
         )
-
-
-def _checked_id(handler: Handler, id: object) -> str:  # noqa: A002
-    if not isinstance(id, str):
-        raise Error(f"task {handler.name}: id is {id!r}: write a text")
-    if not 1 <= byte_length(id) <= 128:
-        raise Error(f"task {handler.name}: an id has 1 to 128 bytes, not {byte_length(id)}")
-    return id
 
 
 class TaskFunction(Generic[_P, _R]):
@@ -253,6 +258,8 @@ def task(
     """
 
     def made(function: Callable[..., Any]) -> TaskFunction[..., Any]:
+        if not callable(function):
+            raise HandlerError(f"@task({function!r}): it takes a function; the queue's name is @task(queue='NAME')")
         handler, of_queue = declare(function, name, queue, options, Task)
         REGISTRY.add(handler, of_queue)
         return TaskFunction(function, handler)
@@ -260,19 +267,30 @@ def task(
     return made if function is None else made(function)
 
 
-def _call(call: tuple[Any, ...] | Mapping[str, Any]) -> Call:
+def _call(call: tuple[Any, ...] | Mapping[str, Any], where: str) -> Call:
     """Positional and named arguments of one of many calls; the common form first, asking an ABC is slow."""
     if type(call) is tuple:
         return call, {}
-    if isinstance(call, (str, bytes)):
-        raise ArgumentsError(f"each of many calls is a tuple of its arguments: write ({call!r},) instead of {call!r}")
-    return ((), call) if isinstance(call, Mapping) else (tuple(call), {})
+    if isinstance(call, Mapping):
+        return (), {given.text(name, f"{where}: the name of an argument"): value for name, value in call.items()}
+    if isinstance(call, (str, bytes)) or not isinstance(call, Iterable):
+        raise ArgumentsError(
+            f"{where}: each of many calls is a tuple of its arguments: write ({call!r},) instead of {call!r}"
+        )
+    return tuple(call), {}
 
 
-def _when(handler: Handler, delay: str | float | None, at: float | datetime.datetime | None) -> str:
-    try:
-        if delay is not None:
-            return f"+{micros(duration(delay, 'delay')):.0f}"
-        return "" if at is None else f"{micros(moment(at)):.0f}"
-    except ValueError as error:
-        raise Error(f"task {handler.name}: {error}") from None
+def _said_where(queue: str) -> str:
+    """Where the durability of a queue is said, in words."""
+    settings = override(queue)
+    if settings is not None and settings.durability is not None:
+        return f"it is said in queues.{queue}.durability of the settings"
+    return f"it is said at {REGISTRY.said_where(queue, 'durability')}"
+
+
+def _when(where: str, delay: str | float | None, at: float | datetime.datetime | None) -> str:
+    if delay is not None:
+        return f"+{micros(duration(delay, f'{where}: delay')):.0f}"
+    if at is None:
+        return ""
+    return f"{micros(moment(at, f'{where}: at', _DELAY_INSTEAD)):.0f}"

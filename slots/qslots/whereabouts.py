@@ -11,7 +11,7 @@ import msgspec
 
 from . import keys
 from .connection import translated
-from .errors import Error, QueueServerError
+from .errors import QueueServerError
 from .inspector import Found, Inspector
 from .queries import Owner, TaskInfo, described, owner_of
 from .reports import Report
@@ -35,7 +35,7 @@ class Whereabouts:
         self._reports: dict[str, Report | None] = {}
 
     def of_state(self, state: TaskState | None) -> Iterator[TaskInfo]:
-        """The living tasks of a state, or all; read page by page."""
+        """The living tasks of a state (see ``given.state``), or all; read page by page."""
         for ids, locks in self._pages(state):
             now, found = self._inspector.get(ids)
             for info in self.described(now, [each for each in found if each is not None], locks):
@@ -53,9 +53,7 @@ class Whereabouts:
             return self._inspector.every_id()
         if state in _WAITING:
             return self._inspector.scheduled()
-        if state is TaskState.FATAL_FAILURE:
-            return self._inspector.buried()
-        raise Error(f"tasks in the state {state.value} are not listed: what is done is deleted; ask for one by its id")
+        return self._inspector.buried()
 
     def described(self, now: float, found: Sequence[Found], locks: Locks | None = None) -> list[TaskInfo]:
         """These tasks, the locked ones with who has them."""

@@ -198,7 +198,7 @@ def happened(outcome: Outcome, fate: Fate) -> str:
     failures = fate.failures + 1
     match outcome.kind:
         case "fail" if failures >= outcome.limit:
-            return f"is buried after {failures} failures"
+            return f"is buried after {failures} failure{'s' if failures > 1 else ''}"
         case "fail":
             return f"has failed, {failures} of {outcome.limit}"
         case "bury":

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 from support.holder import HANDLER, QUEUE, Holder, micros_now, put, resume_long_ago
 
-from qslots import ArgumentsError, Queue, TaskLocked, TaskState, TaskTooLarge, UnknownTask, task
+from qslots import ArgumentsError, Queue, Task, TaskLocked, TaskState, TaskTooLarge, UnknownTask, UsageError, task
 from qslots.errors import Error, QueueServerError
+from qslots.handlers import REGISTRY
 from qslots.inspector import Inspector
 from qslots.outcomes import Outcome
 from qslots.queries import TaskInfo
@@ -233,11 +234,11 @@ def test_new_arguments_are_checked_as_at_enqueue(app: QueueServer, resize: TaskF
     assert shown().kwargs == {"photo": "a.jpg"}
     queue.update("a", "b.jpg", size=7)
     assert (shown().kwargs, shown().collection) == ({"photo": "b.jpg", "size": 7}, "c")
-    queue.update("a", "long" * 20_000)
+    queue.update(made, "long" * 20_000)
     record = app.redis.hget(app.keys_of(QUEUE).part("tasks"), "a")
     assert record is not None
     assert record[8 + len(header("resize", 0, "c"))] == DEFLATED[0]
-    assert shown().kwargs == {"photo": "long" * 20_000}
+    assert shown().kwargs == {"photo": "long" * 20_000, "size": 7}
     pack = Holder(app, "s").take({"resize": 1}).pack
     assert pack is not None
     assert made.id == "a"
@@ -249,6 +250,53 @@ def test_task_of_a_handler_that_is_unknown_here_takes_named_arguments(app: Queue
         queue.update("a", 1)
     queue.update("a", deep={"x": [1, None]})
     assert shown().kwargs == {"deep": {"x": [1, None]}}
+
+
+def test_arguments_that_are_not_given_stay_as_they_were(app: QueueServer, resize: TaskFunction[..., None]) -> None:  # noqa: ARG001
+    made = resize.enqueue("a.jpg", size=7)
+    queue.update(made, photo="b.jpg")
+    assert shown(made.id).kwargs == {"photo": "b.jpg", "size": 7}
+    queue.update(shown(made.id), size=9)
+    assert shown(made.id).kwargs == {"photo": "b.jpg", "size": 9}
+    with pytest.raises(ArgumentsError, match="takes 2 positional arguments, 3 were given"):
+        queue.update(made.id, 1, 2, 3)
+    with pytest.raises(ArgumentsError, match="argument photo is given twice"):
+        queue.update(made.id, "c.jpg", photo="d.jpg")
+    with pytest.raises(ArgumentsError, match="unknown field `colour`"):
+        queue.update(made.id, colour="red")
+    with pytest.raises(UsageError, match="queue q: update: nothing is given to change"):
+        queue.update(made.id)
+    assert shown(made.id).kwargs == {"photo": "b.jpg", "size": 9}
+
+
+def test_name_that_the_task_of_an_unknown_handler_does_not_have_is_refused(app: QueueServer) -> None:  # noqa: ARG001
+    made = queue.put_many([{"n": 1, "x": 2}], handler="elsewhere")[0]
+    with pytest.raises(ArgumentsError, match=r"task elsewhere .*has no argument y: it has n, x;"):
+        queue.update(made, y=3)
+    queue.update(made, x=3)
+    assert shown(made.id).kwargs == {"n": 1, "x": 3}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_arguments_of_a_pack_are_free_and_those_not_given_stay(app: QueueServer, known: bool) -> None:  # noqa: ARG001
+    @task(queue=QUEUE)
+    def index(tasks: list[Task]) -> None:
+        """Nothing."""
+
+    made = index.enqueue("a", 2, deep=True)
+    if not known:
+        REGISTRY.handlers.clear()
+    queue.update(made, deep=False, new=[1])
+    assert (shown(made.id).args, shown(made.id).kwargs) == (("a", 2), {"deep": False, "new": [1]})
+    if known:
+        queue.update(made, "b")
+        assert shown(made.id).args == ("b", 2)
+
+
+def test_an_argument_may_be_called_id(app: QueueServer) -> None:  # noqa: ARG001
+    made = queue.put_many([{"id": 1}], handler="elsewhere")[0]
+    queue.update(made, id=5)
+    assert shown(made.id).kwargs == {"id": 5}
 
 
 def test_task_replaced_by_one_of_another_collection_meanwhile_is_read_again(
