@@ -110,7 +110,7 @@ def _drop(
     """How many were dropped, and the servers on which it could not be done, or not to the end."""
     seen, dropped, failed = 0, 0, dict[str, QueueServerError]()
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        line = bar.add_task(f"dropping of queue {queue}", total=total)
+        line = bar.add_task(f"dropping tasks of queue {queue}", total=total)
         for place in servers.places(queue):
             try:
                 for looked, gone in Inspector(servers[place], queue).drop(collection):
@@ -153,6 +153,8 @@ def gate_in_words(gate: str) -> str:
 def _part(queue: str, collection: str | None, handler: str | None) -> str:
     if collection is not None and handler is not None:
         raise click.UsageError("--collection and --handler do not go together: do one after the other")
+    if collection == "":
+        raise click.UsageError("--collection is empty: name one, or leave it out to mean the whole queue")
     if collection is not None:
         return f"collection {collection} of queue {queue}"
     return f"queue {queue}" if handler is None else f"handler {handler} of queue {queue}"

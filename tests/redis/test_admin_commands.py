@@ -182,6 +182,12 @@ def test_drop_of_a_collection_leaves_the_others(server: QueueServer) -> None:
     assert [info.id for info in Queue("mail").find()] == ["a"]
 
 
+def test_an_empty_collection_is_not_the_whole_queue(server: QueueServer) -> None:
+    put(server, "a")
+    assert run("queue", "drop", "mail", "--collection", "", "--yes").exit_code == 2
+    assert Queue("mail").stats().active == 1
+
+
 # Tasks
 
 
