@@ -61,7 +61,7 @@ def open_redis(url: str, *, name: str, timeout: float = 5.0, single: bool = Fals
         pool = _pool(url, name, timeout)
         pool.connection_class(**pool.connection_kwargs)  # an unknown option shows only here
     except (ValueError, TypeError, redis.exceptions.RedisError) as error:
-        raise SettingsError(f"queue server {without_password(url)}: {error}") from None
+        raise SettingsError(f"queue server {without_password(url)!r}: {error}") from None
     try:
         client = redis.Redis(connection_pool=pool, single_connection_client=single)
     except (redis.exceptions.RedisError, OSError) as error:  # `single` connects at once

@@ -200,7 +200,7 @@ def test_a_server_that_is_away_is_told_in_one_note_and_the_rest_is_shown(
     running["b"].stop(keep=True)
     result = run("queues", "--json", "-c", file)
     assert counts(result) == {"far": None, "near": 1, "spread": 2}
-    assert result.stderr.startswith("qslots: what is on b is not shown: queue server unix://")
+    assert result.stderr.startswith("qslots: what is on b is not shown: queue server b (unix://")
     assert result.stderr.count("\n") == 1
     assert "·" in run("queues", "-c", file).stdout
     one = run("queue", "show", "spread", "-c", file)
