@@ -1,6 +1,7 @@
 """Whatever a caller of the library gets wrong is refused at the call: an error of qslots, on one line, nothing sent."""
 
 import datetime
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -90,6 +91,10 @@ CALLS: Calls = {
     "connect http": (raising(qslots.connect, "http://host"), "queue server 'http://host': write redis://, rediss://"),
     "connect path": (raising(qslots.connect, "/tmp/x.sock"), "queue server '/tmp/x.sock': write unix:///tmp/x.sock"),
     "connect None": (raising(qslots.connect, None), "queue server None: write a URL as text, such as redis://host"),
+    "connect line": (raising(qslots.connect, "redis://h\n"), "'redis://h.n': it has a line break"),
+    "connect unix": (raising(qslots.connect, "unix://"), "'unix://': write the path of the socket"),
+    "task partial": (raising(qslots.task, functools.partial(print)), "the handler name None: use 1 to 64 letters"),
+    "task class": (raising(qslots.task, int), "the parameters of int cannot be checked"),
     "connect 0": (raising(qslots.connect, "redis://h", timeout=0), "connect: timeout is 0: at least 0.001 s"),
 }  # fmt: skip
 
