@@ -63,7 +63,7 @@ def open_redis(url: str, *, name: str, timeout: float = 5.0, single: bool = Fals
         pool = _pool(url, name, timeout)
         pool.connection_class(**pool.connection_kwargs)  # an unknown option shows only here
     except (ValueError, TypeError, redis.exceptions.RedisError) as error:
-        raise SettingsError(f"queue server {without_password(url)}: {error}") from None
+        raise SettingsError(f"queue server {without_password(url)!r}: {error}") from None
     try:
         client = redis.Redis(connection_pool=pool, single_connection_client=single)
     except (redis.exceptions.RedisError, OSError) as error:  # `single` connects at once
@@ -80,6 +80,8 @@ def check_url(url: object) -> None:
 
 
 def _pool(url: str, name: str, timeout: float) -> ConnectionPool:
+    if not url.isprintable():
+        raise ValueError("it has a line break or another character that is not printed")
     if url.startswith("/"):
         raise ValueError(f"write unix://{url} for a socket on this machine")
     if not url.startswith(SCHEMES):
@@ -105,6 +107,8 @@ def _check_place(url: str) -> None:
         parts.port  # noqa: B018
     except ValueError:
         raise ValueError("not a URL with a port; in a password write / ? # @ as %2F %3F %23 %40") from None
+    if parts.scheme == "unix" and not parts.path.strip("/"):
+        raise ValueError("write the path of the socket, such as unix:///run/redis.sock")
     if parts.scheme != "unix" and not re.fullmatch(r"/?[0-9]*/?", parts.path):
         raise ValueError("behind the host comes the number of the database, such as /0, or nothing")
 

@@ -306,7 +306,7 @@ def declare(function: Callable[..., object], name: str | None, queue: str | None
     if inspect.iscoroutinefunction(function):
         raise HandlerError(f"{where}: async handlers are not served by this version; write a plain function")
     try:
-        handler_name = check_name(name or function.__name__, f"{where}: the handler name")
+        handler_name = check_name(name or getattr(function, "__name__", None), f"{where}: the handler name")
         queue_name = check_name(queue or handler_name, f"{where}: the queue name")
     except SettingsError as error:
         raise HandlerError(str(error)) from None
@@ -314,7 +314,7 @@ def declare(function: Callable[..., object], name: str | None, queue: str | None
     of_queue = queue_options({key: options[key] for key in options if key in QUEUE_OPTIONS}, where)
     try:
         arguments = Arguments(function, _takes_pack(function, pack_of))
-    except (TypeError, NameError) as error:
+    except (TypeError, NameError, ValueError) as error:
         raise HandlerError(f"{where}: the parameters of {handler_name} cannot be checked: {error}") from None
     if own.keep_result is not None and arguments.takes_pack:
         raise HandlerError(

@@ -3,6 +3,7 @@
 A kill does not lose what the kernel has already got; so what is shown here is that the reply comes after the write.
 """
 
+import pathlib
 import signal
 
 import pytest
@@ -10,10 +11,15 @@ from support import servers
 from support.holder import put, stats
 from support.servers import RedisServer, running
 
+from qslots import client
 from qslots.connection import Link, open_redis
 from qslots.durability import FAST, Durability, check_reply, fit_for_tasks, parse, promise
-from qslots.errors import NotDurable, NotReplicated, QueueServerError
+from qslots.embedded import WRITTEN_BY
+from qslots.errors import CannotKeep, NotDurable, NotReplicated, QueueServerError
 from qslots.queueserver import QueueServer
+from qslots.servers import QueueServers
+from qslots.settings import build
+from qslots.tasks import task
 
 FSYNC = parse("fsync")
 
@@ -55,8 +61,24 @@ def test_fsync_takes_an_append_only_file(which: str) -> None:
             promise(link, server.url, FSYNC)
 
 
+def test_refusal_names_the_queue_and_where_its_durability_is_said(app: QueueServer) -> None:
+    @task(queue="orders", durability="fsync")
+    def pay(amount: int) -> None:
+        """Nothing."""
+
+    said = r"^queue orders: queue server .* cannot keep durability fsync\(5s\): it keeps no append-only file"
+    with pytest.raises(CannotKeep, match=rf"{said}.*; it is said at .*test_durability\.py:\d+$"):
+        pay.enqueue(1)
+    with pytest.raises(CannotKeep, match=said):
+        QueueServers({"main": app.url}, {}, name="t").check({"mails": FAST, "orders": FSYNC})
+    client.connect_listed(build({"queue_servers": {"main": app.url}, "queues": {"orders": {"durability": "fsync"}}}))
+    with pytest.raises(CannotKeep, match=r"it is said in queues\.orders\.durability of the settings$"):
+        pay.enqueue(1)
+    assert stats(app, "orders").put == 0
+
+
 @pytest.mark.parametrize("which", servers.BINARIES)
-def test_fsync_takes_a_server_that_can_say_when_or_always_does(which: str) -> None:
+def test_fsync_takes_a_server_that_can_say_when_or_always_does(which: str, tmp_path: pathlib.Path) -> None:
     with running(which, {"appendonly": "yes", "appendfsync": "everysec"}) as server:
         link = link_to(server)
         if server.binary.version >= (7, 2):
@@ -64,6 +86,11 @@ def test_fsync_takes_a_server_that_can_say_when_or_always_does(which: str) -> No
             return
         with pytest.raises(QueueServerError, match="takes appendfsync always: set it"):
             promise(link, server.url, FSYNC)
+        (tmp_path / WRITTEN_BY).write_text("7.0\n")
+        with pytest.raises(
+            QueueServerError, match=r"put redis-server 7.2 .*, or give `qslots up --redis URL` a server"
+        ):
+            promise(link, f"unix://{tmp_path}/redis.sock", FSYNC)
         link.call("CONFIG", "SET", "appendfsync", "always")
         assert promise(link, server.url, FSYNC) is None
         link.call("ACL", "SETUSER", "ann", "on", ">secret", "+@all", "-config")

@@ -9,7 +9,7 @@ import pytest
 from support.holder import QUEUE, Holder, put, stats
 from support.servers import RedisServer
 
-from qslots.connection import open_redis, without_password
+from qslots.connection import ListedUrl, open_redis, without_password
 from qslots.errors import QueueServerDown, QueueServerError, SettingsError
 from qslots.outcomes import Outcome
 from qslots.queueserver import QueueServer
@@ -107,6 +107,7 @@ def test_url_that_is_none_is_refused_by_its_form(url: str) -> None:
     ("rediss://user:secret@host:1/0", "rediss://user:***@host:1/0"),
     ("unix:///run/redis.sock?db=1&password=secret", "unix:///run/redis.sock?db=1&password=***"),
     ("redis://host/0", "redis://host/0"),
+    (ListedUrl("redis://:secret@host/0", "second"), "second (redis://:***@host/0)"),
 ])  # fmt: skip
 def test_password_is_not_shown(url: str, shown: str) -> None:
     assert without_password(url) == shown

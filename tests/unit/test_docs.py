@@ -6,11 +6,13 @@ import re
 import click
 import msgspec
 
+import qslots
 from qmanager import admin, queueviews
 from qmanager.readings import CUMULATIVE
-from qslots import TaskInfo, keys, settings
+from qslots import Queue, Task, TaskInfo, TaskState, keys, settings, units
+from qslots.handlers import HANDLER_OPTIONS, QUEUE_OPTIONS, Options
 from qslots.keys import QueueKeys
-from qslots.reports import QueueStats
+from qslots.reports import QueueDeclared, QueueStats
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
@@ -71,9 +73,9 @@ SERVER = (DOCS / "queue-server.md").read_text()
 LUA = pathlib.Path(__file__).parents[2] / "slots" / "qslots" / "lua"
 
 
-def rows(heading: str) -> list[str]:
+def rows(heading: str, page: str = SERVER) -> list[str]:
     """The rows of all tables under a heading."""
-    part = SERVER.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    part = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     return [line for line in part.splitlines() if line.startswith("| ")]
 
 
@@ -97,3 +99,58 @@ def test_the_page_of_the_queue_server_has_every_refusal_and_no_other() -> None:
     raised = set(re.findall(r"'([A-Z]{4,}) ", text))
     listed = {word for row in rows("Operations") for word in re.findall(r"`([A-Z]+)`", row.split(" | ")[0])}
     assert listed == raised
+
+
+API = (DOCS / "api.md").read_text()
+
+
+def first_names(heading: str) -> set[str]:
+    """What stands in backticks in the first cells of a table of the page of the API, without its parentheses."""
+    return {name for row in rows(heading, API) for name in re.findall(r"`(\w+)", row.split(" | ")[0])}
+
+
+def of_class(kind: type) -> set[str]:
+    return {name for name in vars(kind) if not name.startswith("_")}
+
+
+def test_the_page_of_the_api_has_every_public_name_and_no_other() -> None:
+    assert first_names("Names") == set(qslots.__all__)
+    raised = {name for name in qslots.__all__ if isinstance(getattr(qslots, name), type)
+              and issubclass(getattr(qslots, name), Exception)}  # fmt: skip
+    ends = {"Retry", "Postpone", "Bury", "SoftTimeLimit"}
+    assert first_names("Errors") == raised - ends
+    assert first_names("How a task ends") == ends
+
+
+def test_the_page_of_the_api_has_every_option_with_its_owner_and_default() -> None:
+    cells = {row.split("`")[1]: row.strip("| ").split(" | ") for row in rows("`@task`, the decorator", API)[1:]}
+    assert cells.keys() == {"name", "queue"} | QUEUE_OPTIONS | HANDLER_OPTIONS
+    handler, queue = Options(), QueueDeclared("q")
+    for name, (_, owner, default, _) in cells.items():
+        if name in ("name", "queue"):
+            continue
+        assert owner == ("handler" if name in HANDLER_OPTIONS else "queue")
+        meant = getattr(handler if name in HANDLER_OPTIONS else queue, name)
+        assert written(name, default.strip("`")) == (None if meant in (None, ()) else meant)
+
+
+def written(option: str, default: str) -> object:
+    """What a default of the table means."""
+    if default == "none":
+        return None
+    if option == "backoff":
+        return qslots.outcomes.Backoff(*units.span(default))
+    if option == "max_size":
+        return units.size(default)
+    if option in ("target_delay", "lock", "dedupe_window"):
+        return units.duration(default)
+    return int(default) if default.isdecimal() else default
+
+
+def test_the_page_of_the_api_has_every_method_and_field_and_no_other() -> None:
+    assert first_names("`Queue`") == of_class(Queue) - {"name"}
+    assert first_names("`Task`") == of_class(Task) - {"outcome"}
+    assert first_names("`TaskInfo`") == set(TaskInfo.__struct_fields__)
+    assert first_names("`TaskState`") == {state.name for state in TaskState}
+    for state in TaskState:
+        assert f"| `{state.name}` | `{state.value}` |" in API

@@ -1,6 +1,7 @@
 """Whatever a caller of the library gets wrong is refused at the call: an error of qslots, on one line, nothing sent."""
 
 import datetime
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -87,9 +88,13 @@ CALLS: Calls = {
     "Postpone": (raising(Postpone, "1h"), r"Postpone: at is '1h': .* from now write raise Postpone\(delay='1h'\)"),
     "Postpone both": (raising(Postpone, 5, delay="1h"), "Postpone: give at or delay, not both"),
     "task": (raising(qslots.task, "mail"), r"@task\('mail'\): it takes a function; .* @task\(queue='NAME'\)"),
-    "connect http": (raising(qslots.connect, "http://host"), "queue server http://host: write redis://, rediss://"),
-    "connect path": (raising(qslots.connect, "/tmp/x.sock"), "queue server /tmp/x.sock: write unix:///tmp/x.sock for"),
+    "connect http": (raising(qslots.connect, "http://host"), "queue server 'http://host': write redis://, rediss://"),
+    "connect path": (raising(qslots.connect, "/tmp/x.sock"), "queue server '/tmp/x.sock': write unix:///tmp/x.sock"),
     "connect None": (raising(qslots.connect, None), "queue server None: write a URL as text, such as redis://host"),
+    "connect line": (raising(qslots.connect, "redis://h\n"), "'redis://h.n': it has a line break"),
+    "connect unix": (raising(qslots.connect, "unix://"), "'unix://': write the path of the socket"),
+    "task partial": (raising(qslots.task, functools.partial(print)), "the handler name None: use 1 to 64 letters"),
+    "task class": (raising(qslots.task, int), "the parameters of int cannot be checked"),
     "connect 0": (raising(qslots.connect, "redis://h", timeout=0), "connect: timeout is 0: at least 0.001 s"),
 }  # fmt: skip
 

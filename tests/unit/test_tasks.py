@@ -16,7 +16,7 @@ from qslots.queueserver import Kept, Pack
 from qslots.records import Fate, header
 from qslots.scoreboard import WHOLE_PACK, Field, Record, Scoreboard
 from qslots.tasks import RUNNING, Task, TaskFunction, task
-from qslots.work import PackRun
+from qslots.work import PackRun, happened
 
 
 @pytest.fixture(autouse=True)
@@ -247,6 +247,12 @@ def test_pack_handler_that_raises_is_charged_only_to_a_task_that_was_alone(recor
     runs = Runs(record, index, body(index, 1))
     runs.run()
     assert runs.told == {1: Outcome("bury", "you")}
+
+
+def test_what_became_of_a_task_is_told_in_words() -> None:
+    fail = Outcome("fail", limit=1)
+    assert happened(fail, Fate()) == "is buried after 1 failure"
+    assert happened(fail, Fate(failures=1)) == "is buried after 2 failures"
 
 
 def test_task_of_a_pack_refuses_ends_that_make_no_sense() -> None:

@@ -37,7 +37,8 @@ def test_span_that_is_none_is_refused_by_name(bad: object) -> None:
 
 
 @pytest.mark.parametrize(("text", "count"), [
-    (0, 0), (4096, 4096), ("1", 1), ("10B", 10), ("512K", 524288), ("256M", 268435456), ("1.5G", 1610612736),
+    (0, 0), (4096, 4096), ("1", 1), ("10B", 10), ("512K", 524288), ("512k", 524288),
+    ("10kB", 10240), ("2g", 2 << 30), ("256M", 268435456), ("1.5G", 1610612736),
     ("1T", 1 << 40), ("256MiB", 268435456), ("256MB", 268435456), (" 2 G ", 2 << 30),
 ])  # fmt: skip
 def test_size_is_bytes(text: str | int, count: int) -> None:
