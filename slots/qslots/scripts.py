@@ -13,8 +13,10 @@ from typing import Any
 import redis
 
 from .connection import Link
+from .errors import QueueServerDown
 
 _HEADER = re.compile(r"^-- (with|flags): *(.*)$", re.MULTILINE)
+_LOADS = 3  # times that a script is loaded for one call
 Argument = str | bytes | int | float
 
 
@@ -35,11 +37,12 @@ class Script:
 
     def run(self, link: Link, *commands: tuple[Argument, ...], wait: float = 0.0) -> list[Any]:
         """The replies to calls of this script, and commands behind them, in one round trip. Errors are the link's."""
-        try:
-            return link.calls(*commands, wait=wait)
-        except redis.exceptions.NoScriptError:
-            link.call("SCRIPT", "LOAD", self.text)
-            return link.calls(*commands, wait=wait)
+        for _ in range(_LOADS):
+            try:
+                return link.calls(*commands, wait=wait)
+            except redis.exceptions.NoScriptError:
+                link.call("SCRIPT", "LOAD", self.text)
+        raise QueueServerDown("the queue server forgets our scripts as fast as they are loaded", sent=False)
 
 
 @functools.cache

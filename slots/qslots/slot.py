@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from . import debts, logs, orders
 from .bell import Bell
-from .errors import HolderDead, QueueServerDown
+from .errors import HolderDead, QueueServerDown, QueueServerError
 from .handlers import Registry
 from .holding import Holding
 from .lottery import Lottery, PackSize
@@ -56,6 +56,7 @@ class Slot:
         self._left: set[str] = set()  # sources no longer served, where this slot may still count as waiting
         self._look_at = 0.0  # when to ask again what is due in sources that dropped out, seconds since boot
         self._waiting: set[str] = set()  # sources where it is registered as waiting
+        self._sick: set[str] = set()  # sources that have refused a request: told of once
         self._doubts: dict[str, int] = {}  # source -> seq of a request that its server may have served or not
         self._pack = Holding(self._reach, record, holder, queues, channel)
         TERM.asked = False
@@ -120,6 +121,11 @@ class Slot:
                 self._waiting.discard(drawn)
                 self._lottery.found_empty(drawn, self._reach.away_until(parted(drawn)[1]))
                 continue
+            except HolderDead:
+                raise
+            except QueueServerError as error:
+                self._refused(drawn, error)
+                continue
             if answer.pack is not None:
                 self._wait_no_more(self._waiting)
                 self._waiting.clear()
@@ -127,6 +133,14 @@ class Slot:
             self._waiting.add(drawn)
             self._lottery.found_empty(drawn, now + answer.wait)
         return None
+
+    def _refused(self, drawn: str, error: QueueServerError) -> None:
+        """A sick queue (a key of another kind, rights that are missing) is no reason not to serve the others."""
+        if drawn not in self._sick:
+            log.error("%s: %s; it is tried again every few seconds", drawn, error)
+            self._sick.add(drawn)
+        self._waiting.discard(drawn)
+        self._lottery.found_empty(drawn, boot_ns() / 1e9 + IDLE_WAIT * jitter())
 
     def _in_doubt(self) -> list[str]:
         """Sources to be asked first: a request is in doubt there, and a pack may wait, locked for us. Where this slot
@@ -148,7 +162,7 @@ class Slot:
         self._look_at = now + LOOK_ROUND
         for server, queues in by_server(self._lottery.dry).items():
             handlers = self._handlers(queues)
-            with suppress(QueueServerDown):
+            with suppress(QueueServerError):
                 for queue in self._reach.ask(server, partial(QueueServer.due, handlers=handlers)):
                     self._lottery.refill(source(queue, server))
 
@@ -160,7 +174,7 @@ class Slot:
         """Others rely on who is registered as waiting: to hear of new tasks, to wake for the next due one."""
         for server, queues in by_server(sources).items():
             handlers = self._handlers(queues)
-            with suppress(QueueServerDown):
+            with suppress(QueueServerError):
                 self._reach.ask(server, partial(QueueServer.unwait, holder=self._holder, handlers=handlers))
 
     def _exchange(self, drawn: str) -> Exchange:
@@ -178,6 +192,10 @@ class Slot:
             self._doubts[drawn] = seq
             self._record.put_doubts(self._doubts)
             if self._pack.source is not None:
+                self._pack.owe()
+            raise
+        except QueueServerError as error:
+            if self._pack.source is not None and not isinstance(error, HolderDead):
                 self._pack.owe()
             raise
         if answer.pack is not None:
@@ -217,7 +235,9 @@ class Slot:
         nothing = {handler.name: 0 for handler in self._registry.of_queue(parted(held)[0])}
         try:
             self._request(held, self._next_seq(held), nothing)
-        except QueueServerDown:
+        except HolderDead:
+            raise
+        except QueueServerError:
             self._pack.owe()
 
     def _no_doubt(self, drawn: str) -> None:

@@ -60,6 +60,19 @@ def test_one_slot_serves_several_queues(fleet: Fleet) -> None:
     assert fleet.wait_run("first")[0].pid == fleet.wait_run("second")[0].pid
 
 
+def test_a_sick_queue_does_not_end_the_slots_that_share_it(fleet: Fleet) -> None:
+    fleet.client.redis.set(fleet.client.keys_of("second").part("holders"), "a text where a hash should be")
+    master = fleet.launch(TWO_QUEUES, ("first", "second"))
+    before = fleet.pid_of(0)
+    fleet.app.first.enqueue_many([(n,) for n in range(50)])
+    fleet.wait_empty("first")
+    assert {run.pid for run in fleet.runs("first")} == {before} == {slot["pid"] for slot in fleet.live()}
+    assert master.said().count("second@main: queue server") == 1
+    fleet.client.redis.delete(fleet.client.keys_of("second").part("holders"))
+    fleet.app.second.enqueue(1)
+    assert fleet.wait_run("second")[0].pid == before
+
+
 def test_a_slot_of_several_queues_hears_of_each_at_once_when_it_has_worked_for_another(fleet: Fleet) -> None:
     fleet.launch(TWO_QUEUES, ("first", "second"))
     delays = []
