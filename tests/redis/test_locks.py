@@ -46,6 +46,17 @@ def test_lock_expires_after_its_ttl_on_the_servers_clock(server: QueueServer) ->
     assert micros_now(server) - begin >= 150_000
 
 
+def test_lock_from_before_the_clock_went_back_lives_no_longer_than_any_other(server: QueueServer) -> None:
+    put(server, "a")
+    slot, other = Holder(server, "s"), Holder(server, "t")
+    assert slot.work() == ["a"]
+    locks = server.keys_of(QUEUE).part("locks")
+    server.redis.zincrby(locks, 3_600_000_000, "s:1")  # as if it had been taken an hour later than now
+    server.redis.delete(keys.PULSE)
+    assert other.work() == []
+    assert server.redis.zscore(locks, "s:1") <= micros_now(server) + 60_000_000
+
+
 def test_own_expired_lock_is_settled_and_not_reaped(server: QueueServer, slot: Holder) -> None:
     put(server, "a")
     slot.work()

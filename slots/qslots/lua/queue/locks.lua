@@ -194,7 +194,13 @@ end
 -- Takes back what nobody vouches for any more: its holder is dead from now on, and nobody is charged a crash.
 local function reap_expired(ttl)
   local moved, reaped = 0, 0
-  if now - serving_since() < ttl then return moved end
+  if now - serving_since() < ttl then
+    -- Each lock has a full life again, and no more: one from before the clock went back would live as much longer.
+    for _, lock in ipairs(call('ZRANGEBYSCORE', LOCKS, string.format('(%.0f', now + ttl), '+inf', 'LIMIT', 0, MOST_LOOKED_AT)) do
+      call('ZADD', LOCKS, 'XX', now + ttl, lock)
+    end
+    return moved
+  end
   for _, lock in ipairs(call('ZRANGEBYSCORE', LOCKS, '-inf', now, 'LIMIT', 0, MOST_LOOKED_AT)) do
     if moved >= MOST_REAPED or reaped >= 20 then return moved end
     if can_settle(lock) then -- else it waits for a slot that knows its handler
