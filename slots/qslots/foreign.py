@@ -17,7 +17,7 @@ from .queries import arguments_of
 from .records import formed, head, header
 from .tasks import check_size
 
-_ATTEMPTS = 3  # at a task that is replaced under our hands
+_ATTEMPTS = 10  # at a task that is replaced under our hands
 
 
 class ForeignArguments:
@@ -69,7 +69,7 @@ def update(inspector: Inspector, task: str, args: tuple[Any, ...], kwargs: Mappi
         if found is None:
             raise UnknownTask(f"no task {task} is in queue {inspector.queue}: it is done, deleted, or never was")
         try:
-            return inspector.update(task, _changed(inspector.queue, found, args, kwargs))
+            return inspector.update(task, _changed(inspector.queue, found, args, kwargs), found.record)
         except QueueServerError as error:
             if error.code != "CHANGED":
                 raise
@@ -85,10 +85,8 @@ def _changed(queue: str, found: Found, args: tuple[Any, ...], kwargs: Mapping[st
     known = handler(queue, said.handler)
     try:
         call = merged(stored, (args, kwargs), known.arguments)
-        free = (
-            isinstance(known.arguments, ForeignArguments) and call[0]
-        )  # of a pack: they may stay, unnamed as they are
-        new = encoded(call) if free else known.arguments.bodies([call])[0]
+        as_it_was = isinstance(known.arguments, ForeignArguments) and call[0]  # positional ones of a pack's task
+        new = encoded(call) if as_it_was else known.arguments.bodies([call])[0]
     except ArgumentsError as error:
         raise known.misfit(error) from None
     check_size(known, len(new), REGISTRY.queue(queue, override(queue)).max_size)

@@ -4,6 +4,7 @@ Each change is one script; it names the task and the remedy when it is refused. 
 the queue: what goes over all tasks goes page by page.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -84,9 +85,10 @@ class Inspector:
         """Another activation time: "" (now), "+µs" or "µs". A buried task begins anew."""
         self._change("move", task, [task, when])
 
-    def update(self, task: str, record: bytes) -> None:
-        """Another record (without its stamp) of the same handler and collection."""
-        self._change("update", task, [task, record])
+    def update(self, task: str, record: bytes, read: bytes = b"") -> None:
+        """Another record (without its stamp) of the same handler and collection; only if ``read`` is still there."""
+        made_from = hashlib.sha1(read, usedforsecurity=False).hexdigest() if read else ""
+        self._change("update", task, [task, record, made_from])
 
     def delete(self, task: str) -> bool:
         """Takes it out of the queue; False if a slot has it: then it goes when its run is over."""

@@ -47,9 +47,7 @@ class Task:
             "retry", given.text(why, f"{where}: why"), delay=micros(duration(delay, f"{where}: delay"))
         )
 
-    def postpone(
-        self, at: float | datetime.datetime | None = None, *, delay: str | float | None = None
-    ) -> None:  # fmt: skip
+    def postpone(self, at: float | datetime.datetime | None = None, *, delay: str | float | None = None) -> None:
         """This task of the pack is not for now: ``at`` is Unix time or a datetime, ``delay`` counts from now."""
         where = f"task {self.id}: postpone"
         if (at is None) == (delay is None):

@@ -31,7 +31,7 @@ GOOD: dict[str, list[Any]] = {
     "extend": [60_000_000, "slot:2", "nobody:1"],
     "reclaim": [60_000_000],
     "move": ["e", "+5"],
-    "update": ["e", RECORD],
+    "update": ["e", RECORD, ""],
     "delete": ["e"],
     "bury": ["e", "why"],
     "kick": [2],

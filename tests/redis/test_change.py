@@ -306,15 +306,34 @@ def test_task_replaced_by_one_of_another_collection_meanwhile_is_read_again(
     update = Inspector.update
     seen = []
 
-    def late(self: Inspector, name: str, record: bytes) -> None:
+    def late(self: Inspector, name: str, record: bytes, read: bytes) -> None:
         seen.append(record)
         if len(seen) == 1:
             put(app, "a", collection="new", own_ids=True, on_duplicate="replace")
-        update(self, name, record)
+        update(self, name, record, read)
 
     monkeypatch.setattr(Inspector, "update", late)
     queue.update("a", size=1)
     assert (shown().collection, shown().kwargs, len(seen)) == ("new", {"size": 1}, 2)
+
+
+def test_change_that_another_has_made_meanwhile_is_not_lost(
+    app: QueueServer,  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
+    resize: TaskFunction[..., None],
+) -> None:
+    made, update = resize.enqueue("a.jpg", size=7), Inspector.update
+    seen = []
+
+    def late(self: Inspector, name: str, record: bytes, read: bytes) -> None:
+        seen.append(record)
+        if len(seen) == 1:
+            queue.update(made, size=9)
+        update(self, name, record, read)
+
+    monkeypatch.setattr(Inspector, "update", late)
+    queue.update(made, photo="b.jpg")
+    assert (shown(made.id).kwargs, len(seen)) == ({"photo": "b.jpg", "size": 9}, 3)
 
 
 def test_time_that_cannot_be_is_refused(app: QueueServer) -> None:
