@@ -1,15 +1,14 @@
 """A fleet under Sentinel whose primary is killed: it goes on with the next one, and loses nothing that was proven."""
 
 import signal
-import threading
 
 import pytest
 from process.fleet import Fleet
 from support import servers
-from support.sentinels import Watched, watched
+from support.sentinels import Numbers, Watched, watched
 from support.waiting import wait_for
 
-from qslots.errors import QueueServerDown, QueueServerError
+from qslots.errors import QueueServerDown
 
 WORK = """\
 @task(batch=20, durability="replicated(1, 500ms)", backoff="100ms..100ms")
@@ -17,34 +16,6 @@ def work(n: int) -> None:
     time.sleep(0.002)
     note("end", n)
 """
-
-
-class Producer:
-    """Enqueues numbers all the time; remembers those of which it was told that a replica has them."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self.proven: list[int] = []
-        self._work = fleet.app.work
-        self._enough = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> "Producer":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._enough.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        number = 0
-        while not self._enough.wait(0.002):
-            number += 1
-            try:
-                self._work.enqueue(number)
-            except QueueServerError:  # not proven, or nobody answers: the next one may do better
-                continue
-            self.proven.append(number)
 
 
 def ended(fleet: Fleet) -> set[int]:
@@ -69,7 +40,7 @@ def _lose_the_primary(fleet: Fleet, there: Watched) -> None:
     fleet.publish(("work",), ("work",))
     fleet.start_master()
     pids = {slot["pid"] for slot in fleet.slots(2)}
-    with Producer(fleet) as producer:
+    with Numbers(fleet.app.work.enqueue) as producer:
         wait_for(lambda: len(ended(fleet)) >= 100, fleet.all_said, 20)
         there.primary.send(signal.SIGKILL)
         stored = len(producer.proven)

@@ -1,24 +1,23 @@
 """A primary that dies or is demoted under Sentinel: work goes on through the next one, and what was proven is there."""
 
 import contextlib
-import itertools
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from support import servers
 from support.holder import Holder, put
-from support.sentinels import NAME, SETTINGS, Watched, link_to, url_of, watched
+from support.sentinels import NAME, SETTINGS, Numbers, Watched, link_to, url_of, watched
 from support.servers import RedisServer
 from support.waiting import wait_for
 
 from qslots.connection import Link, open_redis
 from qslots.durability import check_reply, fit_for_tasks, parse, promise
-from qslots.errors import NotReplicated, QueueServerDown
+from qslots.errors import QueueServerDown
 from qslots.queueserver import QueueServer
 
+KEY = "qs:{q}:numbers"
 PROVEN = parse("replicated(1, 300ms)")
 PATIENCE = 1.0  # seconds for one answer
 Start = Callable[..., RedisServer]
@@ -103,7 +102,7 @@ def _kill_and_look(there: Watched) -> None:
     assert slot.work() == ["before"]
     fit_for_tasks(Link(server.redis, url), url)
 
-    with Numbers(url) as numbers:
+    with Numbers(proving(url)) as numbers:
         wait_for(lambda: len(numbers.proven) >= 100, "the producer to have stored some")
         there.primary.send(signal.SIGKILL)
         until = len(numbers.proven) + 200
@@ -111,7 +110,7 @@ def _kill_and_look(there: Watched) -> None:
 
     survivors = [each for each in there.replicas if link_to(each).call("ROLE")[0] == b"master"]
     assert len(survivors) == 1
-    kept = link_to(survivors[0]).call("ZRANGE", Numbers.KEY, 0, -1)
+    kept = link_to(survivors[0]).call("ZRANGE", KEY, 0, -1)
     assert set(numbers.proven) <= {int(number) for number in kept}
 
     def done_after_the_failover() -> list[str]:
@@ -125,35 +124,14 @@ def _kill_and_look(there: Watched) -> None:
     assert wait_for(done_after_the_failover, "a task to be put and taken") == ["after"]
 
 
-class Numbers:
-    """A producer that stores numbers all the time, and remembers those of which it was told that a replica has them."""
+def proving(url: str) -> Callable[[int], None]:
+    """Stores a number by one pair of commands; raises unless a replica has it."""
+    link = Link(open_redis(url, name="t", timeout=PATIENCE), url)
+    command = promise(link, url, PROVEN)
+    assert command is not None
 
-    KEY = "qs:{q}:numbers"
+    def store(number: int) -> None:
+        _, reply = link.calls(("ZADD", KEY, number, number), command)
+        check_reply(PROVEN, reply, url)
 
-    def __init__(self, url: str) -> None:
-        self.proven: list[int] = []
-        self._url = url
-        self._enough = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> "Numbers":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._enough.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        link = Link(open_redis(self._url, name="t", timeout=PATIENCE), self._url)
-        command = promise(link, self._url, PROVEN)
-        assert command is not None
-        for number in itertools.count():
-            if self._enough.is_set():
-                return
-            try:
-                _, reply = link.calls(("ZADD", self.KEY, number, number), command)
-                check_reply(PROVEN, reply, self._url)
-                self.proven.append(number)
-            except (QueueServerDown, NotReplicated):
-                self._enough.wait(0.01)  # in doubt for ever; the next number may do better
+    return store

@@ -1,10 +1,13 @@
 """A primary, its replicas, and the Sentinels that watch it: real ones, on ports of their own on loopback."""
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from qslots.connection import Link, open_redis
+from qslots.errors import QueueServerError
 
 from . import servers
 from .servers import Binary, RedisServer
@@ -65,3 +68,32 @@ def watched(binary: Binary) -> Iterator[Watched]:
     """Started, and complete; all of it ends with the block."""
     with contextlib.ExitStack() as stack:
         yield Watched(stack, binary)
+
+
+class Numbers:
+    """Stores 1, 2, 3, … while the block runs; remembers those of which it was told that a replica has them.
+
+    ``store`` raises where that is not proven, or nobody answers: the next number may do better.
+    """
+
+    def __init__(self, store: Callable[[int], object]) -> None:
+        self.proven: list[int] = []
+        self._store = store
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Numbers":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._enough.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        for number in itertools.count(1):
+            if self._enough.wait(0.002):
+                return
+            with contextlib.suppress(QueueServerError):
+                self._store(number)
+                self.proven.append(number)
