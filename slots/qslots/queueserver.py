@@ -55,6 +55,7 @@ class Kept(msgspec.Struct, frozen=True):
     task: str
     result: bytes
     seconds: float
+    missing: str = ""  # why the value is not in it
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -270,7 +271,7 @@ class QueueServer:
             for position, kept in (results or {}).items():
                 names.append(vector.result(kept.task))
                 args.append(kept.result)
-                places[position] = (len(names), len(args), round(kept.seconds * 1e3))
+                places[position] = (len(names), len(args), round(kept.seconds * 1e3), bool(kept.missing))
             args[8] = _encode(places)
             return bool(self.run("queue", "settle", names, args))
 

@@ -115,6 +115,7 @@ class QueueStats(msgspec.Struct, frozen=True):
     burials: int = 0
     deleted: int = 0
     dropped: int = 0
+    unkept: int = 0  # of those done, whose results could not be stored
     renewed: int = 0  # of those taken, put back because they were replaced or rearmed while they ran
     parked: int = 0  # tasks of paused collections that have come to the head of the queue; not among the active
     takeable: int = 0  # of the active, those that a slot may take now: not paused, not beyond the rate

@@ -111,7 +111,10 @@ class PackRun:
 
     def result(self, position: int, value: object, seconds: float) -> Kept:
         """What a task has returned, to be kept on the queue server for so long."""
-        return kept(self.id_of(position), self.handler.name, self.record.text("holder"), value, seconds)
+        stored = kept(self.id_of(position), self.handler.name, self.record.text("holder"), value, seconds)
+        if stored.missing:
+            log.warning("%s %s is done, but %s", self.handler.name, stored.task, stored.missing)
+        return stored
 
     def _logged(self, position: int, outcome: Outcome, error: BaseException) -> Outcome:
         level = logging.INFO if outcome.kind in ("retry", "postpone") else logging.WARNING

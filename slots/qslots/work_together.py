@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from .errors import ArgumentsError
 from .eventloop import EventLoop
-from .outcomes import Outcome, decided, micros, told
+from .outcomes import Outcome, decided, micros, timed, told
 from .records import body
 from .running import RUNNING, Running
 from .scoreboard import DONE, RUNS, WHOLE_PACK, Field, boot_ns
@@ -24,7 +24,8 @@ def run_together(run: PackRun, loop: Callable[[], EventLoop]) -> int:
         if error is not None:
             blame(run, error, list(tasks.values()))
         run.record.over()
-        outcomes |= {position: task.outcome for position, task in tasks.items() if task.outcome}
+        backoff = run.handler.options.backoff
+        outcomes |= {at: timed(task.outcome, backoff, jitter()) for at, task in tasks.items() if task.outcome}
     return settled(run, outcomes)
 
 

@@ -139,7 +139,8 @@ end
 
 -- Ends the tasks of one lock. said: position -> outcome; marks: one byte a position, '\1' means done; rest: what befalls
 -- all others: 'done', 'back', 'loss' or 'keep' (they stay locked); window: how long finished ids stay known, µs;
--- results: position -> {place of its key, place of the result among ARGV, how long to keep it, ms}.
+-- results: position -> {place of its key, place of the result among ARGV, how long to keep it, ms, whether the value is
+-- missing in it}.
 -- Returns false if the lock is gone, else true.
 local function settle_lock(lock, said, marks, rest, why, window, results)
   local pack = pack_of(lock)
@@ -169,6 +170,7 @@ local function settle_lock(lock, said, marks, rest, why, window, results)
       local kept = results and results[position]
       if kept then
         call('SET', KEYS[kept[1]], ARGV[kept[2]], 'PX', kept[3])
+        count('unkept', kept[4] and 1 or 0)
         tell_end(id)
       end
       heads[i] = false
