@@ -19,11 +19,12 @@ from .keys import QueueKeys
 from .outcomes import Outcome
 from .producer import Producer, insist, is_worth_another
 from .records import Fate, decode_fate
-from .reports import QueueStats
+from .reports import HandlerStats, QueueStats
 from .scripts import Script, script
 
 PACK_BYTES = 4 << 20
 _FLAGS_SINCE = (7,)
+_BECAUSE = b"paused: "  # before the reason in the field of a gate: see gate.lua
 RATE_AS_IT_IS = -1.0  # for ``exchange``: of a process that does not know what is declared
 _LOOKS = 5  # times that names are looked up anew before an UNNAMED key is a fault
 _R = TypeVar("_R")
@@ -350,14 +351,26 @@ def _known(handlers: Iterable[bytes], gates: list[bytes]) -> Known:
 
 def _stats_of(queue: str, reply: list[Any]) -> QueueStats:
     counters = {name.decode(): int(value) for name, value in _pairs(reply[10])}
-    gates = {gate.decode() for gate, _ in _pairs(reply[9]) if b":" in gate}
+    gates = {gate.decode(): why_closed(said) for gate, said in _pairs(reply[9]) if b":" in gate}
     busy = counters.pop("busy", 0) / 1e6
     cumulative = {name: counters[name] for name in counters if name in QueueStats.__struct_fields__}
     now, active, inactive, locked, buried, oldest, parked, takeable, expired = (int(value) for value in reply[:9])
     return QueueStats(
         queue, now / 1e6, active, inactive, locked, buried, oldest / 1e6, busy=busy, parked=parked, takeable=takeable,
-        expired=expired, paused="queue:" in gates, gates=tuple(sorted(gates)), **cumulative,
+        expired=expired, paused="queue:" in gates, gates=tuple(sorted(gates)),
+        reasons={gate: why for gate, why in gates.items() if why}, handlers=tuple(map(_handler_stats, reply[11])),
+        **cumulative,
     )  # fmt: skip
+
+
+def _handler_stats(said: list[Any]) -> HandlerStats:
+    name, active, inactive, oldest, is_open = said
+    return HandlerStats(name.decode(), active, inactive, int(oldest) / 1e6, bool(is_open))
+
+
+def why_closed(said: bytes) -> str:
+    """Why a gate has closed by itself, by what its field says; "" of one that was closed by hand, or is open."""
+    return said.removeprefix(_BECAUSE).decode(errors="replace") if said.startswith(_BECAUSE) else ""
 
 
 def _pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:

@@ -17,10 +17,10 @@ from contextlib import suppress
 from functools import partial
 from typing import NoReturn
 
-from . import debts, logs, orders
+from . import debts, gates, logs, orders
 from .bell import Bell
 from .errors import HolderDead, QueueServerDown, QueueServerError
-from .handlers import Registry
+from .handlers import Handler, Registry
 from .holding import Holding
 from .lottery import Lottery, PackSize
 from .queueserver import Exchange, Pack, QueueServer
@@ -263,8 +263,22 @@ class Slot:
         self._pack.busy += seconds
         self._size(pack.handler).ran(began, seconds)
         self._lottery.ran(drawn, seconds)
+        why = self._worker.why_park(handler.name)
+        if why:
+            self._park(handler, why)
         if not whole:
             self._pack.stopped(together=handler.arguments.takes_pack, leave=TERM.asked)
+
+    def _park(self, handler: Handler, why: str) -> None:
+        """Closes the gate of a handler on all servers of its queue that answer; the manager tells the others."""
+        closed = False
+        for place in self._servers.places(handler.queue):
+            with suppress(QueueServerError):
+                closed |= self._reach.ask(
+                    place, partial(gates.park, queue=handler.queue, handler=handler.name, why=why)
+                )
+        if closed:  # else somebody was faster, and has said it
+            log.error("handler %s of queue %s is parked: %s", handler.name, handler.queue, why)
 
     def _may_go_on(self, now: int) -> bool:
         """Whether the next task may begin: not told to leave, and nobody else can have the pack."""

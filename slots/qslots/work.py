@@ -14,6 +14,7 @@ from typing import Any
 
 from .errors import ArgumentsError
 from .handlers import Handler
+from .misfits import MisfitRow
 from .outcomes import Outcome, charged, decided, micros, spoken
 from .queries import Owner, owner_of
 from .queueserver import Kept, Pack
@@ -60,20 +61,27 @@ def end_if_forked() -> None:
 class PackRun:
     """A pack with its handler. Positions count from 1, as on the scoreboard."""
 
-    __slots__ = ("_owner", "handler", "limit", "may_go_on", "pack", "record", "report")
+    __slots__ = ("_may_go_on", "_owner", "handler", "limit", "misfits", "pack", "record", "report")
 
-    def __init__(self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn) -> None:
+    def __init__(
+        self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn, *, misfits: MisfitRow
+    ) -> None:
         self.handler = handler
         self.pack = pack
         self.record = record
         self.report = report
-        self.may_go_on = may_go_on
+        self.misfits = misfits
+        self._may_go_on = may_go_on
         self._owner: Owner | None = None
         limit = handler.options.time_limit
         self.limit = 0 if limit is None else int(limit * 1e9)  # ns; 0 for none
         record.words[Field.MAX_CRASHES] = handler.options.max_crashes
         record.words[Field.BACKOFF_FIRST] = int(micros(handler.options.backoff.first))
         record.words[Field.BACKOFF_LONGEST] = int(micros(handler.options.backoff.longest))
+
+    def may_go_on(self, now: int) -> bool:
+        """Whether another task may begin at this time (ns since boot)."""
+        return not self.misfits.is_too_long and self._may_go_on(now)
 
     def id_of(self, position: int) -> str:
         """The id of one of the tasks, as text."""
@@ -107,6 +115,7 @@ class PackRun:
 
     def misfit(self, position: int, error: Exception) -> Outcome:
         """What becomes of a task that cannot be run: its record cannot be read, or its arguments do not fit."""
+        self.misfits.met(position, spoken(error))
         return self._logged(position, unfit(self.handler, error, self.pack.records[position - 1]), error)
 
     def result(self, position: int, value: object, seconds: float) -> Kept:

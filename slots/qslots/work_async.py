@@ -103,7 +103,7 @@ class _Concurrent:
 
     def _may_begin(self) -> bool:
         now = boot_ns()
-        if self._stopped or now >= self._trusted or TERM.asked:
+        if self._stopped or now >= self._trusted or TERM.asked or self._run.misfits.is_too_long:
             if self._stopped or not self._run.may_go_on(now):
                 return False
             self._trusted = self._run.record.trusted_until()

@@ -27,6 +27,7 @@ def run_each(run: PackRun) -> int:
             if not run.report({position: outcome}, kept):
                 return position - 1
             kept.clear()
+            trusted = 0  # a row of misfits may be the end of this pack
         marks[position - 1] = 1
         words[Field.DONE] = done = done + 1
         now = boot_ns()

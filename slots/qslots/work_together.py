@@ -78,6 +78,9 @@ def readable(run: PackRun) -> tuple[dict[int, Task], dict[int, Outcome]]:
     tasks: dict[int, Task] = {}
     refused: dict[int, Outcome] = {}
     for position, stored in enumerate(run.pack.records, 1):
+        if run.misfits.is_too_long:
+            refused[position] = Outcome("back")
+            continue
         try:
             args, kwargs = run.handler.arguments.call(body(stored))
         except (ArgumentsError, ValueError) as error:

@@ -1,7 +1,10 @@
 """Runs packs for a slot, each in the way that its handler asks for. It takes none, and settles none as a whole."""
 
+from collections import defaultdict
+
 from .eventloop import EventLoop
 from .handlers import Handler
+from .misfits import MisfitRow
 from .queueserver import Pack
 from .running import RUNNING
 from .scoreboard import Record
@@ -19,10 +22,12 @@ class Worker:
         self._report = report
         self._may_go_on = may_go_on
         self._loop: EventLoop | None = None
+        self._misfits: defaultdict[str, MisfitRow] = defaultdict(MisfitRow)  # of each handler
 
     def run(self, handler: Handler, pack: Pack) -> tuple[int, bool]:
         """Runs a pack; returns how many tasks began, and whether all are marked (else the rest must go back)."""
-        run = PackRun(handler, pack, self._record, self._report, self._may_go_on)
+        misfits = self._misfits[handler.name]
+        run = PackRun(handler, pack, self._record, self._report, self._may_go_on, misfits=misfits)
         RUNNING.work = run
         if handler.arguments.takes_pack:
             began = run_together(run, self._the_loop)
@@ -33,7 +38,13 @@ class Worker:
         RUNNING.begin(None)
         RUNNING.work = None
         self._record.end()
+        misfits.pack_over(began)
         return began, began == len(pack.ids)
+
+    def why_park(self, handler: str) -> str:
+        """Why this handler is to be parked after its last pack: too many of its tasks in a row did not fit; or ""."""
+        row = self._misfits[handler]
+        return row.reason() if row.is_too_long else ""
 
     def _the_loop(self) -> EventLoop:
         if self._loop is None:
