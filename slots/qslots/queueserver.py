@@ -305,10 +305,12 @@ class QueueServer:
         return [lock.decode() for lock in gone]
 
     def due(self, handlers: Mapping[str, Sequence[str]]) -> set[str]:
-        """Which of these queues (with their handlers) have a task whose time has come."""
-        places = [(queue, name) for queue, names in handlers.items() for name in names]
-        found = self.run("control", "due", [self.keys_of(queue).schedule(name) for queue, name in places], [])
-        return {places[place - 1][0] for place in found}
+        """Which of these queues (with their handlers) have a task that may be taken now."""
+        operation = self._script("queue", "due")
+        places = [(self.keys_of(queue), names) for queue, names in handlers.items()]
+        calls = [operation.command([*place.vector, *map(place.schedule, names)], []) for place, names in places]
+        found = operation.run(self.link, *calls)
+        return {queue for queue, has in zip(handlers, found, strict=True) if has}
 
     def unwait(self, holder: str, handlers: Mapping[str, Sequence[str]]) -> None:
         """This slot waits in these queues (with their handlers) no more; others are rung in its place."""

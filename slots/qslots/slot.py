@@ -34,7 +34,7 @@ from .worker import Worker
 
 log = logging.getLogger("qslots.slot")
 IDLE_WAIT = 3.0  # seconds that an idle slot waits at most before it looks again
-LOOK_ROUND = 0.005  # seconds between two questions of a busy slot what is due in its other queues
+LOOK_ROUND = 0.015  # seconds between two questions of a busy slot what is due in its other queues
 
 
 class Slot:
