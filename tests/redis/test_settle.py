@@ -77,6 +77,12 @@ def test_retries_drive_the_delay_and_failures_the_burial(server: QueueServer, sl
     assert fate(server, "a") == Fate(4, 1, 0, 0, "")
 
 
+def test_crash_backs_off_like_a_failure(server: QueueServer, slot: Holder) -> None:
+    put(server, "a")
+    first, second = (ended(server, slot, Outcome("crash", "killed", limit=9, base=1e6, cap=1.5e6)) for _ in range(2))
+    assert 1e6 <= first < 1.5e6 <= second < 2e6
+
+
 def test_crashes_are_counted_apart_and_bury_at_their_own_limit(server: QueueServer, slot: Holder) -> None:
     put(server, "a")
     ended(server, slot, FAIL)
