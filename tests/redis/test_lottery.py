@@ -20,6 +20,7 @@ from qslots.queueserver import QueueServer
 from qslots.scoreboard import Scoreboard
 from qslots.servers import QueueServers
 from qslots.slot import IDLE_WAIT, LOOK_ROUND, Slot
+from qslots.work import TERM
 
 Serve = Callable[..., None]
 HOLDER = "web/0/x.1"
@@ -49,6 +50,7 @@ def serve(registry: Registry, server: QueueServer, tmp_path: pathlib.Path) -> It
         servers = QueueServers({"main": server.url}, {}, name="slot", single=True)
         declared = {queue.name: queue for queue in registry.declared({}).queues}
         master.close()
+        TERM.forked = False  # not the child of a slot that another test has made
         Slot(servers, record, HOLDER, registry, declared, channel).run()
 
     def start(*queues: str) -> None:
