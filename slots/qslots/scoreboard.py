@@ -21,6 +21,7 @@ from .states import SlotState
 SLOTS = 4096
 MARKS = 1000
 WHOLE_PACK = -1  # in TASK: the handler has all tasks of the pack at once
+LOOK_UP = 1_000_000_000  # ns that a slot begins tasks without looking up from them: settling, reading STOP_AFTER
 _MAGIC = 0x71736C6F74730003
 _RECORD = 2048
 _HEADER = 4096
@@ -49,7 +50,7 @@ class Field(IntEnum):
     ALERT_AFTER = 17  # ns that a task of this pack may run before the master says so, 0 for never
 
 
-_WORDS = 20
+_WORDS = 18
 _TEXT_START = _WORDS * 8
 _POSITION = 16  # bits of a position beside its seq
 _SOURCE = 1 + 64 + 1 + 64  # length, queue, @, queue server

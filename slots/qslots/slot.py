@@ -254,10 +254,11 @@ class Slot:
     def _work(self, drawn: str, pack: Pack) -> None:
         self._record.words[Field.STATE] = SlotState.BUSY
         handler = self._registry.handlers[pack.handler]
-        start = boot_ns()
+        start = self._pack.since = boot_ns()
         began, whole = self._worker.run(handler, pack)
-        seconds = (boot_ns() - start) / 1e9
-        self._pack.busy += seconds
+        now = boot_ns()
+        seconds = (now - start) / 1e9
+        self._pack.busy += (now - self._pack.since) / 1e9
         self._size(pack.handler).ran(began, seconds)
         self._lottery.ran(drawn, seconds)
         if not whole:
@@ -265,9 +266,9 @@ class Slot:
 
     def _may_go_on(self, now: int) -> bool:
         """Whether the next task may begin: not told to leave, and nobody else can have the pack."""
-        if TERM.asked:
+        if TERM.asked or not self._pack.settle_marked(now):
             return False
-        return now < self._record.trusted_until() or self._pack.vouch()
+        return boot_ns() < self._record.trusted_until() or self._pack.vouch()
 
     def _idle(self) -> None:
         if self._pack.source is not None:  # nothing was drawn that could settle it on its way
