@@ -158,7 +158,9 @@ class Duties:
         living = {child.index: child for child in self._nursery.living()}
         records = [self._nursery.record(index) for index in self._overdue if index in living]
         for index in watch.confirmed(self._overdue, watch.overdue(records, boot_ns())):
-            self._nursery.kill(living[index], deaths.HARD_LIMIT)
+            if living[index].phase < Phase.KILLED:
+                living[index].overdue = self._overdue[index]
+                self._nursery.kill(living[index], deaths.HARD_LIMIT)
 
     def _measure(self, now: float) -> None:
         pids = [child.pid for child in self._nursery.living() if child.pid]
