@@ -1,9 +1,8 @@
 """Runs a pack whose handler has all its tasks at once (``list[Task]``), and says of each how it ends."""
 
 from .errors import ArgumentsError
-from .handlers import PackBody
 from .outcomes import Outcome, decided, micros, told
-from .records import Fate, body
+from .records import body
 from .running import RUNNING
 from .scoreboard import WHOLE_PACK, Field, boot_ns
 from .tasks import Task
@@ -62,16 +61,11 @@ def readable(run: PackRun) -> tuple[dict[int, Task], dict[int, Outcome]]:
     """By position the tasks that can be given to the handler, and what becomes of the others."""
     tasks: dict[int, Task] = {}
     refused: dict[int, Outcome] = {}
-    for position, (stored, fate) in enumerate(zip(run.pack.records, run.pack.fates, strict=True), 1):
+    for position, stored in enumerate(run.pack.records, 1):
         try:
-            values = run.handler.arguments.decode(body(stored))
+            args, kwargs = run.handler.arguments.call(body(stored))
         except (ArgumentsError, ValueError) as error:
             refused[position] = run.misfit(position, error)
             continue
-        assert isinstance(values, PackBody)
-        known = fate or Fate()
-        tasks[position] = Task(
-            run.id_of(position), run.handler.queue, run.handler.name, values.args, values.kwargs,
-            retries=known.retries, failures=known.failures,
-        )  # fmt: skip
+        tasks[position] = run.made(position, args, kwargs)
     return tasks, refused
