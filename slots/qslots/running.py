@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 from .handlers import Handler
+from .scoreboard import Record
 
 _COUNTING = threading.Lock()  # a handler may enqueue in threads of its own
 
@@ -21,6 +22,8 @@ class Work(Protocol):
 
     @property
     def handler(self) -> Handler: ...
+    @property
+    def record(self) -> Record: ...
     def task(self, position: int) -> Any: ...
 
 

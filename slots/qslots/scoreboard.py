@@ -48,9 +48,10 @@ class Field(IntEnum):
     BACKOFF_LONGEST = 15  # µs
     STOP_AFTER = 16  # written by the master: seq and position of the last task that may begin, see ``stop_after``
     ALERT_AFTER = 17  # ns that a task of this pack may run before the master says so, 0 for never
+    USUAL = 18  # ns that a task of this handler takes here as a rule (a pack, if it is run as a whole), 0 if not known
 
 
-_WORDS = 18
+_WORDS = 19
 _TEXT_START = _WORDS * 8
 _POSITION = 16  # bits of a position beside its seq
 _SOURCE = 1 + 64 + 1 + 64  # length, queue, @, queue server

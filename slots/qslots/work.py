@@ -14,6 +14,7 @@ from typing import Any
 
 from .errors import ArgumentsError
 from .handlers import Handler
+from .limits import timed
 from .outcomes import Outcome, charged, decided, micros, spoken
 from .queries import Owner, owner_of
 from .queueserver import Kept, Pack
@@ -60,10 +61,11 @@ def end_if_forked() -> None:
 class PackRun:
     """A pack with its handler. Positions count from 1, as on the scoreboard."""
 
-    __slots__ = ("_owner", "handler", "limit", "may_go_on", "pack", "record", "report")
+    __slots__ = ("_owner", "function", "handler", "limit", "may_go_on", "pack", "record", "report")
 
     def __init__(self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn) -> None:
         self.handler = handler
+        self.function = timed(handler, record)  # what is called: the handler's function, under its alarms if it has any
         self.pack = pack
         self.record = record
         self.report = report

@@ -1,6 +1,7 @@
 """Runs the tasks of a pack one after another: the hot loop of a slot. What is looked up once is looked up before it."""
 
 from .errors import ArgumentsError
+from .limits import ALARM
 from .outcomes import Outcome
 from .queueserver import Kept
 from .records import body
@@ -43,6 +44,7 @@ def may_begin(run: PackRun, position: int, task_id: bytes) -> int | None:
     """
     record = run.record
     record.over()
+    ALARM.calm()
     if not run.may_go_on(boot_ns()):
         return None
     now = boot_ns()
@@ -61,7 +63,7 @@ def attempt(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -
     except (ArgumentsError, ValueError) as error:
         return run.misfit(position, error)
     try:
-        value = handler.function(*args, **kwargs)
+        value = run.function(*args, **kwargs)
     except BaseException as error:
         end_if_forked()
         return run.raised(position, error)

@@ -17,7 +17,7 @@ def run_together(run: PackRun) -> int:
     if tasks:
         begin(run, next(iter(tasks.values())))
         try:
-            run.handler.function(list(tasks.values()))
+            run.function(list(tasks.values()))
         except BaseException as error:
             end_if_forked()
             blame(run, error, list(tasks.values()))

@@ -1,6 +1,7 @@
 """Runs packs for a slot, each in the way that its handler asks for. It takes none, and settles none as a whole."""
 
 from .handlers import Handler
+from .limits import ALARM
 from .queueserver import Pack
 from .running import RUNNING
 from .scoreboard import Record
@@ -24,5 +25,6 @@ class Worker:
         began = run_together(run) if handler.arguments.takes_pack else run_each(run)
         RUNNING.begin(None)
         RUNNING.work = None
+        ALARM.calm()
         self._record.end()
         return began, began == len(pack.ids)

@@ -48,6 +48,7 @@ class Duties:
         self._overdue: dict[int, watch.Overdue] = {}
         self._standing: dict[int, relief.Standing] = {}
         self._relieved: dict[int, relief.Standing] = {}
+        self._told: dict[int, int] = {}  # slot -> start of the last task that took unusually long
         self._again_at: float | None = None  # when to read both a second time
         self._next = 0.0
         self._warned = False
@@ -74,6 +75,7 @@ class Duties:
         if self._again_at is None:
             self._look(records)
             self._again_at = now + watch.AGREE if self._overdue or self._standing else None
+        self._tell_of_slow(records)
         self._measure(now)
         mold, ready = self._keeper.mold, self._keeper.ready
         if ready is not None:
@@ -126,6 +128,15 @@ class Duties:
             child = self._nursery.children.by_holder(record.text("holder"))
             if child is not None and child.phase in (Phase.LIVE, Phase.LEAVING):
                 self._nursery.kill(child, "its pack was taken away: another may run it")
+
+    def _tell_of_slow(self, records: list[Record]) -> None:
+        """Once for each task."""
+        for index, found in watch.slow(records, boot_ns(), self._told).items():
+            self._told[index] = found.start
+            usual = f"; it usually takes {found.usual:.3g} s" if found.usual else ""
+            log.warning(
+                "slot %d: %s %s has been running for %.0f s%s", index, found.handler, found.task, found.age, usual
+            )
 
     def _look(self, records: list[Record]) -> None:
         """The first of two readings."""
