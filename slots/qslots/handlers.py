@@ -8,7 +8,7 @@ cannot be served is refused at import, naming both places.
 import copy
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 
 import msgspec
 
@@ -61,6 +61,7 @@ class Options(msgspec.Struct, frozen=True):
     soft_time_limit: float | None = None
     alert_after: float | None = None
     on_alert: Callable[[str, float], object] | None = None
+    concurrency: int | None = None  # of async handlers; None is the whole pack
 
 
 class Arguments:
@@ -163,6 +164,18 @@ class Handler(msgspec.Struct, frozen=True):
     options: Options
     arguments: Takes
     where: str  # file:line, for messages
+    is_async: bool = False  # calling it gives a coroutine
+
+    @property
+    def coroutine(self) -> Callable[..., Coroutine[typing.Any, typing.Any, object]]:
+        """The function of an async handler."""
+        return typing.cast(Callable[..., Coroutine[typing.Any, typing.Any, object]], self.function)
+
+    @property
+    def beside(self) -> int:
+        """How many of its tasks run at a time."""
+        alone = self.arguments.takes_pack or not self.is_async
+        return 1 if alone else min(self.options.batch, self.options.concurrency or self.options.batch)
 
     def misfit(self, error: ArgumentsError) -> ArgumentsError:
         """The error with the handler's name and place before it."""
@@ -273,10 +286,11 @@ def handler_options(options: Mapping[str, typing.Any], where: str) -> Options:
     """Checks what belongs to a handler. HandlerError names the place."""
     checks: dict[str, Callable[[typing.Any, str], object]] = {
         "batch": lambda value, what: _number(value, what, 1, LARGEST_BATCH),
+        "concurrency": lambda value, what: None if value is None else _number(value, what, 1, LARGEST_BATCH),
         "time_limit": lambda value, what: None if value is None else _seconds(value, what, SHORTEST_LIMIT),
         "soft_time_limit": lambda value, what: None if value is None else _seconds(value, what, SHORTEST_LIMIT),
         "alert_after": lambda value, what: None if value is None else _seconds(value, what, SHORTEST_LIMIT),
-        "on_alert": _hook,
+        "on_alert": _function,
         "max_failures": lambda value, what: _number(value, what, 1),
         "max_crashes": lambda value, what: _number(value, what, 1),
         "backoff": lambda value, what: Backoff(*span(value, what)),
@@ -287,10 +301,10 @@ def handler_options(options: Mapping[str, typing.Any], where: str) -> Options:
         made = Options(**{name: checks[name](value, name) for name, value in options.items()})  # type: ignore[arg-type]
     except ValueError as error:
         raise HandlerError(f"{where}: {error}") from None
-    if made.soft_time_limit is not None and made.time_limit is not None and made.soft_time_limit >= made.time_limit:
+    soft, hard = made.soft_time_limit, made.time_limit
+    if soft is not None and hard is not None and soft >= hard:
         raise HandlerError(
-            f"{where}: soft_time_limit is {options['soft_time_limit']!r} and time_limit {options['time_limit']!r}: "
-            "the soft one must be shorter, else the slot is killed before it can tidy up"
+            f"{where}: soft_time_limit is {soft:g} s, time_limit {hard:g} s: the soft one must be shorter"
         )
     return made
 
@@ -299,10 +313,10 @@ QUEUE_OPTIONS = frozenset(QueueDeclared.__struct_fields__) - {"name", "handlers"
 HANDLER_OPTIONS = frozenset(Options.__struct_fields__)
 
 
-def _hook(value: typing.Any, what: str) -> Callable[[str, float], object] | None:
+def _function(value: typing.Any, what: str) -> object:
     if value is not None and not callable(value):
         raise ValueError(f"{what} is {value!r}: write a function (task_id, seconds)")
-    return typing.cast("Callable[[str, float], object] | None", value)
+    return value
 
 
 def _exceptions(value: typing.Any, what: str) -> tuple[type[BaseException], ...]:
@@ -321,8 +335,8 @@ def declare(function: Callable[..., object], name: str | None, queue: str | None
         if option not in QUEUE_OPTIONS | HANDLER_OPTIONS:
             known = ", ".join(sorted({"name", "queue"} | QUEUE_OPTIONS | HANDLER_OPTIONS))
             raise HandlerError(f"{where}: @task does not know the option {option!r}; it knows {known}")
-    if inspect.iscoroutinefunction(function):
-        raise HandlerError(f"{where}: async handlers are not served by this version; write a plain function")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise HandlerError(f"{where}: a handler is no generator, nothing of it would run; return instead of yield")
     try:
         handler_name = check_name(name or getattr(function, "__name__", None), f"{where}: the handler name")
         queue_name = check_name(queue or handler_name, f"{where}: the queue name")
@@ -338,7 +352,15 @@ def declare(function: Callable[..., object], name: str | None, queue: str | None
         raise HandlerError(
             f"{where}: {handler_name} takes whole packs, which return nothing for a task: no keep_result"
         )
-    return Handler(handler_name, queue_name, function, own, arguments, where), of_queue
+    is_async = inspect.iscoroutinefunction(function)
+    if own.concurrency is not None and (arguments.takes_pack or not is_async):
+        raise HandlerError(
+            f"{where}: {handler_name} has a concurrency, which only an async handler of single tasks can have; "
+            "write async def, or leave the option out"
+        )
+    if is_async and own.on_alert is not None:
+        raise HandlerError(f"{where}: {handler_name} is async: no on_alert; the master's log has the alert")
+    return Handler(handler_name, queue_name, function, own, arguments, where, is_async), of_queue
 
 
 def _takes_pack(function: Callable[..., object], pack_of: type) -> bool:
