@@ -10,7 +10,7 @@ from qmaster import relief, watch
 from qmaster.relief import Standing
 from qslots.alerts import alert_after
 from qslots.outcomes import Outcome
-from qslots.scoreboard import LOOK_UP, WHOLE_PACK, Field, Record, Scoreboard
+from qslots.scoreboard import LOOK_UP, RUNS, WHOLE_PACK, Field, Record, Scoreboard
 
 BEGAN = 1_000_000_000
 LONG = BEGAN + LOOK_UP + 1
@@ -45,6 +45,11 @@ def test_a_slot_stands_at_one_of_several_tasks_that_runs_longer_than_it_looks_up
     for field, value in changes.items():
         record.words[field] = value
     assert relief.standing([record], now, {}) == ({5: AT} if stands else {})
+
+
+def test_a_slot_that_runs_tasks_beside_each_other_does_not_stand(record: Record) -> None:
+    record.marks[2] = record.marks[3] = RUNS
+    assert relief.standing([record], LONG, {}) == {}
 
 
 def test_what_was_relieved_is_left_alone_until_it_moves(record: Record) -> None:
