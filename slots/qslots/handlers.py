@@ -285,7 +285,7 @@ def handler_options(options: Mapping[str, typing.Any], where: str) -> Options:
         "time_limit": lambda value, what: None if value is None else _seconds(value, what, SHORTEST_LIMIT),
         "soft_time_limit": lambda value, what: None if value is None else _seconds(value, what, SHORTEST_LIMIT),
         "alert_after": lambda value, what: None if value is None else _seconds(value, what, SHORTEST_LIMIT),
-        "on_alert": _hook,
+        "on_alert": _function,
         "max_failures": lambda value, what: _number(value, what, 1),
         "max_crashes": lambda value, what: _number(value, what, 1),
         "backoff": lambda value, what: Backoff(*span(value, what)),
@@ -296,10 +296,10 @@ def handler_options(options: Mapping[str, typing.Any], where: str) -> Options:
         made = Options(**{name: checks[name](value, name) for name, value in options.items()})  # type: ignore[arg-type]
     except ValueError as error:
         raise HandlerError(f"{where}: {error}") from None
-    if made.soft_time_limit is not None and made.time_limit is not None and made.soft_time_limit >= made.time_limit:
+    soft, hard = made.soft_time_limit, made.time_limit
+    if soft is not None and hard is not None and soft >= hard:
         raise HandlerError(
-            f"{where}: soft_time_limit is {options['soft_time_limit']!r} and time_limit {options['time_limit']!r}: "
-            "the soft one must be shorter, else the slot is killed before it can tidy up"
+            f"{where}: soft_time_limit is {soft:g} s, time_limit {hard:g} s: the soft one must be shorter"
         )
     return made
 
@@ -308,10 +308,10 @@ QUEUE_OPTIONS = frozenset(QueueDeclared.__struct_fields__) - {"name", "handlers"
 HANDLER_OPTIONS = frozenset(Options.__struct_fields__)
 
 
-def _hook(value: typing.Any, what: str) -> Callable[[str, float], object] | None:
+def _function(value: typing.Any, what: str) -> object:
     if value is not None and not callable(value):
         raise ValueError(f"{what} is {value!r}: write a function (task_id, seconds)")
-    return typing.cast("Callable[[str, float], object] | None", value)
+    return value
 
 
 def _exceptions(value: typing.Any, what: str) -> tuple[type[BaseException], ...]:

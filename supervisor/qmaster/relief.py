@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from qslots.outcomes import Outcome
-from qslots.scoreboard import LOOK_UP, RUNS, Field, Record
+from qslots.scoreboard import LOOK_UP, Field, Record
 from qslots.servers import parted
 
 from .letters import Relieve
@@ -34,14 +34,15 @@ def read(record: Record) -> Standing:
 
 
 def standing(records: Iterable[Record], now: int, relieved: Mapping[int, Standing]) -> dict[int, Standing]:
-    """The slots that stand at a task of several for longer than they look up, and are not relieved yet."""
+    """The slots that stand at a task of several for longer than they look up, and are not relieved yet. Slots that run
+    tasks beside each other, which are marked then, do not stand still, and do not read STOP_AFTER.
+    """
     found = {}
     for record in records:
         at = read(record)
         one_of_several = at.seq and at.position > 0 and record.words[Field.SIZE] > 1
-        # Where several run at once, what stands behind this one may run too; that slot is awake and settles itself.
-        alone = one_of_several and record.marks[at.position - 1] != RUNS
-        if alone and now - at.start > LOOK_UP and relieved.get(record.index) != at:
+        one_of_several = one_of_several and not record.marks[at.position - 1]
+        if one_of_several and now - at.start > LOOK_UP and relieved.get(record.index) != at:
             found[record.index] = at
     return found
 

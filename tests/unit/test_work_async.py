@@ -12,7 +12,7 @@ import pytest
 from support.runs import Runs, body
 
 import qslots
-from qslots import Bury, Postpone, Retry, SoftTimeLimit, Task, current_task, extend, task, tasks
+from qslots import Bury, Postpone, Retry, SoftTimeLimit, Task, current_task, extend, task, tasks, work_async
 from qslots.handlers import Registry
 from qslots.outcomes import Outcome
 from qslots.queueserver import Kept
@@ -75,6 +75,25 @@ def test_marks_say_which_tasks_run_and_which_have_not_begun(record: Record) -> N
     assert seen[2] == [RUNS, RUNS, 0, 0]
     assert seen[3] == [RUNS, DONE, RUNS, 0]
     assert runs.marks() == [DONE] * 4
+
+
+def test_what_is_done_is_settled_while_others_run_long(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work_async, "LOOK_UP", 1_000_000)
+    settled = asyncio.Event()
+
+    @task(time_limit="5m")
+    async def push(n: int) -> None:
+        await (settled.wait() if n == 2 else asyncio.sleep(0))
+
+    runs = Runs(record, push, *(body(push, n) for n in (1, 2)))
+
+    def may_go_on(_: int) -> bool:  # what the slot settles on this occasion
+        if runs.marks() == [DONE, RUNS]:
+            assert record.words[Field.DEADLINE] == 0, "no deadline runs while the loop stands still"
+            settled.set()
+        return True
+
+    assert runs.run(may_go_on) == (2, True)
 
 
 @pytest.mark.parametrize(("concurrency", "most"), [(None, 20), (1, 1), (7, 7), (1000, 20)])
