@@ -1,6 +1,9 @@
 """Runs the tasks of a pack one after another: the hot loop of a slot. What is looked up once is looked up before it."""
 
-from .errors import ArgumentsError
+import inspect
+
+from .errors import ArgumentsError, HandlerError
+from .handlers import Handler
 from .hooks import HOOKS
 from .limits import ALARM
 from .outcomes import Outcome
@@ -66,6 +69,8 @@ def attempt(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -
         return run.misfit(position, error)
     try:
         value = run.function(*args, **kwargs)
+        if value is not None:
+            refuse_coroutine(handler, value)
     except BaseException as error:
         end_if_forked()
         return run.raised(position, error)
@@ -75,6 +80,13 @@ def attempt(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -
         return None
     kept[position] = run.result(position, value, seconds)
     return Outcome("done")
+
+
+def refuse_coroutine(handler: Handler, value: object) -> None:
+    """A coroutine function that does not look like one: its tasks would be done without having run."""
+    if inspect.iscoroutine(value):
+        value.close()
+        raise HandlerError(f"{handler.name} gave a coroutine, which runs nowhere: its decorators must keep async def")
 
 
 def attempt_with_hooks(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -> Outcome | None:
