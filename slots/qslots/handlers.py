@@ -8,7 +8,7 @@ cannot be served is refused at import, naming both places.
 import copy
 import inspect
 import typing
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -165,11 +165,6 @@ class Handler(msgspec.Struct, frozen=True):
     arguments: Takes
     where: str  # file:line, for messages
     is_async: bool = False  # calling it gives a coroutine
-
-    @property
-    def coroutine(self) -> Callable[..., Coroutine[typing.Any, typing.Any, object]]:
-        """The function of an async handler."""
-        return typing.cast(Callable[..., Coroutine[typing.Any, typing.Any, object]], self.function)
 
     @property
     def beside(self) -> int:
@@ -358,8 +353,6 @@ def declare(function: Callable[..., object], name: str | None, queue: str | None
             f"{where}: {handler_name} has a concurrency, which only an async handler of single tasks can have; "
             "write async def, or leave the option out"
         )
-    if is_async and own.on_alert is not None:
-        raise HandlerError(f"{where}: {handler_name} is async: no on_alert; the master's log has the alert")
     return Handler(handler_name, queue_name, function, own, arguments, where, is_async), of_queue
 
 

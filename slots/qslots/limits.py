@@ -8,12 +8,11 @@ settled, and the next task has done nothing. The hard limit is the master's; it 
 A SIGALRM of the application's own must not end the slot, which is what the system does with it where nobody handles it.
 """
 
-import asyncio
 import logging
 import signal
 import time
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -109,11 +108,9 @@ ALARM = Alarm()
 
 
 def timed(handler: Handler, record: Record) -> Callable[..., Any]:
-    """The function of a handler, under its soft limit and its alert if it has any."""
+    """The function of a handler, under its soft limit and its alert if it has any; see coroutines for async ones."""
     options, function = handler.options, handler.function
-    if handler.is_async:
-        return function if options.soft_time_limit is None else _timed_coroutine(handler, options.soft_time_limit)
-    if options.soft_time_limit is None and options.on_alert is None:
+    if handler.is_async or (options.soft_time_limit is None and options.on_alert is None):
         return function
     soft = NEVER if options.soft_time_limit is None else options.soft_time_limit
     after = record.words[Field.ALERT_AFTER] / 1e9 if options.on_alert is not None else 0.0
@@ -124,24 +121,6 @@ def timed(handler: Handler, record: Record) -> Callable[..., Any]:
 
     def limited(*args: Any, **kwargs: Any) -> Any:
         return _under_alarm(function, args, kwargs, soft=soft, after=after or NEVER, alert=alert, name=handler.name)
-
-    return limited
-
-
-def _timed_coroutine(handler: Handler, soft: float) -> Callable[..., Coroutine[Any, Any, object]]:
-    """Many run at once in one loop: asyncio's own time-out cancels the one that is late, so it sees CancelledError."""
-
-    async def limited(*args: Any, **kwargs: Any) -> object:
-        limit = asyncio.timeout(soft)
-        try:
-            async with limit:
-                return await handler.coroutine(*args, **kwargs)
-        except TimeoutError as error:
-            if not limit.expired() or error.__cause__ is None:
-                raise
-            stack = "".join(traceback.format_tb(error.__cause__.__traceback__)[1:])
-            log.warning("%s ran into its soft limit of %g s here:\n%s", handler.name, soft, stack[-_MOST_SHOWN:])
-            raise SoftTimeLimit(f"ran longer than its soft limit of {soft:g} s") from error.__cause__
 
     return limited
 
@@ -182,14 +161,17 @@ def extend(seconds: str | float) -> None:
     the soft one does, and the hard one as much later as declared. A handler without limits needs none. UsageError: no
     task runs here.
     """
-    length, work = duration(seconds, "extend"), here().work
-    if work is None or here().parent is None:
+    running = here()
+    length, work = duration(seconds, "extend"), running.work
+    if work is None or running.parent is None:
         raise UsageError("extend: no task runs here; call it in a handler")
-    if work.handler.is_async:
-        raise UsageError(f"extend: {work.handler.name} is async, and its limits cannot be moved")
     options, words = work.handler.options, work.record.words
+    postpone = running.postpone or ALARM.postpone
     later = 0.0
-    if ALARM.postpone(length) and options.time_limit is not None and options.soft_time_limit is not None:
+    if postpone(length) and options.time_limit is not None and options.soft_time_limit is not None:
         later = options.time_limit - options.soft_time_limit
-    if words[Field.DEADLINE]:
-        words[Field.DEADLINE] = boot_ns() + int((length + later) * 1e9)
+    deadline = boot_ns() + int((length + later) * 1e9)
+    if running.until is not None:
+        running.until(deadline)
+    elif words[Field.DEADLINE]:
+        words[Field.DEADLINE] = deadline

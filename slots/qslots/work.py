@@ -9,17 +9,20 @@ import logging
 import os
 import random
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, cast
 
+from .coroutines import Limited
 from .errors import ArgumentsError
 from .handlers import Handler
-from .limits import timed
+from .limits import NEVER, timed
 from .outcomes import Outcome, charged, decided, micros, spoken
 from .queries import Owner, owner_of
 from .queueserver import Kept, Pack
 from .records import Fate, body, head, put_at
 from .results import kept
+from .running import Running
 from .scoreboard import Field, Record
 from .tasks import Task
 
@@ -76,6 +79,19 @@ class PackRun:
         record.words[Field.MAX_CRASHES] = handler.options.max_crashes
         record.words[Field.BACKOFF_FIRST] = int(micros(handler.options.backoff.first))
         record.words[Field.BACKOFF_LONGEST] = int(micros(handler.options.backoff.longest))
+
+    def coroutine(self, running: Running, *args: Any, **kwargs: Any) -> Awaitable[object]:
+        """What the call of an async handler gives, under its soft limit and its alert if it has any."""
+        coroutine, options = self.function(*args, **kwargs), self.handler.options
+        if options.soft_time_limit is None and options.on_alert is None:
+            return cast(Awaitable[object], coroutine)
+        after = self.record.words[Field.ALERT_AFTER] / 1e9 if options.on_alert is not None else 0.0
+        limited = Limited(
+            coroutine, self.handler.name, soft=options.soft_time_limit or NEVER, alert_after=after or NEVER,
+            alert=partial(options.on_alert or print, running.parent or ""),
+        )  # fmt: skip
+        running.postpone = limited.postpone
+        return limited
 
     def id_of(self, position: int) -> str:
         """The id of one of the tasks, as text."""

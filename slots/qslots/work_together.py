@@ -1,6 +1,7 @@
 """Runs a pack whose handler has all its tasks at once (``list[Task]``), and says of each how it ends."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from .errors import ArgumentsError
 from .eventloop import EventLoop
@@ -41,7 +42,8 @@ def called(run: PackRun, tasks: list[Task], loop: Callable[[], EventLoop]) -> Ba
     """What the handler has raised."""
     handler = run.handler
     if handler.is_async:
-        return loop().finish(handler.name, run.function(tasks), Running.beside_others(tasks[0].id, run, 0))
+        running = Running.beside_others(tasks[0].id, run, 0)
+        return loop().finish(handler.name, partial(run.coroutine, running, tasks), running)
     try:
         run.function(tasks)
     except BaseException as error:

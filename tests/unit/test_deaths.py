@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from qmaster import watch
+from qmaster import relief, watch
 from qmaster.deaths import HARD_LIMIT, Cause, cause_of, decode, left_behind
 from qmaster.letters import SettleDead
 from qslots.scoreboard import DONE, RUNS, WHOLE_PACK, Field, Record, Scoreboard
@@ -190,3 +190,9 @@ def test_where_a_dead_slot_only_waited_it_waits_no_more(record: Record) -> None:
     pack, elsewhere = left_behind(record, CRASH, 1.0, ("mail@main", "photos@main"))
     assert (pack.source, pack.held) == ("mail@main", 7)
     assert (elsewhere.source, elsewhere.held, elsewhere.outcomes) == ("photos@main", None, {})
+
+
+def test_slot_whose_tasks_run_beside_each_other_is_not_relieved_of_those_behind_the_oldest(record: Record) -> None:
+    assert list(relief.standing([record], 100 + 2 * SECOND, {})) == [3]
+    record.marks[2] = RUNS
+    assert relief.standing([record], 100 + 2 * SECOND, {}) == {}
