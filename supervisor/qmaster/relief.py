@@ -34,15 +34,14 @@ def read(record: Record) -> Standing:
 
 
 def standing(records: Iterable[Record], now: int, relieved: Mapping[int, Standing]) -> dict[int, Standing]:
-    """The slots that stand at a task of several for longer than they look up, and are not relieved yet. Slots that run
-    tasks beside each other, which are marked then, do not stand still, and do not read STOP_AFTER.
-    """
+    """The slots that stand at a task of several for longer than they look up, and are not relieved yet."""
     found = {}
     for record in records:
         at = read(record)
         one_of_several = at.seq and at.position > 0 and record.words[Field.SIZE] > 1
-        one_of_several = one_of_several and not record.marks[at.position - 1]
-        if one_of_several and now - at.start > LOOK_UP and relieved.get(record.index) != at:
+        # Where several run at once their marks say so. What stands behind this one may run too; that slot is awake.
+        alone = one_of_several and not record.marks[at.position - 1]
+        if alone and now - at.start > LOOK_UP and relieved.get(record.index) != at:
             found[record.index] = at
     return found
 

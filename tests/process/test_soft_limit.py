@@ -1,6 +1,5 @@
 """The soft limit rings in the handler and nowhere else: real signals, a worker with a real record, no queue server."""
 
-import asyncio
 import logging
 import os
 import pathlib
@@ -239,37 +238,3 @@ def test_alert_hook_is_called_once_in_the_handler_and_cannot_harm_it(
     heard.clear()
     bench.run(slow, EMPTY, on_alert=hook, soft_time_limit="60ms")
     assert [bench.told[1].kind, len(heard)] == ["fail", 1]
-
-
-def test_an_async_handler_is_cancelled_alone_and_has_failed_by_its_limit(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
-    ended: list[int] = []
-
-    async def waits(n: int) -> None:
-        await asyncio.sleep(30 if n == 1 else 0.05)
-        ended.append(n)
-
-    bodies = [b"\x81\xa1n" + bytes([n]) for n in range(3)]
-    bench.run(waits, *bodies, soft_time_limit="1s")
-    assert ended == [0, 2]
-    assert {position: outcome.kind for position, outcome in bench.told.items()} == {2: "fail"}
-    assert "SoftTimeLimit: ran longer than its soft limit of 1 s" in bench.told[2].why
-    [record] = [each for each in caplog.records if "ran into its soft limit of 1 s" in each.message]
-    assert "await asyncio.sleep(30" in record.message
-
-
-def test_a_time_out_of_the_handlers_own_is_not_taken_for_the_limit(bench: Bench) -> None:
-    async def fails() -> None:
-        raise TimeoutError("its own")
-
-    bench.run(fails, EMPTY, soft_time_limit="5s")
-    assert bench.told[1].why.endswith("TimeoutError: its own")
-
-
-def test_extend_is_refused_in_async_handlers(bench: Bench) -> None:
-    async def wants_more() -> None:
-        extend(5)
-
-    bench.run(wants_more, EMPTY)
-    assert "its limits cannot be moved" in bench.told[1].why
