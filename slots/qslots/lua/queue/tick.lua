@@ -15,7 +15,7 @@
 
 learn(13)
 local TICKS, schedule, handler = KEYS[11], KEYS[13], ARGV[2]
-if not (schedule and are_numbers(unpack(ARGV, 5, 9))) then return redis.error_reply(BADARGS) end
+if not (schedule and are_numbers(unpack(ARGV, 5, 9)) and ARGV[16]) then return redis.error_reply(BADARGS) end
 if (call('HGET', TICKS, handler) or '') ~= ARGV[3] then return 0 end
 local last, missed, dropped, begin, upto = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local alone, newest, withdraw = ARGV[11] == 'alone', ARGV[12] == 'newest', ARGV[13] == 'withdraw'
@@ -79,7 +79,7 @@ end
 local cursor = upto
 for _, tick in ipairs(cmsgpack.unpack(ARGV[16])) do
   local instant, id = tick[1], tick[2]
-  if not said[instant] and call('HEXISTS', TASKS, id) == 0 then
+  if instant > begin and not said[instant] and call('HEXISTS', TASKS, id) == 0 then
     if not (alone and is_alive(predecessor)) then
       store(instant, id)
     elseif micros(instant) > now then -- its predecessor may be over until then
