@@ -42,14 +42,15 @@ class QueueKeys:
         # [gone, the counter of its end]
         "gates",  # HASH queue: | handler:X | collection:X -> paused | resuming; drop:X -> instant (µs); version of
         # these; rate, tokens, filled (µs): the token bucket
-        "counters",  # HASH: cumulative counts and busy time (µs)
+        "counters",  # HASH: cumulative counts and busy time (µs); put:HANDLER counts what was put
         "waiters",  # ZSET slot incarnation -> when it wakes by itself (µs)
         "wake",  # LIST of tokens
         "handlers",  # SET of the names of handlers that ever had a task here
         "finished",  # ZSET id -> until when (µs) a finished task is still known, where the queue asks for it
     )
     SLOTS_PARTS = (
-        "packs",  # HASH lock -> [handler, [id, score, id, score, …]]; an id that has ended is false
+        "packs",  # HASH lock -> [handler, [id, …], activation time (µs) of all, or [of each, …]]; the id of a task that
+        # has ended is false
         "locks",  # ZSET lock -> expiry (µs)
         "holders",  # HASH slot incarnation -> last seq, or "dead"
     )
