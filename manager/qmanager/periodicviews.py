@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping
 from qslots import ticks
 from qslots.control import Control
 from qslots.inspector import Inspector
-from qslots.periodic import following, tick_id, words
+from qslots.periodic import Place, Ticks, following, tick_id, words
 from qslots.reports import Periodic
 from qslots.servers import QueueServers
-from qslots.ticks import Place, Ticks
 from qslots.whereabouts import Whereabouts
 
 from . import queueviews

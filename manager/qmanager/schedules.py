@@ -8,9 +8,8 @@ no manager reached the queue server, is made up for as the handler says: nothing
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from qslots.periodic import first, latest, words
+from qslots.periodic import Place, Step, Ticks, first, latest, words
 from qslots.reports import Declared, Periodic
-from qslots.ticks import Place, Step, Ticks
 
 AHEAD = 60  # s that a tick is stored before its time
 PUNCTUAL = 5  # s that a tick may be late without counting as missed

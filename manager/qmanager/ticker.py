@@ -10,10 +10,10 @@ from collections.abc import Callable, Container, Mapping, Sequence
 
 from qslots import ticks
 from qslots.errors import QueueServerDown, QueueServerError
-from qslots.periodic import tick_id
+from qslots.periodic import Place, Step, tick_id
 from qslots.reports import Periodic
 from qslots.servers import QueueServers
-from qslots.ticks import Place, Seen, Step
+from qslots.ticks import Seen
 
 from .schedules import step, withdrawal
 

@@ -14,13 +14,44 @@ import zoneinfo
 from collections.abc import Iterator
 
 import cronsim
+import msgspec
 
 from .reports import Periodic
 from .units import duration
 
 CATCH_UP = ("once", "skip", "all")
+Place = tuple[str, str]  # queue, handler
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _TO_SAY = "say when, by every='10m' or cron='0 3 * * *'"
+
+
+class Ticks(msgspec.Struct, frozen=True, array_like=True):
+    """What one queue server remembers of a periodic handler. Instants are seconds since the epoch."""
+
+    cursor: int  # up to this instant all has been said
+    last: int  # the newest tick whose time has come; 0 for none
+    missed: int  # ticks that were never stored, or made room for the next one before anybody took them
+    dropped: int  # ticks whose predecessor was alive
+    schedule: str  # in words
+    waiting: tuple[int, ...]  # ticks that are stored, and wait for their time or, the newest of them, for somebody
+
+    def due(self, now: float) -> list[int]:
+        """Those of the waiting whose time has come."""
+        return [instant for instant in self.waiting if instant <= now]
+
+    def newest(self, now: float) -> int:
+        """The newest tick whose time has come; 0 for none."""
+        return max(self.last, *self.due(now), 0)
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What is to be done for a handler on one queue server."""
+
+    begin: int  # nothing is to be stored up to here
+    upto: int  # all is said up to here
+    instants: tuple[int, ...] = ()
+    missed: int = 0
+    withdraw: bool = False  # whether those that wait for their time are to go
 
 
 def interval(value: typing.Any, what: str) -> int | None:

@@ -11,33 +11,13 @@ from typing import Any
 import msgspec
 
 from . import keys
-from .periodic import tick_id, words
+from .periodic import Place, Step, Ticks, tick_id, words
 from .queueserver import QueueServer
 from .records import formed, header
 from .reports import Periodic
 
-Place = tuple[str, str]  # queue, handler
-_NO_ARGUMENTS = msgspec.msgpack.encode({})
+_NO_ARGUMENTS = msgspec.msgpack.encode({})  # fits every handler that needs none, one of packs too
 _encode = msgspec.msgpack.Encoder().encode
-
-
-class Ticks(msgspec.Struct, frozen=True, array_like=True):
-    """What a queue server remembers of a periodic handler. Instants are seconds since the epoch."""
-
-    cursor: int  # up to this instant all has been said
-    last: int  # the newest tick whose time has come; 0 for none
-    missed: int  # ticks that were never stored, or made room for the next one before anybody took them
-    dropped: int  # ticks whose predecessor was alive
-    schedule: str  # in words
-    waiting: tuple[int, ...]  # ticks that are stored, and wait for their time or, the newest of them, for somebody
-
-    def due(self, now: float) -> list[int]:
-        """Those of the waiting whose time has come."""
-        return [instant for instant in self.waiting if instant <= now]
-
-    def newest(self, now: float) -> int:
-        """The newest tick whose time has come; 0 for none."""
-        return max(self.last, *self.due(now), 0)
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -45,16 +25,6 @@ class Seen(msgspec.Struct, frozen=True):
 
     raw: bytes
     ticks: Ticks | None
-
-
-class Step(msgspec.Struct, frozen=True):
-    """What is to be done for one handler."""
-
-    begin: int  # nothing is to be stored up to here
-    upto: int  # all is said up to here
-    instants: tuple[int, ...] = ()
-    missed: int = 0
-    withdraw: bool = False  # whether those that wait for their time are to go
 
 
 _decode = msgspec.msgpack.Decoder(Ticks).decode

@@ -7,7 +7,7 @@ from process.fleet import SERVER, Fleet, Program, lives
 from support.waiting import wait_for
 
 from qslots import ticks
-from qslots.periodic import tick_id
+from qslots.periodic import Step, tick_id
 from qslots.reports import Periodic
 
 # A pack handler sees the ids of its ticks. All are wanted, so that a slow machine misses none.
@@ -76,7 +76,7 @@ def test_each_tick_runs_once_while_managers_depose_each_other(fleet: Fleet) -> N
 def test_manager_that_was_away_over_instants_makes_up_for_them_once(fleet: Fleet) -> None:  # case 22
     fleet.write_app(BEAT)
     now, [nothing] = ticks.read(fleet.client, [PLACE])
-    away = ticks.Step(int(now) - 100, int(now) - 100)
+    away = Step(int(now) - 100, int(now) - 100)
     assert ticks.store(fleet.client, PLACE, EVERY, nothing, away)
     fleet.start_master()
     manager(fleet).signal(signal.SIGKILL)

@@ -10,6 +10,7 @@ from qslots import keys, ticks
 from qslots.control import Control
 from qslots.keys import QueueKeys
 from qslots.outcomes import Outcome
+from qslots.periodic import Step
 from qslots.queueserver import Kept, QueueServer
 from qslots.reports import Declared, MapRow, Periodic, Plan, QueueDeclared, Report
 
@@ -52,7 +53,7 @@ def busy(server: QueueServer) -> None:
 
 def said_from_outside(server: QueueServer) -> None:
     """A result kept, a locked task rearmed, a paused collection, a rate, a tick."""
-    ticks.store(server, (QUEUE, "tick"), Periodic(every=60), ticks.Seen(b"", None), ticks.Step(0, 60, (60,)))
+    ticks.store(server, (QUEUE, "tick"), Periodic(every=60), ticks.Seen(b"", None), Step(0, 60, (60,)))
     slot = Holder(server, "said", QUEUE)
     put(server, *"uvwxyz123", handler="y", collection="c")
     assert slot.work({"y": 9})

@@ -19,11 +19,11 @@ from qmanager.ticker import Ticker
 from qslots import ticks
 from qslots.keys import DECLARED, REPORTS
 from qslots.outcomes import Outcome
-from qslots.periodic import tick_id
+from qslots.periodic import Place, Step, Ticks, tick_id
 from qslots.queueserver import QueueServer
 from qslots.reports import Declared, HandlerDeclared, Periodic, QueueDeclared, Report, pack
 from qslots.servers import QueueServers
-from qslots.ticks import Place, Seen, Step
+from qslots.ticks import Seen
 
 PLACES = {"spread": ("main", "b"), "far": ("b",)}
 NEAR, FAR, SPREAD = ("near", "h"), ("far", "h"), ("spread", "h")
@@ -52,7 +52,7 @@ def tasks(server: QueueServer, queue: str) -> set[str]:
     return {each.decode() for each in server.redis.hkeys(f"qs:{{{queue}}}:tasks")}
 
 
-def known(server: QueueServer, place: Place) -> ticks.Ticks:
+def known(server: QueueServer, place: Place) -> Ticks:
     found = ticks.read(server, [place])[1][0].ticks
     assert found is not None
     return found

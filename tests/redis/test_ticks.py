@@ -18,11 +18,11 @@ from qslots import keys, ticks
 from qslots.errors import QueueServerDown, QueueServerError
 from qslots.inspector import Inspector
 from qslots.outcomes import Outcome
-from qslots.periodic import tick_id
+from qslots.periodic import Step, Ticks, tick_id
 from qslots.queueserver import QueueServer
 from qslots.records import body, head
 from qslots.reports import Periodic
-from qslots.ticks import Seen, Step, Ticks
+from qslots.ticks import Seen
 
 PLACE = QUEUE, HANDLER
 HOUR = 3600
@@ -162,6 +162,20 @@ def test_tick_that_was_stored_ahead_sends_the_one_before_away_when_its_time_come
     wait_for(lambda: handler.cycle() and handler.waiting() == {1, 30}, "the older one to go")
     assert (handler.known.missed, handler.known.last) == (1, handler.now + 1)
     assert not handler.cycle()
+
+
+@pytest.mark.parametrize(("policy", "ran"), [("once", {1}), ("skip", {1}), ("all", {-2, -1, 0, 1})])
+def test_queue_that_was_paused_has_one_tick_to_run_unless_all_are_wanted(
+    server: QueueServer, policy: str, ran: set[int]
+) -> None:
+    handler, inspector = Handler(server, catch_up=policy), Inspector(server, QUEUE)
+    inspector.pause("queue:")
+    handler.store(-2, -1, 0, 1, 60)
+    wait_for(lambda: micros_now(server) > (handler.now + 1) * 1_000_000, "the last of them to be due")
+    handler.cycle()
+    inspector.resume("queue:")
+    assert set(Holder(server, "s").work()) == {handler.id(offset) for offset in ran}
+    assert handler.known.missed == 4 - len(ran)
 
 
 def test_all_ticks_that_nobody_takes_wait_where_all_are_wanted(server: QueueServer) -> None:

@@ -5,9 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qmanager.schedules import AHEAD, GONE_BACK, MOST, aged, newest, step, withdrawal
-from qslots.periodic import first, words
+from qslots.periodic import Step, Ticks, first, words
 from qslots.reports import Declared, HandlerDeclared, Periodic, QueueDeclared
-from qslots.ticks import Step, Ticks
 
 MINUTE = Periodic(every=60)
 NOW = 6_000_000.4  # a multiple of 60, and a bit

@@ -17,7 +17,8 @@ learn(13)
 local TICKS, schedule, handler = KEYS[11], KEYS[13], ARGV[2]
 if not (schedule and are_numbers(unpack(ARGV, 5, 9)) and ARGV[16]) then return redis.error_reply(BADARGS) end
 if (call('HGET', TICKS, handler) or '') ~= ARGV[3] then return 0 end
-local last, missed, dropped, begin, upto = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local last, missed, dropped = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local begin, upto = tonumber(ARGV[8]), tonumber(ARGV[9])
 local alone, newest, withdraw = ARGV[11] == 'alone', ARGV[12] == 'newest', ARGV[13] == 'withdraw'
 local predecessor, waits, kept, said, removed, stored = ARGV[10], nil, {}, {}, 0, 0
 
@@ -93,11 +94,7 @@ end
 if waits and newest then table.insert(kept, 1, waits[1]) end
 
 call('HSET', TICKS, handler, cmsgpack.pack({ cursor, last, missed, dropped, ARGV[4], kept }))
-count('put', stored)
+count_put(handler, stored, KEYS[12], ARGV[1])
 count('deleted', removed)
-if stored > 0 then
-  call('SADD', HANDLERS, handler)
-  call('SADD', KEYS[12], ARGV[1])
-  if call('EXISTS', WAITERS) == 1 then wake() end
-end
+if stored > 0 and call('EXISTS', WAITERS) == 1 then wake() end
 return 1
