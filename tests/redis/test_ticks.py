@@ -252,6 +252,30 @@ def test_what_waits_for_its_time_is_withdrawn_and_what_is_due_is_not(server: Que
     assert (handler.known.cursor, handler.known.waiting) == (handler.now, (handler.now - 10,))
 
 
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_tick_whose_time_has_come_since_it_was_read_is_neither_withdrawn_nor_doubled(
+    server: QueueServer, taken: bool
+) -> None:
+    handler = Handler(server)
+    handler.store(1, 30)
+    seen, slot = handler.see(), Holder(server, "s")
+    wait_for(lambda: micros_now(server) > (handler.now + 1) * 1_000_000, "the first of them to be due")
+    if taken:
+        assert slot.work() == [handler.id(1)]
+        slot.take()
+    late = Step(handler.now, handler.now + 30, (handler.now + 1, handler.now + 30), withdraw=True)
+    assert ticks.store(server, PLACE, handler.periodic, seen, late)
+    assert handler.waiting() == ({30} if taken else {1, 30})
+    assert (handler.known.last, stats(server).put) == (handler.now + 1, 3)
+
+
+def test_nothing_is_stored_up_to_where_a_step_begins(server: QueueServer) -> None:
+    handler = Handler(server)
+    chosen = Step(handler.now, handler.now + 30, (handler.now - 5, handler.now, handler.now + 30))
+    assert ticks.store(server, PLACE, handler.periodic, handler.see(), chosen)
+    assert handler.waiting() == {30}
+
+
 def test_a_tick_that_was_kicked_before_its_time_is_not_made_again(server: QueueServer) -> None:
     handler = Handler(server)
     handler.store(30, 60)
