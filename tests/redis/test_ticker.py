@@ -3,6 +3,8 @@
 import json
 import logging
 import math
+import pathlib
+import re
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -195,6 +197,9 @@ def test_periodic_handlers_are_shown_with_what_came_of_their_last_tick(named: Qu
         "other", "0 3 * * * Europe/Moscow", None, None,
     )  # fmt: skip
     assert (fresh["catch_up"], fresh["overlap"]) == ("skip", False)
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "commands.md").read_text()
+    documented = next(line for line in page.splitlines() if line.startswith("| `periodic` | "))
+    assert re.findall(r"\w+", documented.split("`")[3]) == list(row)
     assert row["next"] % 3600 == 0 and now < row["next"] <= now + 3601
     since(named, ("mail", "report"), hourly, 2 * 3600)
     servers = QueueServers({"main": named.url}, {}, name="test")

@@ -343,11 +343,7 @@ def test_arguments_that_are_none_of_it_are_refused(server: QueueServer) -> None:
     names = [*vector.vector, vector.ticks, keys.QUEUES, vector.schedule(HANDLER)]
     with pytest.raises(QueueServerError, match="BADARGS"):
         server.run("queue", "tick", names, [QUEUE, HANDLER, "", "every 1h", "x"])
-    assert handler_names(server) == []
-
-
-def handler_names(server: QueueServer) -> list[str]:
-    return server.handlers(QUEUE)
+    assert server.handlers(QUEUE) == []
 
 
 def test_a_month_of_ticks_comes_in_portions(server: QueueServer) -> None:
