@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from . import durability
+from . import durability, periodic
 from .errors import ArgumentsError, HandlerError, SettingsError
 from .keys import check_name
 from .outcomes import Backoff
 from .records import signature
-from .reports import Declared, HandlerDeclared, QueueDeclared
+from .reports import Declared, HandlerDeclared, Periodic, QueueDeclared
 from .settings import QueueSettings
 from .units import duration, rate, size, span
 
@@ -58,6 +58,11 @@ class Options(msgspec.Struct, frozen=True):
     backoff: Backoff = Backoff()
     never_retry: tuple[type[BaseException], ...] = ()
     keep_result: float | None = None
+    every: int | None = None
+    cron: str | None = None
+    tz: str = "UTC"
+    catch_up: str = "once"
+    overlap: bool = True
 
 
 class Arguments:
@@ -160,6 +165,7 @@ class Handler(msgspec.Struct, frozen=True):
     options: Options
     arguments: Takes
     where: str  # file:line, for messages
+    periodic: Periodic | None = None
 
     def misfit(self, error: ArgumentsError) -> ArgumentsError:
         """The error with the handler's name and place before it."""
@@ -216,7 +222,9 @@ class Registry:
 
     def _queue(self, name: str, override: QueueSettings | None) -> QueueDeclared:
         values = {option: value for option, (value, _) in self._said.get(name, {}).items()}
-        handlers = tuple(HandlerDeclared(h.name, h.options.batch, h.options.time_limit) for h in self.of_queue(name))
+        handlers = tuple(
+            HandlerDeclared(h.name, h.options.batch, h.options.time_limit, h.periodic) for h in self.of_queue(name)
+        )
         return overridden(msgspec.convert({"name": name, **values, "handlers": handlers}, QueueDeclared), override)
 
 
@@ -276,7 +284,7 @@ def handler_options(options: Mapping[str, typing.Any], where: str) -> Options:
         "backoff": lambda value, what: Backoff(*span(value, what)),
         "never_retry": _exceptions,
         "keep_result": lambda value, what: None if value is None else _seconds(value, what, SHORTEST_LIMIT),
-    }
+    } | periodic.CHECKS
     try:
         return Options(**{name: checks[name](value, name) for name, value in options.items()})  # type: ignore[arg-type]
     except ValueError as error:
@@ -320,7 +328,20 @@ def declare(function: Callable[..., object], name: str | None, queue: str | None
         raise HandlerError(
             f"{where}: {handler_name} takes whole packs, which return nothing for a task: no keep_result"
         )
-    return Handler(handler_name, queue_name, function, own, arguments, where), of_queue
+    return Handler(
+        handler_name, queue_name, function, own, arguments, where, _periodic(own, arguments, f"{where}: {handler_name}")
+    ), of_queue
+
+
+def _periodic(options: Options, arguments: Arguments, where: str) -> Periodic | None:
+    fields = msgspec.structs.fields(arguments.kind)
+    said = Periodic(
+        options.every, options.cron, options.tz, options.catch_up, options.overlap, arguments.signature
+    )  # fmt: skip
+    try:
+        return periodic.declared(said, [each.name for each in fields if each.required])
+    except ValueError as error:
+        raise HandlerError(f"{where}: {error}") from None
 
 
 def _takes_pack(function: Callable[..., object], pack_of: type) -> bool:
