@@ -20,11 +20,12 @@ from .errors import (
     UnknownTask,
     UsageError,
 )
+from .limits import extend
 from .outcomes import Bury, Postpone, Retry, SoftTimeLimit
 from .queries import Owner, TaskInfo
 from .queues import Queue
 from .states import TaskState
-from .tasks import Task, TaskFunction, task
+from .tasks import Task, TaskFunction, current_task, task
 
 __version__ = "0.1.0"
 
@@ -57,5 +58,7 @@ __all__ = [
     "UnknownTask",
     "UsageError",
     "connect",
+    "current_task",
+    "extend",
     "task",
 ]

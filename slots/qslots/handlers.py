@@ -12,18 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from . import durability, periodic
+from . import periodic
 from .errors import ArgumentsError, HandlerError, SettingsError
 from .keys import check_name
-from .outcomes import Backoff
+from .options import HANDLER_OPTIONS, QUEUE_OPTIONS, Options, handler_options, queue_options
 from .records import signature
 from .reports import Declared, HandlerDeclared, Periodic, QueueDeclared
 from .settings import QueueSettings
-from .units import duration, rate, size, span
 
-LARGEST_BATCH = 1000
-SHORTEST_LOCK = 3.0  # seconds: it is extended once a second, and a quarter of it is kept to act in
-SHORTEST_LIMIT = 0.001  # seconds; none at all is None
 _encode = msgspec.msgpack.Encoder().encode
 _astuple = msgspec.structs.astuple
 _NONE: dict[str, object] = {}
@@ -46,23 +42,6 @@ def free_arguments(body: bytes | memoryview) -> PackBody:
     """
     found = _free.decode(body)
     return found if isinstance(found, PackBody) else PackBody((), found)
-
-
-class Options(msgspec.Struct, frozen=True):
-    """What belongs to one handler; times in seconds."""
-
-    batch: int = 100
-    time_limit: float | None = None
-    max_failures: int = 5
-    max_crashes: int = 3
-    backoff: Backoff = Backoff()
-    never_retry: tuple[type[BaseException], ...] = ()
-    keep_result: float | None = None
-    every: int | None = None
-    cron: str | None = None
-    tz: str = "UTC"
-    catch_up: str = "once"
-    overlap: bool = True
 
 
 class Arguments:
@@ -153,7 +132,7 @@ class Takes(typing.Protocol):
     def positional(self) -> tuple[str, ...]: ...
     def bodies(self, calls: Sequence[Call]) -> list[bytes]: ...
     def decode(self, body: bytes | memoryview) -> msgspec.Struct: ...
-    def call(self, body: bytes | memoryview) -> tuple[tuple[object, ...], dict[str, object]]: ...
+    def call(self, body: bytes | memoryview) -> tuple[tuple[typing.Any, ...], dict[str, typing.Any]]: ...
 
 
 class Handler(msgspec.Struct, frozen=True):
@@ -165,7 +144,14 @@ class Handler(msgspec.Struct, frozen=True):
     options: Options
     arguments: Takes
     where: str  # file:line, for messages
+    is_async: bool = False  # calling it gives a coroutine
     periodic: Periodic | None = None
+
+    @property
+    def beside(self) -> int:
+        """How many of its tasks run at a time."""
+        alone = self.arguments.takes_pack or not self.is_async
+        return 1 if alone else min(self.options.batch, self.options.concurrency or self.options.batch)
 
     def misfit(self, error: ArgumentsError) -> ArgumentsError:
         """The error with the handler's name and place before it."""
@@ -240,68 +226,6 @@ def overridden(queue: QueueDeclared, override: QueueSettings | None) -> QueueDec
 REGISTRY = Registry()
 
 
-def _number(value: object, what: str, least: int, most: int | None = None) -> int:
-    top = f" to {most}" if most is not None else " or more"
-    if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
-        raise ValueError(f"{what} is {value!r}: write a whole number, {least}{top}")
-    return value
-
-
-def _seconds(value: typing.Any, what: str, least: float) -> float:
-    seconds = duration(value, what)
-    if seconds < least:
-        raise ValueError(f"{what} is {value!r}: at least {least:g} s")
-    return seconds
-
-
-def queue_options(options: Mapping[str, typing.Any], where: str) -> dict[str, object]:
-    """Checks and turns into numbers what belongs to a queue. HandlerError names the place."""
-    checks: dict[str, Callable[[typing.Any, str], object]] = {
-        "priority": lambda value, what: _number(value, what, 1, 100),
-        "min_slots": lambda value, what: _number(value, what, 0),
-        "max_slots": lambda value, what: None if value is None else _number(value, what, 0),
-        "target_delay": duration,
-        "lock": lambda value, what: _seconds(value, what, SHORTEST_LOCK),
-        "memory": lambda value, what: None if value is None else size(value, what),
-        "rate": lambda value, what: None if value is None else rate(value, what),
-        "durability": lambda value, what: str(durability.parse(value, what)),
-        "dedupe_window": duration,
-        "max_size": size,
-    }
-    try:
-        return {name: checks[name](value, name) for name, value in options.items()}
-    except ValueError as error:
-        raise HandlerError(f"{where}: {error}") from None
-
-
-def handler_options(options: Mapping[str, typing.Any], where: str) -> Options:
-    """Checks what belongs to a handler. HandlerError names the place."""
-    checks: dict[str, Callable[[typing.Any, str], object]] = {
-        "batch": lambda value, what: _number(value, what, 1, LARGEST_BATCH),
-        "time_limit": lambda value, what: None if value is None else _seconds(value, what, SHORTEST_LIMIT),
-        "max_failures": lambda value, what: _number(value, what, 1),
-        "max_crashes": lambda value, what: _number(value, what, 1),
-        "backoff": lambda value, what: Backoff(*span(value, what)),
-        "never_retry": _exceptions,
-        "keep_result": lambda value, what: None if value is None else _seconds(value, what, SHORTEST_LIMIT),
-    } | periodic.CHECKS
-    try:
-        return Options(**{name: checks[name](value, name) for name, value in options.items()})  # type: ignore[arg-type]
-    except ValueError as error:
-        raise HandlerError(f"{where}: {error}") from None
-
-
-QUEUE_OPTIONS = frozenset(QueueDeclared.__struct_fields__) - {"name", "handlers"}
-HANDLER_OPTIONS = frozenset(Options.__struct_fields__)
-
-
-def _exceptions(value: typing.Any, what: str) -> tuple[type[BaseException], ...]:
-    kinds = value if isinstance(value, tuple) else (value,)
-    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-        raise ValueError(f"{what} is {value!r}: write exception classes, such as (KeyError,)")
-    return kinds
-
-
 def declare(function: Callable[..., object], name: str | None, queue: str | None, options: Mapping[str, object],
             pack_of: type) -> tuple[Handler, dict[str, object]]:  # fmt: skip
     """A handler made of a function and the options of its decorator, with what it says of its queue."""
@@ -311,8 +235,8 @@ def declare(function: Callable[..., object], name: str | None, queue: str | None
         if option not in QUEUE_OPTIONS | HANDLER_OPTIONS:
             known = ", ".join(sorted({"name", "queue"} | QUEUE_OPTIONS | HANDLER_OPTIONS))
             raise HandlerError(f"{where}: @task does not know the option {option!r}; it knows {known}")
-    if inspect.iscoroutinefunction(function):
-        raise HandlerError(f"{where}: async handlers are not served by this version; write a plain function")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise HandlerError(f"{where}: a handler is no generator, nothing of it would run; return instead of yield")
     try:
         handler_name = check_name(name or getattr(function, "__name__", None), f"{where}: the handler name")
         queue_name = check_name(queue or handler_name, f"{where}: the queue name")
@@ -328,9 +252,16 @@ def declare(function: Callable[..., object], name: str | None, queue: str | None
         raise HandlerError(
             f"{where}: {handler_name} takes whole packs, which return nothing for a task: no keep_result"
         )
+    is_async = inspect.iscoroutinefunction(function)
+    if own.concurrency is not None and (arguments.takes_pack or not is_async):
+        raise HandlerError(
+            f"{where}: {handler_name} has a concurrency, which only an async handler of single tasks can have; "
+            "write async def, or leave the option out"
+        )
     return Handler(
-        handler_name, queue_name, function, own, arguments, where, _periodic(own, arguments, f"{where}: {handler_name}")
-    ), of_queue
+        handler_name, queue_name, function, own, arguments, where, is_async,
+        _periodic(own, arguments, f"{where}: {handler_name}"),
+    ), of_queue  # fmt: skip
 
 
 def _periodic(options: Options, arguments: Arguments, where: str) -> Periodic | None:

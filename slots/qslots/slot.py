@@ -18,10 +18,12 @@ from functools import partial
 from typing import NoReturn
 
 from . import debts, logs, orders
+from .alerts import alert_after
 from .bell import Bell
 from .errors import HolderDead, QueueServerDown, QueueServerError
-from .handlers import Registry
+from .handlers import Handler, Registry
 from .holding import Holding
+from .limits import ALARM
 from .lottery import Lottery, PackSize
 from .queueserver import Exchange, Pack, QueueServer
 from .reach import Leave, Reach, by_server
@@ -29,7 +31,8 @@ from .reports import QueueDeclared
 from .scoreboard import Field, Record, boot_ns
 from .servers import QueueServers, parted, source
 from .states import SlotState
-from .work import TERM, PackRun, jitter
+from .work import TERM, jitter
+from .worker import Worker
 
 log = logging.getLogger("qslots.slot")
 IDLE_WAIT = 3.0  # seconds that an idle slot waits at most before it looks again
@@ -59,8 +62,10 @@ class Slot:
         self._sick: set[str] = set()  # sources that have refused a request: told of once
         self._doubts: dict[str, int] = {}  # source -> seq of a request that its server may have served or not
         self._pack = Holding(self._reach, record, holder, queues, channel)
+        self._worker = Worker(record, self._pack.tell, self._may_go_on)
         TERM.asked = False
         TERM.watch()
+        ALARM.listen()
         self._wakeup, waker = socket.socketpair()
         waker.setblocking(False)
         self._waker = waker
@@ -82,6 +87,8 @@ class Slot:
             log.info("left without the queue server; the master settles")
         except HolderDead as error:
             log.warning("ended: %s", error)
+        finally:
+            self._worker.close()
 
     def _told_to_leave(self, *_: object) -> None:
         TERM.asked = True
@@ -246,26 +253,36 @@ class Slot:
 
     def _size(self, handler: str) -> PackSize:
         if handler not in self._sizes:
-            self._sizes[handler] = PackSize(self._registry.handlers[handler].options.batch)
+            known = self._registry.handlers[handler]
+            self._sizes[handler] = PackSize(known.options.batch, known.beside)
         return self._sizes[handler]
 
     def _work(self, drawn: str, pack: Pack) -> None:
         self._record.words[Field.STATE] = SlotState.BUSY
         handler = self._registry.handlers[pack.handler]
-        start = boot_ns()
-        began, whole = PackRun(handler, pack, self._record, self._pack.tell, self._may_go_on).run()
-        seconds = (boot_ns() - start) / 1e9
-        self._pack.busy += seconds
+        self._say_what_is_usual(handler, pack)
+        start = self._pack.since = boot_ns()
+        began, whole = self._worker.run(handler, pack)
+        now = boot_ns()
+        seconds = (now - start) / 1e9
+        self._pack.busy += (now - self._pack.since) / 1e9
         self._size(pack.handler).ran(began, seconds)
         self._lottery.ran(drawn, seconds)
         if not whole:
             self._pack.stopped(together=handler.arguments.takes_pack, leave=TERM.asked)
 
+    def _say_what_is_usual(self, handler: Handler, pack: Pack) -> None:
+        """To the master: how long its tasks take as a rule, and when one is worth an alert."""
+        mean = self._size(handler.name).mean
+        usual = None if mean is None else mean * (len(pack.ids) if handler.arguments.takes_pack else 1)
+        self._record.words[Field.USUAL] = int((usual or 0.0) * 1e9)
+        self._record.words[Field.ALERT_AFTER] = int((alert_after(handler.options.alert_after, usual) or 0.0) * 1e9)
+
     def _may_go_on(self, now: int) -> bool:
         """Whether the next task may begin: not told to leave, and nobody else can have the pack."""
-        if TERM.asked:
+        if TERM.asked or not self._pack.settle_marked(now):
             return False
-        return now < self._record.trusted_until() or self._pack.vouch()
+        return boot_ns() < self._record.trusted_until() or self._pack.vouch()
 
     def _idle(self) -> None:
         if self._pack.source is not None:  # nothing was drawn that could settle it on its way

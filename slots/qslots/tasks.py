@@ -2,7 +2,6 @@
 
 import datetime
 import functools
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
@@ -12,7 +11,9 @@ from .errors import ArgumentsError, CannotKeep, DuplicateTask, HandlerError, NoR
 from .handlers import REGISTRY, Call, Handler, declare
 from .ids import new_ids
 from .outcomes import Outcome, micros
+from .queries import Owner
 from .records import COMPRESS_FROM, PLAIN, formed, header
+from .running import here
 from .units import duration, moment
 
 _P = ParamSpec("_P")
@@ -25,11 +26,14 @@ ON_DUPLICATE = ("refuse", "ignore", "replace", "rearm")
 class Task:
     """One unit of work. ``enqueue`` returns one with ``id`` and ``queue``; a pack handler gets them with arguments."""
 
-    __slots__ = ("args", "failures", "handler", "id", "kwargs", "outcome", "queue", "retries")
+    __slots__ = (
+        "args", "crashes", "failures", "handler", "id", "kwargs", "outcome", "owner", "put_at", "queue", "retries",
+    )  # fmt: skip
 
     def __init__(
         self, id: str, queue: str, handler: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None,  # noqa: A002
-        *, retries: int = 0, failures: int = 0,
+        *, retries: int = 0, failures: int = 0, crashes: int = 0, put_at: float | None = None,
+        owner: Owner | None = None,
     ) -> None:  # fmt: skip
         self.id = id
         self.queue = queue
@@ -38,6 +42,9 @@ class Task:
         self.kwargs = kwargs or {}
         self.retries = retries
         self.failures = failures
+        self.crashes = crashes
+        self.put_at = put_at
+        self.owner = owner
         self.outcome: Outcome | None = None
 
     def retry(self, delay: str | float = 0.0, why: str = "") -> None:
@@ -77,35 +84,14 @@ class Task:
         return f"Task({self.handler} {self.id} in {self.queue})"
 
 
-class Running:
-    """The task that this slot runs; a slot has one thread. None while no handler runs."""
+def current_task() -> Task | None:
+    """The task that runs here, made anew at each call; None outside of tasks, and in a handler that has a whole pack.
 
-    parent: str | None = None
-    enqueued = 0
-
-    def begin(self, task_id: str | None) -> None:
-        """A task begins, or with None the last one is over."""
-        self.parent = task_id
-        self.enqueued = 0
-
-    def child_ids(self, parent: str, contents: list[bytes]) -> list[str]:
-        """Ids that a second run of the same task makes again, so that it does not double what it enqueues.
-
-        The content counts too: a run that goes another way than the one before it must not lose its own children to
-        those that still wait from then.
-        """
-        first = self.enqueued + 1
-        self.enqueued += len(contents)
-        return [_child_id(parent, n, content) for n, content in enumerate(contents, first)]
-
-
-RUNNING = Running()
-
-
-def _child_id(parent: str, n: int, content: bytes) -> str:
-    """As long as a generated id, and sorting beside its parent's."""
-    digest = hashlib.blake2b(f"{parent}/{n}/".encode() + content, digest_size=12).hexdigest()
-    return parent[:13] + digest[:10] if len(parent) == 23 else digest[:23]
+    It is known in what a coroutine has started by asyncio too (``gather``, ``to_thread``), not in its own threads.
+    """
+    running = here()
+    found: Task | None = running.work.task(running.position) if running.work is not None and running.parent else None
+    return found
 
 
 class Using:
@@ -159,12 +145,13 @@ class Using:
         head = header(handler.name, handler.arguments.signature, self._collection)
         declared = REGISTRY.queue(handler.queue, override(handler.queue))
         bodies = self._bodies(calls, declared.max_size)
-        parent = RUNNING.parent
+        running = here()
+        parent = running.parent
         derived = own is None and parent is not None
         if own is not None:
             ids = list(own)
         else:
-            ids = new_ids(len(calls)) if parent is None else RUNNING.child_ids(parent, [head + body for body in bodies])
+            ids = new_ids(len(calls)) if parent is None else running.child_ids(parent, [head + body for body in bodies])
         try:
             current().put(
                 handler.queue, handler.name, head, ids, bodies, when=self._when, own_ids=derived or own is not None,

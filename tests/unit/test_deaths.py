@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from qmaster import watch
-from qmaster.deaths import HARD_LIMIT, Cause, decode, left_behind
+from qmaster import relief, watch
+from qmaster.deaths import HARD_LIMIT, Cause, cause_of, decode, left_behind
 from qmaster.letters import SettleDead
-from qslots.scoreboard import WHOLE_PACK, Field, Record, Scoreboard
+from qslots.scoreboard import DONE, RUNS, WHOLE_PACK, Field, Record, Scoreboard
 
 CRASH = Cause("was killed by SIGSEGV", own=True)
 SECOND = 1_000_000_000
@@ -40,13 +40,42 @@ def record(tmp_path: pathlib.Path) -> Iterator[Record]:
         (signal.SIGABRT | 0x80, "", "was killed by SIGABRT", True),
         (3 << 8, "", "exited with code 3", True),
         (0, "", "exited with code 0", True),
-        (signal.SIGKILL, HARD_LIMIT, "was killed: it ran longer than its time limit", True),
         (signal.SIGKILL, "did not leave in time", "was ended by its master: did not leave in time", False),
         (60, "", "was killed by signal 60", True),
     ],
 )
 def test_an_exit_is_decoded(status: int, why: str, text: str, own: bool) -> None:
     assert decode(status, why) == Cause(text, own)
+
+
+OVER = watch.Overdue(3, 100, 200)  # what the fixture's record runs
+INNOCENT = "was killed: the task before this one ran longer than its time limit"
+
+
+@pytest.mark.parametrize(
+    ("status", "ran", "text", "own"),
+    [
+        (signal.SIGKILL, (3, 100), "was killed: it ran longer than its time limit", True),
+        (signal.SIGKILL, (4, 250), INNOCENT, False),  # it ended after the second reading, before the kill
+        (signal.SIGKILL, (3, 250), INNOCENT, False),  # the same place in the next pack
+        (signal.SIGKILL, (0, 100), INNOCENT, False),  # nothing ran
+        (signal.SIGSEGV, (3, 100), "was killed by SIGSEGV", True),  # it was faster than the kill
+        (3 << 8, (3, 100), "exited with code 3", True),
+    ],
+)
+def test_a_kill_at_the_hard_limit_is_charged_to_the_task_whose_limit_it_was(
+    record: Record, status: int, ran: tuple[int, int], text: str, own: bool
+) -> None:
+    record.words[Field.TASK], record.words[Field.START] = ran
+    cause = cause_of(status, HARD_LIMIT, record, OVER)
+    assert cause == Cause(text, own)
+    (letter,) = left_behind(record, cause, 1.0)
+    assert list(letter.outcomes) == ([3] if own else [])
+
+
+def test_a_task_over_its_limit_is_charged_also_in_a_slot_that_was_leaving(record: Record) -> None:
+    assert cause_of(signal.SIGKILL, "drained", record, OVER).own
+    assert not cause_of(signal.SIGKILL, "drained", record, None).own
 
 
 def test_the_marked_are_done_the_one_that_ran_is_charged_the_rest_goes_back(record: Record) -> None:
@@ -71,13 +100,34 @@ def test_a_task_that_was_marked_before_the_slot_died_is_not_charged(record: Reco
 
 
 def test_a_pack_run_as_a_whole_comes_back_narrower_and_uncharged(record: Record) -> None:
+    record.marks[:4] = bytes([0, RUNS, RUNS, RUNS])  # the arguments of the first did not fit
     record.begin(WHOLE_PACK, 100, 200, b"t")
     (letter,) = left_behind(record, CRASH, 1.0)
-    assert (letter.outcomes, letter.rest) == ({}, "loss")
+    assert {position: outcome.kind for position, outcome in letter.outcomes.items()} == dict.fromkeys((2, 3, 4), "loss")
+    assert letter.rest == "back"
+
+
+@pytest.mark.parametrize("cause", [CRASH, Cause("was killed: it ran longer than its time limit", own=True)])
+def test_of_several_that_ran_at_once_each_is_lost_and_none_is_charged(record: Record, cause: Cause) -> None:
+    record.marks[:4] = bytes([RUNS, DONE, RUNS, 0])
+    record.begin(1, 100, 200, b"t")
+    (letter,) = left_behind(record, cause, 1.0)
+    assert {position: outcome.kind for position, outcome in letter.outcomes.items()} == {1: "loss", 3: "loss"}
+    assert (letter.marks, letter.rest) == (bytes([RUNS, DONE, RUNS, 0]), "back")
+
+
+def test_the_only_one_that_ran_is_charged_whatever_its_handler(record: Record) -> None:
+    record.marks[:4] = bytes([DONE, DONE, RUNS, 0])
+    record.begin(3, 100, 200, b"t")
+    (letter,) = left_behind(record, CRASH, 1.0)
+    assert {position: outcome.kind for position, outcome in letter.outcomes.items()} == {3: "crash"}
+    (letter,) = left_behind(record, Cause("was ended by its master", own=False), 1.0)
+    assert letter.outcomes == {}
 
 
 def test_alone_in_its_pack_a_task_is_charged_also_by_a_pack_handler(record: Record) -> None:
     record.hold(7, b"mail@main", b"send", 1)
+    record.marks[0] = RUNS
     record.begin(WHOLE_PACK, 100, 200, b"t")
     (letter,) = left_behind(record, CRASH, 1.0)
     assert (list(letter.outcomes), letter.rest) == ([1], "back")
@@ -140,3 +190,9 @@ def test_where_a_dead_slot_only_waited_it_waits_no_more(record: Record) -> None:
     pack, elsewhere = left_behind(record, CRASH, 1.0, ("mail@main", "photos@main"))
     assert (pack.source, pack.held) == ("mail@main", 7)
     assert (elsewhere.source, elsewhere.held, elsewhere.outcomes) == ("photos@main", None, {})
+
+
+def test_slot_whose_tasks_run_beside_each_other_is_not_relieved_of_those_behind_the_oldest(record: Record) -> None:
+    assert list(relief.standing([record], 100 + 2 * SECOND, {})) == [3]
+    record.marks[2] = RUNS
+    assert relief.standing([record], 100 + 2 * SECOND, {}) == {}

@@ -10,8 +10,8 @@ import qslots
 from qmanager import admin, queueviews
 from qmanager.readings import CUMULATIVE
 from qslots import Queue, Task, TaskInfo, TaskState, keys, settings, units
-from qslots.handlers import HANDLER_OPTIONS, QUEUE_OPTIONS, Options
 from qslots.keys import QueueKeys
+from qslots.options import HANDLER_OPTIONS, QUEUE_OPTIONS, Options
 from qslots.reports import QueueDeclared, QueueStats
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"

@@ -1,13 +1,15 @@
 """What may be declared, and what is refused with the places and the remedy named."""
 
 import dataclasses
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
 import pytest
 
 from qslots.errors import ArgumentsError, HandlerError
-from qslots.handlers import Options, Registry, declare, handler_options, overridden, queue_options
+from qslots.handlers import Registry, declare, overridden
+from qslots.options import Options, handler_options, queue_options
 from qslots.outcomes import Backoff
 from qslots.reports import HandlerDeclared, QueueDeclared
 from qslots.settings import QueueSettings
@@ -73,7 +75,16 @@ def variadic(*args: int) -> None: ...
 def variadic_names(**kwargs: int) -> None: ...
 def positional(a: int, /) -> None: ...
 def unknown_type(a: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+def generator(a: int) -> Iterator[int]:
+    yield a
+
+
 async def asynchronous(a: int) -> None: ...
+async def async_generator(a: int) -> AsyncIterator[int]:
+    yield a
+
+
+async def async_pack(tasks: list[Task]) -> None: ...
 
 
 @pytest.mark.parametrize(("function", "message"), [
@@ -81,7 +92,8 @@ async def asynchronous(a: int) -> None: ...
     (variadic_names, "**kwargs: int is not served"),
     (positional, "a: int is not served"),
     (unknown_type, "the parameters of unknown_type cannot be checked: name 'Nowhere' is not defined"),
-    (asynchronous, "async handlers are not served by this version"),
+    (generator, "a handler is no generator"),
+    (async_generator, "a handler is no generator"),
     (lambda: None, "the handler name '<lambda>'"),
 ])  # fmt: skip
 def test_function_that_cannot_be_served_is_refused_at_its_place(function: Any, message: str) -> None:
@@ -92,7 +104,7 @@ def test_function_that_cannot_be_served_is_refused_at_its_place(function: Any, m
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"priorty": 5}, "@task does not know the option 'priorty'; it knows backoff, batch"),
+    ({"priorty": 5}, "@task does not know the option 'priorty'; it knows alert_after, backoff, batch"),
     ({"priority": 0}, "priority is 0: write a whole number, 1 to 100"),
     ({"priority": True}, "priority is True"),
     ({"min_slots": -1}, "min_slots is -1: write a whole number, 0 or more"),
@@ -100,12 +112,19 @@ def test_function_that_cannot_be_served_is_refused_at_its_place(function: Any, m
     ({"target_delay": "soon"}, "target_delay is 'soon'"),
     ({"lock": "0.5s"}, "lock is '0.5s': at least 3 s"),
     ({"memory": "lots"}, "memory is 'lots'"),
+    ({"concurrency": 0}, "concurrency is 0: write a whole number, 1 to 1000"),
+    ({"concurrency": 5}, "resize has a concurrency, which only an async handler of single tasks can have"),
     ({"batch": 0}, "batch is 0: write a whole number, 1 to 1000"),
     ({"batch": 1001}, "batch is 1001"),
     ({"time_limit": 0}, "time_limit is 0: at least 0.001 s"),
     ({"time_limit": "40000d"}, "time_limit is '40000d': at most 36500d"),
     ({"max_failures": 0}, "max_failures is 0"),
     ({"max_crashes": "3"}, "max_crashes is '3'"),
+    ({"soft_time_limit": 0}, "soft_time_limit is 0: at least 0.001 s"),
+    ({"soft_time_limit": "5m", "time_limit": "5m"}, "soft_time_limit is 300 s, time_limit 300 s: the soft one must be"),
+    ({"soft_time_limit": 61, "time_limit": "1m"}, "soft_time_limit is 61 s, time_limit 60 s: the soft one must be"),
+    ({"alert_after": "soon"}, "alert_after is 'soon'"),
+    ({"on_alert": "print"}, "on_alert is 'print': write a function (task_id, seconds)"),
     ({"backoff": "5s"}, "backoff is '5s': write two durations"),
     ({"backoff": "15m..5s"}, "backoff is '15m..5s'"),
     ({"never_retry": "KeyError"}, "never_retry is 'KeyError': write exception classes"),
@@ -116,12 +135,23 @@ def test_bad_option_is_refused_at_the_place_of_the_handler(options: dict[str, ob
     assert str(error.value).startswith(f"{__file__}:{resize.__code__.co_firstlineno}: {message}")
 
 
+def test_async_handlers_are_known_and_so_is_how_many_of_their_tasks_run_at_a_time() -> None:
+    for options, beside in (({}, 100), ({"concurrency": 7}, 7), ({"batch": 3, "concurrency": 7}, 3)):
+        handler, _ = made(asynchronous, **options)
+        assert (handler.is_async, handler.beside) == (True, beside)
+    assert [(each.is_async, each.beside) for each in (made(async_pack)[0], made(resize)[0])] == [(True, 1), (False, 1)]
+    with pytest.raises(HandlerError, match="async_pack has a concurrency"):
+        made(async_pack, concurrency=5)
+
+
 def test_options_become_numbers() -> None:
     options = {
         "batch": 7, "time_limit": "5m", "max_failures": 2, "max_crashes": 1, "backoff": "1s..1m",
-        "never_retry": KeyError,
+        "never_retry": KeyError, "soft_time_limit": "4m", "alert_after": "1m", "on_alert": print,
     }  # fmt: skip
-    assert handler_options(options, "") == Options(7, 300.0, 2, 1, Backoff(1.0, 60.0), (KeyError,))
+    assert handler_options(options, "") == Options(
+        7, 300.0, 2, 1, Backoff(1.0, 60.0), (KeyError,), None, 240.0, 60.0, print
+    )  # fmt: skip
     assert handler_options({"time_limit": None}, "") == Options()
     assert queue_options({"lock": "2m", "memory": "1M", "max_slots": None}, "") == {
         "lock": 120.0, "memory": 1 << 20, "max_slots": None,

@@ -1,0 +1,98 @@
+"""What runs in this process just now, and the ids of what it enqueues.
+
+A slot runs one task at a time, so one object of the process says which, and beginning a task costs next to nothing. Of
+coroutines many run at once: each has its own object in its context, which asyncio hands on to whatever it starts. The
+ids of children are derived from their parent's, so that a second run of a task puts the same ones and doubles none.
+"""
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from .handlers import Handler
+from .scoreboard import Record
+
+_COUNTING = threading.Lock()  # a handler may enqueue in threads of its own
+
+
+class Work(Protocol):
+    """The pack that is under work."""
+
+    @property
+    def handler(self) -> Handler: ...
+    @property
+    def record(self) -> Record: ...
+    def task(self, position: int) -> Any: ...
+
+
+class Running:
+    """One running task, or a pack whose handler has it as a whole; ``parent`` is None while nothing runs.
+
+    ``position`` 0: the scoreboard knows it.
+    """
+
+    __slots__ = ("_alike", "enqueued", "parent", "position", "postpone", "until", "work")
+
+    def __init__(self, parent: str | None = None, *, work: Work | None = None, position: int = 0) -> None:
+        self.parent = parent
+        self.work = work
+        self.position = position
+        self.enqueued = 0
+        # Of one beside others: sets its soft limit (seconds from now; False if it has none) and its deadline (ns).
+        self.postpone: Callable[[float], bool] | None = None
+        self.until: Callable[[int], None] | None = None
+        self._alike: Counter[bytes] | None = None
+
+    @classmethod
+    def beside_others(cls, parent: str, work: Work, position: int) -> "Running":
+        """One whose own parts run beside each other too (``gather``), so that the order of what they enqueue differs
+        from run to run: children are told apart by their content, and numbered among equals only.
+        """
+        made = cls(parent, work=work, position=position)
+        made._alike = Counter()
+        return made
+
+    def begin(self, task_id: str | None) -> None:
+        """A task begins, or with None the last one is over."""
+        self.parent = task_id
+        self.enqueued = 0
+
+    def child_ids(self, parent: str, contents: list[bytes]) -> list[str]:
+        """Ids that a second run of the same task makes again, so that it does not double what it enqueues.
+
+        The content counts too: a run that goes another way than the one before it must not lose its own children to
+        those that still wait from then.
+        """
+        with _COUNTING:
+            return [_child_id(parent, self._number(content), content) for content in contents]
+
+    def _number(self, content: bytes) -> int:
+        if self._alike is None:
+            self.enqueued += 1
+            return self.enqueued
+        digest = hashlib.blake2b(content, digest_size=12).digest()
+        self._alike[digest] += 1
+        return self._alike[digest]
+
+
+RUNNING = Running()
+_HERE: ContextVar[Running] = ContextVar("qslots.running", default=RUNNING)
+
+
+def here() -> Running:
+    """What runs where this is asked: in a coroutine of a pack its own task, else the one task of this process."""
+    return _HERE.get()
+
+
+def enter(running: Running) -> None:
+    """In this context, and all that are copied from it, this is what runs."""
+    _HERE.set(running)
+
+
+def _child_id(parent: str, n: int, content: bytes) -> str:
+    """As long as a generated id, and sorting beside its parent's."""
+    digest = hashlib.blake2b(f"{parent}/{n}/".encode() + content, digest_size=12).hexdigest()
+    return parent[:13] + digest[:10] if len(parent) == 23 else digest[:23]
