@@ -38,9 +38,6 @@ class Limited:
         bell = self._loop.call_later(self._alert_after, self._call_alert) if self._alert_after < NEVER else None
         try:
             return (yield from self._driven())
-        except BaseException as error:
-            _leave_out(error, 2)  # frames: what is told of an error shows the handler's own
-            raise
         finally:
             self._over = True
             if bell is not None:
@@ -105,9 +102,3 @@ def _frames(coroutine: Any) -> list[tuple[FrameType, int]]:
         found.append((frame, frame.f_lineno))
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
     return found
-
-
-def _leave_out(error: BaseException, frames: int) -> None:
-    for _ in range(frames):
-        if error.__traceback__ is not None:
-            error.__traceback__ = error.__traceback__.tb_next

@@ -72,6 +72,11 @@ class QueueKeys:
         """ZSET id -> activation time (µs): tasks of a paused collection that have come to the head of a schedule."""
         return f"{self.base}parked:{collection}"
 
+    @property
+    def ticks(self) -> str:
+        """HASH periodic handler -> up to when its ticks are stored, and what became of them: see ``ticks``."""
+        return self.base + "ticks"
+
     def result(self, task: str) -> str:
         """STRING with a time to live: what a finished task has returned, where its handler keeps results."""
         return f"{self.base}result:{task}"

@@ -16,6 +16,7 @@ from typing import Any, cast
 from .coroutines import Limited
 from .errors import ArgumentsError
 from .handlers import Handler
+from .hooks import HOOKS, hooked, told, word
 from .limits import NEVER, timed
 from .outcomes import Outcome, charged, decided, micros, spoken
 from .queries import Owner, owner_of
@@ -69,6 +70,8 @@ class PackRun:
     def __init__(self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn) -> None:
         self.handler = handler
         self.function = timed(handler, record)  # what is called: the handler's function, under its alarms if it has any
+        if HOOKS.before_task and not handler.arguments.takes_pack:
+            self.function = hooked(self.function, is_async=handler.is_async)
         self.pack = pack
         self.record = record
         self.report = report
@@ -112,7 +115,7 @@ class PackRun:
         """One of the tasks, its arguments being known."""
         if self._owner is None:
             self._owner = owner_of(self.record.text("holder"))
-        fate = self.pack.fates[position - 1] or Fate()
+        fate = self.fate(position)
         return Task(
             self.id_of(position), self.handler.queue, self.handler.name, args, kwargs, retries=fate.retries,
             failures=fate.failures, crashes=fate.crashes, put_at=put_at(self.pack.records[position - 1]),
@@ -131,10 +134,24 @@ class PackRun:
         """What a task has returned, to be kept on the queue server for so long."""
         return kept(self.id_of(position), self.handler.name, self.record.text("holder"), value, seconds)
 
+    def ended(self, position: int, outcome: Outcome | None) -> None:
+        """A task has ended so; None is success. Called if there are hooks for it."""
+        told(HOOKS.after_task, self.task(position), word(outcome, self.fate(position)))
+
+    def failed(self, position: int, outcome: Outcome, error: BaseException) -> None:
+        """The end of a task is one that the hooks for failures are to know."""
+        if HOOKS.on_failure and outcome.kind in ("fail", "bury"):
+            told(HOOKS.on_failure, self.task(position), error, word(outcome, self.fate(position)))
+
+    def fate(self, position: int) -> Fate:
+        """What befell a task before."""
+        return self.pack.fates[position - 1] or Fate()
+
     def _logged(self, position: int, outcome: Outcome, error: BaseException) -> Outcome:
         level = logging.INFO if outcome.kind in ("retry", "postpone") else logging.WARNING
-        what = happened(outcome, self.pack.fates[position - 1] or Fate())
+        what = happened(outcome, self.fate(position))
         log.log(level, "%s %s %s: %s", self.handler.name, self.id_of(position), what, briefly(error))
+        self.failed(position, outcome, error)
         return outcome
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from .deadlines import Deadlines
 from .errors import ArgumentsError
 from .eventloop import EventLoop
+from .hooks import HOOKS
 from .outcomes import Outcome
 from .queueserver import Kept
 from .records import body
@@ -85,7 +86,10 @@ class _Concurrent:
             self._stopped = True
             return
         self._deadlines.begin(position)
-        self._ends[position] = await self._attempt(position)
+        outcome = await self._attempt(position)
+        if HOOKS.after_task:
+            self._run.ended(position, outcome)
+        self._ends[position] = outcome
 
     async def _attempt(self, position: int) -> Outcome | None:
         run = self._run

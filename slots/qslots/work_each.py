@@ -1,6 +1,10 @@
 """Runs the tasks of a pack one after another: the hot loop of a slot. What is looked up once is looked up before it."""
 
-from .errors import ArgumentsError
+import inspect
+
+from .errors import ArgumentsError, HandlerError
+from .handlers import Handler
+from .hooks import HOOKS
 from .limits import ALARM
 from .outcomes import Outcome
 from .queueserver import Kept
@@ -14,6 +18,7 @@ def run_each(run: PackRun) -> int:
     """How many tasks, from the first on, have ended and are marked."""
     record, limit, kept = run.record, run.limit, dict[int, Kept]()
     words, marks = record.words, record.marks
+    one = attempt_with_hooks if HOOKS.after_task else attempt
     done, look_up, now = words[Field.DONE], 0, boot_ns()
     for position, (task_id, stored) in enumerate(zip(run.pack.ids, run.pack.records, strict=True), 1):
         if now >= look_up or TERM.asked:
@@ -23,7 +28,7 @@ def run_each(run: PackRun) -> int:
             look_up, now = granted, boot_ns()
         record.begin(position, now, now + limit if limit else 0, task_id)
         RUNNING.begin(task_id.decode(errors="replace"))
-        outcome = attempt(run, position, stored, kept)
+        outcome = one(run, position, stored, kept)
         if outcome is not None:
             record.over()
             if not run.report({position: outcome}, kept):
@@ -64,6 +69,8 @@ def attempt(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -
         return run.misfit(position, error)
     try:
         value = run.function(*args, **kwargs)
+        if value is not None:
+            refuse_coroutine(handler, value)
     except BaseException as error:
         end_if_forked()
         return run.raised(position, error)
@@ -73,3 +80,17 @@ def attempt(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -
         return None
     kept[position] = run.result(position, value, seconds)
     return Outcome("done")
+
+
+def refuse_coroutine(handler: Handler, value: object) -> None:
+    """A coroutine function that does not look like one: its tasks would be done without having run."""
+    if inspect.iscoroutine(value):
+        value.close()
+        raise HandlerError(f"{handler.name} gave a coroutine, which runs nowhere: its decorators must keep async def")
+
+
+def attempt_with_hooks(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -> Outcome | None:
+    """``attempt``, and whoever wants to know is told how it ended."""
+    outcome = attempt(run, position, stored, kept)
+    run.ended(position, outcome)
+    return outcome

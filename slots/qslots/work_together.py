@@ -5,7 +5,8 @@ from functools import partial
 
 from .errors import ArgumentsError
 from .eventloop import EventLoop
-from .outcomes import Outcome, decided, micros, told
+from .hooks import HOOKS
+from .outcomes import Bury, Outcome, decided, micros, told
 from .records import body
 from .running import RUNNING, Running
 from .scoreboard import DONE, RUNS, WHOLE_PACK, Field, boot_ns
@@ -18,14 +19,22 @@ def run_together(run: PackRun, loop: Callable[[], EventLoop]) -> int:
     if not run.may_go_on(boot_ns()):
         return 0
     tasks, outcomes = readable(run)
+    if HOOKS.before_task:
+        outcomes |= stopped_by_hooks(run, tasks)
     if tasks:
         begin(run, tasks)
         error = called(run, list(tasks.values()), loop)
         end_if_forked()
         if error is not None:
-            blame(run, error, list(tasks.values()))
+            blame(run, error, tasks)
         run.record.over()
+        for position, task in tasks.items():
+            if task.outcome is not None and task.outcome.kind == "bury" and error is None:
+                run.failed(position, task.outcome, Bury(task.outcome.why))
         outcomes |= {position: task.outcome for position, task in tasks.items() if task.outcome}
+    if HOOKS.after_task:
+        for position in range(1, len(run.pack.ids) + 1):
+            run.ended(position, outcomes.get(position))
     return settled(run, outcomes)
 
 
@@ -61,15 +70,29 @@ def settled(run: PackRun, outcomes: dict[int, Outcome]) -> int:
     return size
 
 
-def blame(run: PackRun, error: BaseException, tasks: list[Task]) -> None:
+def stopped_by_hooks(run: PackRun, tasks: dict[int, Task]) -> dict[int, Outcome]:
+    """Takes out of ``tasks`` those that a hook does not let run, and says what becomes of them."""
+    stopped: dict[int, Outcome] = {}
+    for position, task in tasks.items():
+        try:
+            HOOKS.begin(task)
+        except BaseException as error:
+            stopped[position] = run.raised(position, error)
+    for position in stopped:
+        del tasks[position]
+    return stopped
+
+
+def blame(run: PackRun, error: BaseException, tasks: dict[int, Task]) -> None:
     """The handler raised: who is to blame is only known of a task that was alone; the others come narrower."""
     log.warning("%s raised on a pack of %d: %s", run.handler.name, len(tasks), briefly(error))
     options = run.handler.options
-    for task in tasks:
+    for position, task in tasks.items():
         if task.outcome is not None:
             continue
         if len(tasks) == 1:
             task.outcome = decided(error, options, jitter())
+            run.failed(position, task.outcome, error)
         else:
             task.outcome = Outcome("loss", told(error), delay=micros(options.backoff.first * jitter()))
 

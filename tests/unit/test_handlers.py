@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from qslots.errors import ArgumentsError, HandlerError
-from qslots.handlers import Options, Registry, declare, handler_options, overridden, queue_options
+from qslots.handlers import Registry, declare, overridden
+from qslots.options import Options, handler_options, queue_options
 from qslots.outcomes import Backoff
 from qslots.reports import HandlerDeclared, QueueDeclared
 from qslots.settings import QueueSettings

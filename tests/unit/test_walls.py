@@ -18,9 +18,9 @@ IMPURE = {
     "multiprocessing", "asyncio", "secrets", "psutil", "fcntl", "mmap",
 }  # fmt: skip
 PURE = {
-    "qslots": ["keys", "lottery", "outcomes", "records", "reports", "states", "units", "errors", "alerts"],
+    "qslots": ["keys", "lottery", "outcomes", "records", "reports", "states", "units", "errors", "alerts", "periodic"],
     "qmaster": ["capacity", "children", "deaths", "reconcile", "watch", "letters", "relief"],
-    "qmanager": ["demand", "grant", "placement", "planner", "readings"],
+    "qmanager": ["demand", "grant", "placement", "planner", "readings", "schedules"],
 }
 ONLY_NAMES = {("deaths", "signal")}  # the names of signals are data
 

@@ -409,6 +409,17 @@ def test_results_are_kept_before_their_tasks_are_marked(record: Record) -> None:
     assert (runs.run(), runs.marks()) == ((0, False), [RUNS])
 
 
+def test_coroutine_of_a_handler_that_does_not_look_async_is_a_failure_and_no_success(record: Record) -> None:
+    async def push(n: int) -> int:
+        return n
+
+    made = task(name="push")(lambda n: push(n))
+    runs = Runs(record, made, body(made, 1))
+    runs.run()
+    assert kinds(runs) == {1: "fail"}
+    assert "push gave a coroutine, which runs nowhere" in runs.told[1].why
+
+
 def test_async_pack_handler_gets_all_tasks(record: Record) -> None:
     @task
     async def index(pack: list[Task]) -> None:
