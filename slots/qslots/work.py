@@ -24,6 +24,7 @@ LONGEST_LINE = 200  # characters of an error's text in the log; the whole of it 
 # Stores outcomes, and what is to be kept of tasks that are done, on the queue server; False: the lock is gone.
 Report = Callable[[dict[int, Outcome], dict[int, Kept]], bool]
 MayGoOn = Callable[[int], bool]  # whether another task may begin at this time (ns since boot)
+Witness = Callable[[int, BaseException], None]  # sees what was raised, and at which position
 
 
 def jitter() -> float:
@@ -48,6 +49,10 @@ class Term:
 TERM = Term()
 
 
+def unwitnessed(position: int, error: BaseException) -> None:
+    """Nobody wants to see the error itself: its text is kept with the task."""
+
+
 def end_if_forked() -> None:
     """A handler that forks and comes back in the child must not make a second slot of it."""
     if TERM.forked:
@@ -57,14 +62,18 @@ def end_if_forked() -> None:
 class PackRun:
     """A pack with its handler. Positions count from 1, as on the scoreboard."""
 
-    __slots__ = ("handler", "limit", "may_go_on", "pack", "record", "report")
+    __slots__ = ("handler", "limit", "may_go_on", "pack", "record", "report", "witness")
 
-    def __init__(self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn) -> None:
+    def __init__(
+        self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn,
+        witness: Witness = unwitnessed,
+    ) -> None:  # fmt: skip
         self.handler = handler
         self.pack = pack
         self.record = record
         self.report = report
         self.may_go_on = may_go_on
+        self.witness = witness
         limit = handler.options.time_limit
         self.limit = 0 if limit is None else int(limit * 1e9)  # ns; 0 for none
         record.words[Field.MAX_CRASHES] = handler.options.max_crashes
@@ -91,6 +100,7 @@ class PackRun:
         level = logging.INFO if outcome.kind in ("retry", "postpone") else logging.WARNING
         what = happened(outcome, self.pack.fates[position - 1] or Fate())
         log.log(level, "%s %s %s: %s", self.handler.name, self.id_of(position), what, briefly(error))
+        self.witness(position, error)
         return outcome
 
 

@@ -21,7 +21,7 @@ def run_together(run: PackRun) -> int:
             run.handler.function(list(tasks.values()))
         except BaseException as error:
             end_if_forked()
-            blame(run, error, list(tasks.values()))
+            blame(run, error, tasks)
         end_if_forked()
         run.record.over()
         outcomes |= {position: task.outcome for position, task in tasks.items() if task.outcome}
@@ -45,13 +45,14 @@ def settled(run: PackRun, outcomes: dict[int, Outcome]) -> int:
     return size
 
 
-def blame(run: PackRun, error: BaseException, tasks: list[Task]) -> None:
+def blame(run: PackRun, error: BaseException, tasks: dict[int, Task]) -> None:
     """The handler raised: who is to blame is only known of a task that was alone; the others come narrower."""
     log.warning("%s raised on a pack of %d: %s", run.handler.name, len(tasks), briefly(error))
     options = run.handler.options
-    for task in tasks:
+    for position, task in tasks.items():
         if task.outcome is not None:
             continue
+        run.witness(position, error)
         if len(tasks) == 1:
             task.outcome = decided(error, options, jitter())
         else:
