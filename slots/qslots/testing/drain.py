@@ -82,8 +82,8 @@ class Drain:
                 pass
         finally:
             RUNNING.begin(None)
-            for name in self._asked:
-                self._server.release(name, self._holder, held=None, marks=b"", leave=True)
+            for name, seq in self._asked.items():  # what was taken and has not run goes back
+                self._server.settle_dead(name, self._holder, held=None, asked=seq, outcomes={}, marks=b"")
 
     def _queues(self, queue: str | None) -> Sequence[str]:
         return self._server.queue_names() if queue is None else [queue]
@@ -109,7 +109,6 @@ class Drain:
 
     def _work(self, declared: QueueDeclared, pack: Pack) -> None:
         if len(self.ran) >= self._limit:
-            self._settle(declared, b"")
             raise DrainLimit(
                 f"drain has run {self._limit:,} tasks and {pack.handler} of queue {declared.name} is still due: does a "
                 "task put itself again and again? drain(limit=…) allows more"
