@@ -24,7 +24,7 @@ from ..worker import Worker
 from .look import arguments, written
 
 _WISHES = (Retry, Postpone, Bury)
-_WORDS = {
+WORDS = {
     "done": "done",
     "fail": "failed",
     "retry": "retried",
@@ -184,7 +184,7 @@ def _word(outcome: Outcome | None, fate: Fate) -> str:
         return "done"
     if outcome.kind == "fail" and fate.failures + 1 >= outcome.limit:
         return "buried"
-    return _WORDS[outcome.kind]
+    return WORDS[outcome.kind]
 
 
 def _own_frames(error: BaseException) -> Any:
