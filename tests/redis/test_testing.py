@@ -200,6 +200,7 @@ def test_drain_may_be_of_a_queue_or_of_a_handler(q: Queues) -> None:
         each.enqueue()
     assert [ran.handler for ran in q.drain(receive)] == ["receive"]
     assert [ran.handler for ran in q.drain("mail")] == ["send"]
+    assert q.drain(Queue("mail")) == []
     assert [ran.handler for ran in q.drain()] == ["other"]
     with pytest.raises(qslots.Error, match="queue"):
         q.drain("no such:queue")
@@ -328,6 +329,21 @@ def test_the_window_of_known_ids_and_the_rate_move_with_the_clock(q: Queues) -> 
     q.advance("1h")
     work.using(id="a").enqueue()
     assert len(q.drain()) == 1
+
+
+def test_who_takes_from_a_queue_goes_by_the_moved_clock(q: Queues) -> None:
+    @qslots.task
+    def work() -> None: ...
+
+    work.using(delay="1h").enqueue()
+    with Queue("work").take() as tasks:
+        assert tasks == []
+    q.advance("1h")
+    with Queue("work").take() as [task]:
+        assert q.enqueued() == []
+        assert q.drain() == []
+        task.retry("1m")
+    q.assert_enqueued(work.using(delay="1m"))
 
 
 def test_a_lock_outlives_a_jump_of_the_clock(q: Queues) -> None:

@@ -134,6 +134,29 @@ def test_processes_have_servers_of_their_own_and_leave_each_other_alone(folder: 
         first.communicate("\n")
 
 
+def test_a_forked_child_puts_into_its_parents_queues_and_ends_without_their_server() -> None:
+    said = subprocess.run([sys.executable, "-c", """
+import os, sys
+from qslots import Queue, testing
+with testing.queues() as q:
+    if not (child := os.fork()):
+        Queue("work").put_many([{}])
+        sys.exit()
+    os.waitpid(child, 0)
+    assert len(q.enqueued()) == 1
+"""], env=environment(), capture_output=True, text=True, check=False)  # fmt: skip
+    assert (said.returncode, said.stderr) == (0, "")
+
+
+def test_a_socket_finds_a_place_where_the_folder_for_temporary_files_has_a_long_name(folder: pathlib.Path) -> None:
+    long = folder / ("x" * 80)
+    long.mkdir()
+    process, url = holder(long)
+    with process:
+        assert is_up(url)
+        process.communicate("\n")
+
+
 def run_pytest(folder: pathlib.Path, files: Mapping[str, str], **more: str) -> str:
     """What pytest says in a folder with these files."""
     for name, text in files.items():

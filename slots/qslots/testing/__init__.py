@@ -21,8 +21,7 @@ from .session import PLACE, Queues
 
 __all__ = ["DrainLimit", "NoServerProgram", "Queues", "Ran", "queues"]
 
-_DATABASES = 16
-_open = 0  # blocks that have been entered
+_open = 0  # blocks that have been entered; each has a database of the server
 
 
 @contextlib.contextmanager
@@ -33,7 +32,7 @@ def queues() -> Iterator[Queues]:
     its own. NoServerProgram: there is no redis-server on this machine.
     """
     global _open
-    servers = QueueServers({PLACE: f"{PRIVATE.url()}?db={_open % _DATABASES}"}, {}, name="test", scripts=moved)
+    servers = QueueServers({PLACE: f"{PRIVATE.url()}?db={_open}"}, {}, name="test", scripts=moved)
     _open += 1
     try:
         servers[PLACE].redis.flushdb()

@@ -16,7 +16,7 @@ import time
 from .. import embedded
 
 _PREFIX = "qslots-testing-"
-_IN_MEMORY = {"appendonly": "no", "databases": "16"}
+_IN_MEMORY = {"appendonly": "no"}
 _ORPHANED = 60.0  # seconds: a younger folder without a lock may be about to be locked
 
 
@@ -42,7 +42,6 @@ class PrivateServer:
 
     def _start(self) -> None:
         self.stop()
-        embedded.find_binary()  # before a folder is made
         place = _place()
         _sweep(place)
         folder = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
@@ -79,7 +78,8 @@ def _sweep(place: str) -> None:
     """Removes folders of processes that were killed: nobody holds their lock."""
     for folder in pathlib.Path(place).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if folder.stat().st_uid == os.getuid() and time.time() - folder.stat().st_mtime > _ORPHANED:
+            found = folder.lstat()
+            if found.st_uid == os.getuid() and time.time() - found.st_mtime > _ORPHANED:
                 _remove_unlocked(folder)
 
 

@@ -17,7 +17,7 @@ from .look import WAITING, listed, living
 from .wanted import Wanted
 
 PLACE = "testing"  # the name of the only queue server
-Of = str | TaskFunction[..., Any] | None  # a queue by its name, a handler, or all
+Of = str | Queue | TaskFunction[..., Any] | None  # a queue, a handler, or all
 
 
 class Queues:
@@ -138,6 +138,6 @@ def _parts(of: Of) -> tuple[str | None, str | None]:
     """The names of queue and handler that are meant."""
     if isinstance(of, TaskFunction):
         return of.handler.queue, of.handler.name
-    if of is not None:
-        check_name(of, "queue")
-    return of, None
+    if of is None or isinstance(of, Queue):
+        return of.name if of else None, None
+    return check_name(of, "queue"), None
