@@ -1,16 +1,52 @@
-"""The task that runs here, and the ids of what it enqueues.
+"""What runs in this process just now, and the ids of what it enqueues.
 
-They are derived from its own id, so that a second run of the same task puts the same tasks again and doubles none.
+A slot runs one task at a time, so one object of the process says which, and beginning a task costs next to nothing. Of
+coroutines many run at once: each has its own object in its context, which asyncio hands on to whatever it starts. The
+ids of children are derived from their parent's, so that a second run of a task puts the same ones and doubles none.
 """
 
 import hashlib
+import threading
+from collections import Counter
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from .handlers import Handler
+
+_COUNTING = threading.Lock()  # a handler may enqueue in threads of its own
+
+
+class Work(Protocol):
+    """The pack that is under work."""
+
+    @property
+    def handler(self) -> Handler: ...
+    def task(self, position: int) -> Any: ...
 
 
 class Running:
-    """The task that this slot runs; a slot has one thread. None while no handler runs."""
+    """One running task, or a pack whose handler has it as a whole; ``parent`` is None while nothing runs.
 
-    parent: str | None = None
-    enqueued = 0
+    ``position`` 0: the scoreboard knows it.
+    """
+
+    __slots__ = ("_alike", "enqueued", "parent", "position", "work")
+
+    def __init__(self, parent: str | None = None, *, work: Work | None = None, position: int = 0) -> None:
+        self.parent = parent
+        self.work = work
+        self.position = position
+        self.enqueued = 0
+        self._alike: Counter[bytes] | None = None
+
+    @classmethod
+    def beside_others(cls, parent: str, work: Work, position: int) -> "Running":
+        """One whose own parts run beside each other too (``gather``), so that the order of what they enqueue differs
+        from run to run: children are told apart by their content, and numbered among equals only.
+        """
+        made = cls(parent, work=work, position=position)
+        made._alike = Counter()
+        return made
 
     def begin(self, task_id: str | None) -> None:
         """A task begins, or with None the last one is over."""
@@ -23,12 +59,30 @@ class Running:
         The content counts too: a run that goes another way than the one before it must not lose its own children to
         those that still wait from then.
         """
-        first = self.enqueued + 1
-        self.enqueued += len(contents)
-        return [_child_id(parent, n, content) for n, content in enumerate(contents, first)]
+        with _COUNTING:
+            return [_child_id(parent, self._number(content), content) for content in contents]
+
+    def _number(self, content: bytes) -> int:
+        if self._alike is None:
+            self.enqueued += 1
+            return self.enqueued
+        digest = hashlib.blake2b(content, digest_size=12).digest()
+        self._alike[digest] += 1
+        return self._alike[digest]
 
 
 RUNNING = Running()
+_HERE: ContextVar[Running] = ContextVar("qslots.running", default=RUNNING)
+
+
+def here() -> Running:
+    """What runs where this is asked: in a coroutine of a pack its own task, else the one task of this process."""
+    return _HERE.get()
+
+
+def enter(running: Running) -> None:
+    """In this context, and all that are copied from it, this is what runs."""
+    _HERE.set(running)
 
 
 def _child_id(parent: str, n: int, content: bytes) -> str:

@@ -11,8 +11,9 @@ from .errors import ArgumentsError, CannotKeep, DuplicateTask, HandlerError, NoR
 from .handlers import REGISTRY, Call, Handler, declare
 from .ids import new_ids
 from .outcomes import Outcome, micros
+from .queries import Owner
 from .records import COMPRESS_FROM, PLAIN, formed, header
-from .running import RUNNING
+from .running import here
 from .units import duration, moment
 
 _P = ParamSpec("_P")
@@ -25,11 +26,14 @@ ON_DUPLICATE = ("refuse", "ignore", "replace", "rearm")
 class Task:
     """One unit of work. ``enqueue`` returns one with ``id`` and ``queue``; a pack handler gets them with arguments."""
 
-    __slots__ = ("args", "failures", "handler", "id", "kwargs", "outcome", "queue", "retries")
+    __slots__ = (
+        "args", "crashes", "failures", "handler", "id", "kwargs", "outcome", "owner", "put_at", "queue", "retries",
+    )  # fmt: skip
 
     def __init__(
         self, id: str, queue: str, handler: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None,  # noqa: A002
-        *, retries: int = 0, failures: int = 0,
+        *, retries: int = 0, failures: int = 0, crashes: int = 0, put_at: float | None = None,
+        owner: Owner | None = None,
     ) -> None:  # fmt: skip
         self.id = id
         self.queue = queue
@@ -38,6 +42,9 @@ class Task:
         self.kwargs = kwargs or {}
         self.retries = retries
         self.failures = failures
+        self.crashes = crashes
+        self.put_at = put_at
+        self.owner = owner
         self.outcome: Outcome | None = None
 
     def retry(self, delay: str | float = 0.0, why: str = "") -> None:
@@ -75,6 +82,16 @@ class Task:
 
     def __repr__(self) -> str:
         return f"Task({self.handler} {self.id} in {self.queue})"
+
+
+def current_task() -> Task | None:
+    """The task that runs here, made anew at each call; None outside of tasks, and in a handler that has a whole pack.
+
+    It is known in what a coroutine has started by asyncio too (``gather``, ``to_thread``), not in its own threads.
+    """
+    running = here()
+    found: Task | None = running.work.task(running.position) if running.work is not None and running.parent else None
+    return found
 
 
 class Using:
@@ -128,12 +145,13 @@ class Using:
         head = header(handler.name, handler.arguments.signature, self._collection)
         declared = REGISTRY.queue(handler.queue, override(handler.queue))
         bodies = self._bodies(calls, declared.max_size)
-        parent = RUNNING.parent
+        running = here()
+        parent = running.parent
         derived = own is None and parent is not None
         if own is not None:
             ids = list(own)
         else:
-            ids = new_ids(len(calls)) if parent is None else RUNNING.child_ids(parent, [head + body for body in bodies])
+            ids = new_ids(len(calls)) if parent is None else running.child_ids(parent, [head + body for body in bodies])
         try:
             current().put(
                 handler.queue, handler.name, head, ids, bodies, when=self._when, own_ids=derived or own is not None,

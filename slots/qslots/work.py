@@ -10,14 +10,17 @@ import os
 import random
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 from .errors import ArgumentsError
 from .handlers import Handler
 from .outcomes import Outcome, charged, decided, micros, spoken
+from .queries import Owner, owner_of
 from .queueserver import Kept, Pack
-from .records import Fate, head
+from .records import Fate, body, head, put_at
 from .results import kept
 from .scoreboard import Field, Record
+from .tasks import Task
 
 log = logging.getLogger("qslots.slot")
 LONGEST_LINE = 200  # characters of an error's text in the log; the whole of it is kept with the task
@@ -62,7 +65,7 @@ def end_if_forked() -> None:
 class PackRun:
     """A pack with its handler. Positions count from 1, as on the scoreboard."""
 
-    __slots__ = ("handler", "limit", "may_go_on", "pack", "record", "report", "witness")
+    __slots__ = ("_owner", "handler", "limit", "may_go_on", "pack", "record", "report", "witness")
 
     def __init__(
         self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn,
@@ -74,6 +77,7 @@ class PackRun:
         self.report = report
         self.may_go_on = may_go_on
         self.witness = witness
+        self._owner: Owner | None = None
         limit = handler.options.time_limit
         self.limit = 0 if limit is None else int(limit * 1e9)  # ns; 0 for none
         record.words[Field.MAX_CRASHES] = handler.options.max_crashes
@@ -83,6 +87,28 @@ class PackRun:
     def id_of(self, position: int) -> str:
         """The id of one of the tasks, as text."""
         return self.pack.ids[position - 1].decode(errors="replace")
+
+    def task(self, position: int) -> Task | None:
+        """One of the tasks; 0 is the one that runs, None if that is the pack as a whole."""
+        position = position or self.record.words[Field.TASK]
+        if position <= 0:
+            return None
+        try:
+            args, kwargs = self.handler.arguments.call(body(self.pack.records[position - 1]))
+        except (ArgumentsError, ValueError):  # why it is not run is told elsewhere
+            args, kwargs = (), {}
+        return self.made(position, args, kwargs)
+
+    def made(self, position: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
+        """One of the tasks, its arguments being known."""
+        if self._owner is None:
+            self._owner = owner_of(self.record.text("holder"))
+        fate = self.pack.fates[position - 1] or Fate()
+        return Task(
+            self.id_of(position), self.handler.queue, self.handler.name, args, kwargs, retries=fate.retries,
+            failures=fate.failures, crashes=fate.crashes, put_at=put_at(self.pack.records[position - 1]),
+            owner=self._owner,
+        )  # fmt: skip
 
     def raised(self, position: int, error: BaseException) -> Outcome:
         """What becomes of a task whose handler raised."""

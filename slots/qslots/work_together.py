@@ -1,38 +1,52 @@
 """Runs a pack whose handler has all its tasks at once (``list[Task]``), and says of each how it ends."""
 
+from collections.abc import Callable, Iterable
+
 from .errors import ArgumentsError
-from .handlers import PackBody
+from .eventloop import EventLoop
 from .outcomes import Outcome, decided, micros, told
-from .records import Fate, body
-from .running import RUNNING
-from .scoreboard import WHOLE_PACK, Field, boot_ns
+from .records import body
+from .running import RUNNING, Running
+from .scoreboard import DONE, RUNS, WHOLE_PACK, Field, boot_ns
 from .tasks import Task
 from .work import PackRun, briefly, end_if_forked, jitter, log
 
 
-def run_together(run: PackRun) -> int:
+def run_together(run: PackRun, loop: Callable[[], EventLoop]) -> int:
     """How many tasks have ended and are marked: all of them, or none."""
     if not run.may_go_on(boot_ns()):
         return 0
     tasks, outcomes = readable(run)
     if tasks:
-        begin(run, next(iter(tasks.values())))
-        try:
-            run.handler.function(list(tasks.values()))
-        except BaseException as error:
-            end_if_forked()
-            blame(run, error, tasks)
+        begin(run, tasks)
+        error = called(run, list(tasks.values()), loop)
         end_if_forked()
+        if error is not None:
+            blame(run, error, tasks)
         run.record.over()
         outcomes |= {position: task.outcome for position, task in tasks.items() if task.outcome}
     return settled(run, outcomes)
 
 
-def begin(run: PackRun, first: Task) -> None:
-    """The pack begins; its first task stands for it."""
+def begin(run: PackRun, tasks: Iterable[int]) -> None:
+    """The tasks of these positions begin, all at once; the first stands for them."""
     now = boot_ns()
-    RUNNING.begin(first.id)
+    RUNNING.begin(run.id_of(next(iter(tasks))))
+    for position in tasks:
+        run.record.marks[position - 1] = RUNS
     run.record.begin(WHOLE_PACK, now, now + run.limit if run.limit else 0, run.pack.ids[0])
+
+
+def called(run: PackRun, tasks: list[Task], loop: Callable[[], EventLoop]) -> BaseException | None:
+    """What the handler has raised."""
+    handler = run.handler
+    if handler.is_async:
+        return loop().finish(handler.name, handler.coroutine(tasks), Running.beside_others(tasks[0].id, run, 0))
+    try:
+        handler.function(tasks)
+    except BaseException as error:
+        return error
+    return None
 
 
 def settled(run: PackRun, outcomes: dict[int, Outcome]) -> int:
@@ -40,7 +54,7 @@ def settled(run: PackRun, outcomes: dict[int, Outcome]) -> int:
     if outcomes and not run.report(outcomes, {}):
         return 0
     size = len(run.pack.ids)
-    run.record.marks[:size] = b"\1" * size
+    run.record.marks[:size] = bytes([DONE]) * size
     run.record.words[Field.DONE] += size
     return size
 
@@ -63,16 +77,11 @@ def readable(run: PackRun) -> tuple[dict[int, Task], dict[int, Outcome]]:
     """By position the tasks that can be given to the handler, and what becomes of the others."""
     tasks: dict[int, Task] = {}
     refused: dict[int, Outcome] = {}
-    for position, (stored, fate) in enumerate(zip(run.pack.records, run.pack.fates, strict=True), 1):
+    for position, stored in enumerate(run.pack.records, 1):
         try:
-            values = run.handler.arguments.decode(body(stored))
+            args, kwargs = run.handler.arguments.call(body(stored))
         except (ArgumentsError, ValueError) as error:
             refused[position] = run.misfit(position, error)
             continue
-        assert isinstance(values, PackBody)
-        known = fate or Fate()
-        tasks[position] = Task(
-            run.id_of(position), run.handler.queue, run.handler.name, values.args, values.kwargs,
-            retries=known.retries, failures=known.failures,
-        )  # fmt: skip
+        tasks[position] = run.made(position, args, kwargs)
     return tasks, refused

@@ -1,6 +1,7 @@
 """``qslots.testing`` as a test author meets it: looking, draining, claiming, on each server that this machine has."""
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from qslots.client import instead
 from qslots.servers import QueueServers
 from qslots.testing import DrainLimit, Queues
 from qslots.testing.clock import moved
+from qslots.testing.hand import Hand
 from qslots.testing.session import PLACE
 
 
@@ -20,8 +22,8 @@ from qslots.testing.session import PLACE
 def q(redis_server: RedisServer, forgetful: None) -> Iterator[Queues]:  # noqa: ARG001
     servers = QueueServers({PLACE: redis_server.url}, {}, name="test", scripts=moved)
     servers[PLACE].redis.flushdb()
-    with instead(servers):
-        yield Queues(servers)
+    with instead(servers), contextlib.closing(Hand()) as hand:
+        yield Queues(servers, hand)
     servers.close()
 
 
@@ -262,12 +264,46 @@ def test_results_are_there_after_the_drain(q: Queues) -> None:
     assert q.get(t.id) is None
 
 
-def test_a_test_with_an_event_loop_of_its_own_drains_in_a_thread(q: Queues) -> None:
+def test_tasks_of_an_async_handler_run_beside_each_other_in_one_loop_for_the_block(q: Queues) -> None:
+    loops, here = set(), []
+
+    @qslots.task(backoff="5s..1m")
+    async def meet(n: int) -> None:
+        loops.add(asyncio.get_running_loop())
+        here.append(n)
+        while len(here) % 3:
+            await asyncio.sleep(0)
+        if n == 1:
+            raise ValueError(n)
+
+    for _ in range(2):
+        meet.enqueue_many([(n,) for n in range(3)])
+        ran = q.drain(raises=False)
+        assert [(each.args, each.outcome) for each in ran] == [((0,), "done"), ((1,), "failed"), ((2,), "done")]
+    assert len(loops) == 1
+    assert [str(each.error) for each in ran if each.error] == ["1"]
+    q.assert_enqueued(meet.using(delay="5s"), 1)
+    q.advance("5s")
+    here.append(0)
+    with pytest.raises(ValueError, match="1"):
+        q.drain()
+
+
+def test_a_test_that_has_an_event_loop_itself_may_drain_in_it_or_in_a_thread(q: Queues) -> None:
     @qslots.task
     def work() -> None: ...
+    @qslots.task
+    async def call() -> None:
+        await asyncio.sleep(0)
 
-    work.enqueue()
-    assert len(asyncio.run(asyncio.to_thread(q.drain))) == 1
+    async def test() -> None:
+        for each in (work, call):
+            each.enqueue()
+            assert len(q.drain()) == 1
+            each.enqueue()
+            assert len(await asyncio.to_thread(q.drain)) == 1
+
+    asyncio.run(test())
 
 
 def test_what_a_queue_says_of_its_durability_does_not_count_in_tests(q: Queues) -> None:

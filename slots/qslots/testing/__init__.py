@@ -16,6 +16,7 @@ from ..errors import NoServerProgram
 from ..servers import QueueServers
 from .clock import moved
 from .drain import DrainLimit, Ran
+from .hand import Hand
 from .private import PRIVATE
 from .session import PLACE, Queues
 
@@ -36,8 +37,8 @@ def queues() -> Iterator[Queues]:
     _open += 1
     try:
         servers[PLACE].redis.flushdb()
-        with instead(servers):
-            yield Queues(servers)
+        with instead(servers), contextlib.closing(Hand()) as hand:
+            yield Queues(servers, hand)
     finally:
         _open -= 1
         servers.close()

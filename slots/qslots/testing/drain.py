@@ -6,24 +6,24 @@ here, so that a test can say when a task comes again.
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ..client import override
 from ..errors import Error
-from ..handlers import REGISTRY, Handler
-from ..outcomes import Bury, Outcome, Postpone, Retry, micros
-from ..queueserver import Kept, Pack, QueueServer
+from ..handlers import REGISTRY
+from ..outcomes import Outcome
+from ..queueserver import Pack, QueueServer
 from ..records import Fate
 from ..reports import QueueDeclared
 from ..running import RUNNING
-from ..scoreboard import Record
+from ..scoreboard import DONE
 from ..servers import source
-from ..worker import Worker
+from .hand import Hand, Watch
 from .look import arguments, written
 
-_WISHES = (Retry, Postpone, Bury)
 WORDS = {
     "done": "done",
     "fail": "failed",
@@ -62,13 +62,14 @@ class Ran:
 class Drain:
     """One drain. It may be used once."""
 
-    def __init__(self, server: QueueServer, place: str, *, limit: int, raises: bool) -> None:
+    def __init__(self, server: QueueServer, place: str, hand: Hand, *, limit: int, raises: bool) -> None:
         self._server = server
         self._place = place
         self._limit = limit
         self._raises = raises
         self._holder = f"testing/0/{os.getpid()}.{next(_numbers)}"
-        self._record = Record.unshared()
+        self._hand = hand
+        self._record = hand.record
         self._record.clear(holder=self._holder)
         self._asked: dict[str, int] = {}  # queue -> seq of the last request
         self._seq = 0
@@ -82,6 +83,7 @@ class Drain:
                 pass
         finally:
             RUNNING.begin(None)
+            RUNNING.work = None
             for name, seq in self._asked.items():  # what was taken and has not run goes back
                 self._server.settle_dead(name, self._holder, held=None, asked=seq, outcomes={}, marks=b"")
 
@@ -114,69 +116,30 @@ class Drain:
                 "task put itself again and again? drain(limit=…) allows more"
             )
         handler = REGISTRY.handlers[pack.handler]
-        run = _Run(self._server, self._holder, self._seq, declared, handler, raises=self._raises)
+        window = declared.dedupe_window
+        settle = partial(self._server.settle, declared.name, self._holder, self._seq, window=window)
+        watch = Watch(handler, raises=self._raises, settle=settle)
         self._record.hold(self._seq, source(declared.name, self._place).encode(), handler.name.encode(), len(pack.ids))
-        Worker(self._record, run.tell, run.may_go_on, run.see).run(handler, pack)
+        self._hand.run(watch, pack)
         marks = bytes(self._record.marks[: len(pack.ids)])
-        self._settle(declared, marks)
-        ended = run.ended(pack, marks)
+        self._record.drop()
+        self._server.release(declared.name, self._holder, held=self._seq, marks=marks, leave=False, window=window)
+        ended = list(_ended(declared.name, watch, pack, marks))
         self.ran += ended
-        if (error := run.unwanted) is not None:
+        if (error := watch.unwanted) is not None:
             by = next((each for each in ended if each.error is error), handler.name)
             error.add_note(f"raised in drain: {by}")
             self.error = error.with_traceback(_own_frames(error))
 
-    def _settle(self, declared: QueueDeclared, marks: bytes) -> None:
-        self._record.drop()
-        self._server.release(
-            declared.name, self._holder, held=self._seq, marks=marks, leave=False, window=declared.dedupe_window
-        )
 
-
-class _Run:
-    """What is seen and said of one pack."""
-
-    def __init__(
-        self, server: QueueServer, holder: str, seq: int, declared: QueueDeclared, handler: Handler, *, raises: bool
-    ) -> None:
-        self._server = server
-        self._lock = declared.name, holder, seq
-        self._window = declared.dedupe_window
-        self._handler = handler
-        self._raises = raises
-        self._outcomes: dict[int, Outcome] = {}
-        self._errors: dict[int, BaseException] = {}
-        self.unwanted: BaseException | None = None  # the first that the test is to see
-
-    def see(self, position: int, error: BaseException) -> None:
-        """What a handler has raised. That of the test itself, or of who runs it (^C), is never kept from them."""
-        self._errors[position] = error
-        failed = self._raises and not isinstance(error, _WISHES)
-        if self.unwanted is None and (failed or not isinstance(error, (Exception, SystemExit))):
-            self.unwanted = error
-
-    def may_go_on(self, _now: int) -> bool:
-        """Not behind an error: what has not begun goes back untouched."""
-        return self.unwanted is None
-
-    def tell(self, outcomes: dict[int, Outcome], kept: dict[int, Kept]) -> bool:
-        """Stores how tasks have ended, without jitter."""
-        for outcome in outcomes.values():
-            outcome.jitter = 1.0
-            if outcome.kind == "loss":
-                outcome.delay = micros(self._handler.options.backoff.first)
-        self._outcomes |= outcomes
-        return self._server.settle(*self._lock, outcomes, window=self._window, results=kept)
-
-    def ended(self, pack: Pack, marks: bytes) -> list[Ran]:
-        """The tasks of the pack that have run, in order."""
-        return [self._ran(pack, position) for position, mark in enumerate(marks, 1) if mark]
-
-    def _ran(self, pack: Pack, position: int) -> Ran:
-        args, kwargs = arguments(pack.records[position - 1])
-        word = _word(self._outcomes.get(position), pack.fates[position - 1] or Fate())
-        task, queue = pack.ids[position - 1].decode(errors="replace"), self._lock[0]
-        return Ran(task, queue, self._handler.name, word, args, kwargs, self._errors.get(position))
+def _ended(queue: str, watch: Watch, pack: Pack, marks: bytes) -> Iterator[Ran]:
+    """The tasks of the pack that have run, in order."""
+    for position, mark in enumerate(marks, 1):
+        if mark == DONE:
+            args, kwargs = arguments(pack.records[position - 1])
+            word = _word(watch.outcomes.get(position), pack.fates[position - 1] or Fate())
+            task = pack.ids[position - 1].decode(errors="replace")
+            yield Ran(task, queue, watch.handler.name, word, args, kwargs, watch.errors.get(position))
 
 
 def _word(outcome: Outcome | None, fate: Fate) -> str:

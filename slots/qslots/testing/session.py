@@ -13,6 +13,7 @@ from ..tasks import Task, TaskFunction, Using
 from ..units import duration, moment
 from .clock import Clock
 from .drain import Drain, Ran
+from .hand import Hand
 from .look import WAITING, listed, living
 from .wanted import Wanted
 
@@ -23,8 +24,9 @@ Of = str | Queue | TaskFunction[..., Any] | None  # a queue, a handler, or all
 class Queues:
     """The queues of a testing server."""
 
-    def __init__(self, servers: QueueServers) -> None:
+    def __init__(self, servers: QueueServers, hand: Hand) -> None:
         self._servers = servers
+        self._hand = hand
         self._server = servers[PLACE]
         self._clock = Clock(self._server)
         self._draining = False
@@ -74,7 +76,7 @@ class Queues:
             raise UsageError("drain: a handler calls it while drain runs that handler: only the test may drain")
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise UsageError(f"drain: limit is {limit!r}: write a number of tasks, 1 or more")
-        drain = Drain(self._server, PLACE, limit=limit, raises=raises)
+        drain = Drain(self._server, PLACE, self._hand, limit=limit, raises=raises)
         self._draining = True
         try:
             drain.run(*_parts(queue))
