@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -236,6 +237,24 @@ def test_the_end_of_the_test_itself_is_never_a_failure_of_the_task_alone(q: Queu
     with pytest.raises(end):
         q.drain(raises=False)
     assert len(q.enqueued()) == 2
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_an_interrupt_ends_what_waits_in_the_event_loop_and_the_second_what_works(q: Queues, presses: int) -> None:
+    usual = signal.getsignal(signal.SIGINT)
+
+    @qslots.task(concurrency=1)
+    async def work() -> None:
+        for _ in range(presses):
+            signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(60)
+
+    work.enqueue()
+    work.enqueue()
+    with pytest.raises(KeyboardInterrupt):
+        q.drain(raises=False)
+    assert [t.failures for t in q.enqueued()] == [0, 1]
+    assert signal.getsignal(signal.SIGINT) is usual
 
 
 def test_a_handler_must_not_drain(q: Queues) -> None:

@@ -134,38 +134,6 @@ def test_processes_have_servers_of_their_own_and_leave_each_other_alone(folder: 
         first.communicate("\n")
 
 
-@pytest.mark.parametrize(("kind", "wait", "failures"), [
-    ("", "time.sleep(60)", [0, 1]), ("", "while True: pass", [0, 1]), ("async ", "await asyncio.sleep(60)", [1, 1]),
-    ("async ", "time.sleep(60)", [0, 1]), ("async ", "while True: pass", [0, 1]),
-])  # fmt: skip
-def test_an_interrupt_ends_a_drain(kind: str, wait: str, failures: list[int]) -> None:
-    process = subprocess.Popen([sys.executable, "-c", f"""
-import asyncio, time
-from qslots import task, testing
-@task
-{kind}def work() -> None:
-    print("begun", flush=True)
-    {wait}
-with testing.queues() as q:
-    work.enqueue()
-    work.enqueue()
-    try:
-        q.drain(raises=False)
-    finally:
-        print([t.failures for t in q.enqueued()])
-"""], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
-    with process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.readline() == "begun\n"
-        process.send_signal(signal.SIGINT)
-        if kind and not wait.startswith("await"):  # what does not await hears the second
-            wait_for(lambda: process.poll() is not None or process.send_signal(signal.SIGINT), "it to end")
-        said, error = process.communicate(timeout=10)
-    assert "KeyboardInterrupt" in error
-    assert str(failures) in said
-
-
 def test_a_forked_child_puts_into_its_parents_queues_and_ends_without_their_server() -> None:
     said = subprocess.run([sys.executable, "-c", """
 import os, sys

@@ -73,6 +73,7 @@ class Drain:
         self._record.clear(holder=self._holder)
         self._asked: dict[str, int] = {}  # queue -> seq of the last request
         self._seq = 0
+        self._taken = 0
         self.ran: list[Ran] = []
         self.error: BaseException | None = None  # that ended it
 
@@ -92,7 +93,7 @@ class Drain:
 
     def _take(self, queue: str, only: str | None) -> bool:
         """Runs one pack of a queue; False if nothing is due there that can run here."""
-        most = max(1, self._limit - len(self.ran))
+        most = max(1, self._limit - self._taken)
         known = [each for each in REGISTRY.of_queue(queue) if only in (None, each.name)]
         want = {each.name: min(most, each.options.batch) for each in known}
         declared = REGISTRY.queue(queue, override(queue))
@@ -110,11 +111,12 @@ class Drain:
         return False
 
     def _work(self, declared: QueueDeclared, pack: Pack) -> None:
-        if len(self.ran) >= self._limit:
+        if self._taken >= self._limit:
             raise DrainLimit(
                 f"drain has run {self._limit:,} tasks and {pack.handler} of queue {declared.name} is still due: does a "
                 "task put itself again and again? drain(limit=…) allows more"
             )
+        self._taken += len(pack.ids)
         handler = REGISTRY.handlers[pack.handler]
         window = declared.dedupe_window
         settle = partial(self._server.settle, declared.name, self._holder, self._seq, window=window)
