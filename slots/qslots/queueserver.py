@@ -260,18 +260,19 @@ class QueueServer:
         return Exchange(pack, 0.0, bool(gone))
 
     def settle(
-        self, queue: str, holder: str, seq: int, outcomes: Mapping[int, Outcome], *, window: float = 0.0,
-        results: Mapping[int, Kept] | None = None,
+        self, queue: str, holder: str, seq: int, outcomes: Mapping[int, Outcome], *, marks: bytes = b"",
+        window: float = 0.0, results: Mapping[int, Kept] | None = None, busy: float = 0.0,
     ) -> bool:  # fmt: skip
         """Says how single tasks (by position, from 1) of a living slot's pack ended; False if the lock is gone.
 
-        ``results``: position -> what is to be kept of a task that is done.
+        ``marks``: one byte a position, 1 is done; ``results``: position -> what is to be kept of a task that is done;
+        ``busy``: seconds that handlers ran, counted if any task has ended by this.
         """
         vector = self.keys_of(queue)
 
         def say() -> bool:
             names = self.every_place(queue, slots=True)
-            args = [holder, seq, _encode(outcomes), b"", "keep", "", "", _us(window), b""]
+            args = [holder, seq, _encode(outcomes), marks, "keep", "", "", _us(window), b"", _us(busy)]
             places = {}
             for position, kept in (results or {}).items():
                 names.append(vector.result(kept.task))
@@ -287,7 +288,7 @@ class QueueServer:
         rest: str = "back", why: str = "",
     ) -> bool:  # fmt: skip
         """Ends all that a dead slot left in a queue, and refuses whatever of it may still be under way."""
-        args = [holder, "" if held is None else held, _encode(outcomes), marks, rest, why, asked, 0, _encode({})]
+        args = [holder, "" if held is None else held, _encode(outcomes), marks, rest, why, asked, 0, _encode({}), 0]
         return bool(self.inside(queue, "settle", args, slots=True))
 
     def release(

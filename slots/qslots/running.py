@@ -8,10 +8,12 @@ ids of children are derived from their parent's, so that a second run of a task 
 import hashlib
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 from .handlers import Handler
+from .scoreboard import Record
 
 _COUNTING = threading.Lock()  # a handler may enqueue in threads of its own
 
@@ -21,6 +23,8 @@ class Work(Protocol):
 
     @property
     def handler(self) -> Handler: ...
+    @property
+    def record(self) -> Record: ...
     def task(self, position: int) -> Any: ...
 
 
@@ -30,13 +34,16 @@ class Running:
     ``position`` 0: the scoreboard knows it.
     """
 
-    __slots__ = ("_alike", "enqueued", "parent", "position", "work")
+    __slots__ = ("_alike", "enqueued", "parent", "position", "postpone", "until", "work")
 
     def __init__(self, parent: str | None = None, *, work: Work | None = None, position: int = 0) -> None:
         self.parent = parent
         self.work = work
         self.position = position
         self.enqueued = 0
+        # Of one beside others: sets its soft limit (seconds from now; False if it has none) and its deadline (ns).
+        self.postpone: Callable[[float], bool] | None = None
+        self.until: Callable[[int], None] | None = None
         self._alike: Counter[bytes] | None = None
 
     @classmethod

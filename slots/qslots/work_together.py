@@ -1,10 +1,12 @@
 """Runs a pack whose handler has all its tasks at once (``list[Task]``), and says of each how it ends."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from .errors import ArgumentsError
 from .eventloop import EventLoop
-from .outcomes import Outcome, decided, micros, told
+from .hooks import HOOKS
+from .outcomes import Bury, Outcome, decided, micros, told
 from .records import body
 from .running import RUNNING, Running
 from .scoreboard import DONE, RUNS, WHOLE_PACK, Field, boot_ns
@@ -17,6 +19,8 @@ def run_together(run: PackRun, loop: Callable[[], EventLoop]) -> int:
     if not run.may_go_on(boot_ns()):
         return 0
     tasks, outcomes = readable(run)
+    if HOOKS.before_task:
+        outcomes |= stopped_by_hooks(run, tasks)
     if tasks:
         begin(run, tasks)
         error = called(run, list(tasks.values()), loop)
@@ -24,7 +28,13 @@ def run_together(run: PackRun, loop: Callable[[], EventLoop]) -> int:
         if error is not None:
             blame(run, error, tasks)
         run.record.over()
+        for position, task in tasks.items():
+            if task.outcome is not None and task.outcome.kind == "bury" and error is None:
+                run.failed(position, task.outcome, Bury(task.outcome.why))
         outcomes |= {position: task.outcome for position, task in tasks.items() if task.outcome}
+    if HOOKS.after_task:
+        for position in range(1, len(run.pack.ids) + 1):
+            run.ended(position, outcomes.get(position))
     return settled(run, outcomes)
 
 
@@ -41,9 +51,10 @@ def called(run: PackRun, tasks: list[Task], loop: Callable[[], EventLoop]) -> Ba
     """What the handler has raised."""
     handler = run.handler
     if handler.is_async:
-        return loop().finish(handler.name, handler.coroutine(tasks), Running.beside_others(tasks[0].id, run, 0))
+        running = Running.beside_others(tasks[0].id, run, 0)
+        return loop().finish(handler.name, partial(run.coroutine, running, tasks), running)
     try:
-        handler.function(tasks)
+        run.function(tasks)
     except BaseException as error:
         return error
     return None
@@ -59,6 +70,19 @@ def settled(run: PackRun, outcomes: dict[int, Outcome]) -> int:
     return size
 
 
+def stopped_by_hooks(run: PackRun, tasks: dict[int, Task]) -> dict[int, Outcome]:
+    """Takes out of ``tasks`` those that a hook does not let run, and says what becomes of them."""
+    stopped: dict[int, Outcome] = {}
+    for position, task in tasks.items():
+        try:
+            HOOKS.begin(task)
+        except BaseException as error:
+            stopped[position] = run.raised(position, error)
+    for position in stopped:
+        del tasks[position]
+    return stopped
+
+
 def blame(run: PackRun, error: BaseException, tasks: dict[int, Task]) -> None:
     """The handler raised: who is to blame is only known of a task that was alone; the others come narrower."""
     log.warning("%s raised on a pack of %d: %s", run.handler.name, len(tasks), briefly(error))
@@ -69,6 +93,7 @@ def blame(run: PackRun, error: BaseException, tasks: dict[int, Task]) -> None:
         run.witness(position, error)
         if len(tasks) == 1:
             task.outcome = decided(error, options, jitter())
+            run.failed(position, task.outcome, error)
         else:
             task.outcome = Outcome("loss", told(error), delay=micros(options.backoff.first * jitter()))
 

@@ -26,7 +26,7 @@ GOOD: dict[str, list[Any]] = {
         b"\1\x80" * 3,
     ],
     "exchange": ["slot", 3, 2, 60_000_000, 5, 3_000_000, 4 << 20, 1, "", 60_000_000, 5, 5],
-    "settle": ["slot", 2, encode(OUTCOMES), b"\0\0\1", "keep", "why", "", 60_000_000, encode({})],
+    "settle": ["slot", 2, encode(OUTCOMES), b"\0\0\1", "keep", "why", "", 60_000_000, encode({}), 0],
     "release": ["slot", 2, b"\1\0\1", 5, 1, 60_000_000],
     "extend": [60_000_000, "slot:2", "nobody:1"],
     "reclaim": [60_000_000],

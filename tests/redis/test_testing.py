@@ -106,7 +106,7 @@ def test_failures_back_off_without_jitter_until_the_task_is_buried(q: Queues) ->
 
 
 @pytest.mark.parametrize(("wish", "outcome", "state"), [
-    (Retry("5m"), "retried", TaskState.RETRIABLE_FAILURE),
+    (Retry("5m"), "retry", TaskState.RETRIABLE_FAILURE),
     (Postpone(delay="5m"), "postponed", TaskState.NEW),
     (Bury("hopeless"), "buried", TaskState.FATAL_FAILURE),
 ])  # fmt: skip
@@ -146,7 +146,7 @@ def test_a_pack_handler_gets_all_that_is_due_at_once(q: Queues) -> None:
 
     index.enqueue_many([(n,) for n in range(4)])
     assert [(ran.args, ran.outcome) for ran in q.drain()] == [
-        ((0,), "done"), ((1,), "done"), ((2,), "retried"), ((3,), "buried")
+        ((0,), "done"), ((1,), "done"), ((2,), "retry"), ((3,), "buried")
     ]  # fmt: skip
     assert packs == [[0, 1, 2, 3]]
 

@@ -10,11 +10,10 @@ import msgspec
 import qslots
 from qmanager import admin, queueviews
 from qmanager.readings import CUMULATIVE
-from qslots import Queue, Task, TaskInfo, TaskState, keys, settings, testing, units
+from qslots import Queue, Task, TaskInfo, TaskState, hooks, keys, settings, testing, units
 from qslots.handlers import HANDLER_OPTIONS, QUEUE_OPTIONS, Options
 from qslots.keys import QueueKeys
 from qslots.reports import QueueDeclared, QueueStats
-from qslots.testing import drain
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
@@ -130,7 +129,7 @@ def test_the_page_of_testing_has_every_name_and_no_other() -> None:
     of_session = {f"q.{name}" for name in of_class(testing.Queues)}
     assert listed == of_session | {"testing.queues"} | set(testing.__all__) - {"Queues", "queues"}
     words = set(re.findall(r"`(\w+)`", next(row for row in rows("What there is", page) if row.startswith("| `Ran`"))))
-    assert words >= {field.name for field in dataclasses.fields(testing.Ran)} | set(drain.WORDS.values())
+    assert words >= {field.name for field in dataclasses.fields(testing.Ran)} | {"done", *hooks._WORDS.values()}
 
 
 def test_the_page_of_the_api_has_every_option_with_its_owner_and_default() -> None:

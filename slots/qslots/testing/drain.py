@@ -14,7 +14,7 @@ from typing import Any
 from ..client import override
 from ..errors import Error
 from ..handlers import REGISTRY
-from ..outcomes import Outcome
+from ..hooks import word
 from ..queueserver import Pack, QueueServer
 from ..records import Fate
 from ..reports import QueueDeclared
@@ -24,14 +24,6 @@ from ..servers import source
 from .hand import Hand, Watch
 from .look import arguments, written
 
-WORDS = {
-    "done": "done",
-    "fail": "failed",
-    "retry": "retried",
-    "postpone": "postponed",
-    "bury": "buried",
-    "loss": "lost",
-}
 _numbers = itertools.count(1)
 
 
@@ -43,7 +35,7 @@ class DrainLimit(Error):
 class Ran:
     """One run of a task, and how it ended.
 
-    ``outcome``: done, failed (it comes again), buried, retried, postponed; or lost, of a pack handler that raised on
+    ``outcome``: done, failed (it comes again), buried, retry, postponed; or lost, of a pack handler that raised on
     several tasks: they come again in smaller packs.
     """
 
@@ -139,17 +131,9 @@ def _ended(queue: str, watch: Watch, pack: Pack, marks: bytes) -> Iterator[Ran]:
     for position, mark in enumerate(marks, 1):
         if mark == DONE:
             args, kwargs = arguments(pack.records[position - 1])
-            word = _word(watch.outcomes.get(position), pack.fates[position - 1] or Fate())
+            outcome = word(watch.outcomes.get(position), pack.fates[position - 1] or Fate())
             task = pack.ids[position - 1].decode(errors="replace")
-            yield Ran(task, queue, watch.handler.name, word, args, kwargs, watch.errors.get(position))
-
-
-def _word(outcome: Outcome | None, fate: Fate) -> str:
-    if outcome is None:
-        return "done"
-    if outcome.kind == "fail" and fate.failures + 1 >= outcome.limit:
-        return "buried"
-    return WORDS[outcome.kind]
+            yield Ran(task, queue, watch.handler.name, outcome, args, kwargs, watch.errors.get(position))
 
 
 def _own_frames(error: BaseException) -> Any:

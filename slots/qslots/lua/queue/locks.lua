@@ -144,7 +144,7 @@ end
 -- Ends the tasks of one lock. said: position -> outcome; marks: one byte a position, '\1' means done; rest: what befalls
 -- all others: 'done', 'back', 'loss' or 'keep' (they stay locked); window: how long finished ids stay known, µs;
 -- results: position -> {place of its key, place of the result among ARGV, how long to keep it, ms}.
--- Returns false if the lock is gone, else true.
+-- Returns false if the lock is gone, else true and how many tasks have ended by this.
 local function settle_lock(lock, said, marks, rest, why, window, results)
   local pack = pack_of(lock)
   if not pack then return false end
@@ -152,9 +152,9 @@ local function settle_lock(lock, said, marks, rest, why, window, results)
   local schedule, spoken = schedule_of[handler], call('HLEN', AGAIN) > 0
   if rest == 'done' and not spoken then
     end_whole(lock, ids, window)
-    return true
+    return true, #ids
   end
-  local done, left, returned = {}, 0, 0
+  local done, left, returned, ended = {}, 0, 0, 0
   for position, id in ipairs(ids) do
     local outcome = said[position]
     local kind = outcome and outcome.kind or (string.byte(marks, position) == 1 and 'done') or rest
@@ -175,6 +175,7 @@ local function settle_lock(lock, said, marks, rest, why, window, results)
         tell_end(id)
       end
       ids[position] = false
+      ended = ended + 1
     end
   end
   all_done(done, window or 0)
@@ -185,7 +186,7 @@ local function settle_lock(lock, said, marks, rest, why, window, results)
   else
     unlock(lock)
   end
-  return true
+  return true, ended
 end
 
 -- What a script must know before it writes: that the pack of this lock, if there is one, can be put back.
