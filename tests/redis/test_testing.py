@@ -12,6 +12,7 @@ from support.servers import RedisServer
 import qslots
 from qslots import Bury, Postpone, Queue, Retry, Task, TaskState
 from qslots.client import instead
+from qslots.hooks import HOOKS
 from qslots.servers import QueueServers
 from qslots.testing import DrainLimit, Queues
 from qslots.testing.clock import moved
@@ -255,6 +256,42 @@ def test_an_interrupt_ends_what_waits_in_the_event_loop_and_the_second_what_work
         q.drain(raises=False)
     assert [t.failures for t in q.enqueued()] == [0, 1]
     assert signal.getsignal(signal.SIGINT) is usual
+
+
+def test_a_soft_limit_acts_and_leaves_the_alarm_of_the_test_as_it_was(q: Queues) -> None:
+    @qslots.task(soft_time_limit=0.02)
+    def work() -> None:
+        while True:
+            pass
+
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 60)
+    try:
+        mine = signal.getsignal(signal.SIGALRM)
+        work.enqueue()
+        with pytest.raises(qslots.SoftTimeLimit):
+            q.drain()
+        assert signal.getsignal(signal.SIGALRM) is mine
+        assert 50 < signal.getitimer(signal.ITIMER_REAL)[0] < 60
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_hooks_are_called_and_the_running_task_is_known(q: Queues, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(HOOKS, "after_task", [lambda task, outcome: seen.append((task.id, outcome))])
+
+    @qslots.task
+    def work() -> None:
+        task = qslots.current_task()
+        assert task is not None
+        seen.append(task.id)
+
+    t = work.enqueue()
+    q.drain()
+    assert seen == [t.id, (t.id, "done")]
+    assert qslots.current_task() is None
 
 
 def test_a_handler_must_not_drain(q: Queues) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -63,11 +64,12 @@ class Hand:
     def run(self, watch: Watch, pack: Pack) -> None:
         """Runs a pack, and shows the watch how it goes."""
         self._watch = watch
-        if watch.handler.is_async:
-            with self._interruptible(watch):
-                _outside_of_loops(lambda: self._worker.run(watch.handler, pack))
-        else:
-            self._worker.run(watch.handler, pack)
+        with _alarms_kept():
+            if watch.handler.is_async:
+                with self._interruptible(watch):
+                    _outside_of_loops(lambda: self._worker.run(watch.handler, pack))
+            else:
+                self._worker.run(watch.handler, pack)
 
     def close(self) -> None:
         """No more packs come."""
@@ -96,7 +98,7 @@ class Hand:
             self._worker.cancel()
 
         usual = signal.getsignal(signal.SIGINT)
-        if threading.current_thread() is not threading.main_thread() or usual is not signal.default_int_handler:
+        if not _may_handle_signals() or usual is not signal.default_int_handler:
             yield
             return
         signal.signal(signal.SIGINT, interrupted)
@@ -104,6 +106,26 @@ class Hand:
             yield
         finally:
             signal.signal(signal.SIGINT, usual)
+
+
+def _may_handle_signals() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+@contextlib.contextmanager
+def _alarms_kept() -> Iterator[None]:
+    """Soft limits ring by SIGALRM, and so does what watches over tests: it rings on afterwards."""
+    if not _may_handle_signals():
+        yield
+        return
+    usual, began = signal.getsignal(signal.SIGALRM), time.monotonic()
+    left, interval = signal.getitimer(signal.ITIMER_REAL)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGALRM) != usual:
+            signal.signal(signal.SIGALRM, usual)
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - began), 0.001) if left else 0, interval)
 
 
 def _outside_of_loops(work: Callable[[], object]) -> None:
