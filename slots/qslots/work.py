@@ -32,6 +32,7 @@ LONGEST_LINE = 200  # characters of an error's text in the log; the whole of it 
 # Stores outcomes, and what is to be kept of tasks that are done, on the queue server; False: the lock is gone.
 Report = Callable[[dict[int, Outcome], dict[int, Kept]], bool]
 MayGoOn = Callable[[int], bool]  # whether another task may begin at this time (ns since boot)
+Witness = Callable[[int, BaseException], None]  # sees what was raised, and at which position
 
 
 def jitter() -> float:
@@ -56,6 +57,10 @@ class Term:
 TERM = Term()
 
 
+def unwitnessed(position: int, error: BaseException) -> None:
+    """Nobody wants to see the error itself: its text is kept with the task."""
+
+
 def end_if_forked() -> None:
     """A handler that forks and comes back in the child must not make a second slot of it."""
     if TERM.forked:
@@ -65,9 +70,12 @@ def end_if_forked() -> None:
 class PackRun:
     """A pack with its handler. Positions count from 1, as on the scoreboard."""
 
-    __slots__ = ("_owner", "function", "handler", "limit", "may_go_on", "pack", "record", "report")
+    __slots__ = ("_owner", "function", "handler", "limit", "may_go_on", "pack", "record", "report", "witness")
 
-    def __init__(self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn) -> None:
+    def __init__(
+        self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn,
+        witness: Witness = unwitnessed,
+    ) -> None:  # fmt: skip
         self.handler = handler
         self.function = timed(handler, record)  # what is called: the handler's function, under its alarms if it has any
         if HOOKS.before_task and not handler.arguments.takes_pack:
@@ -76,6 +84,7 @@ class PackRun:
         self.record = record
         self.report = report
         self.may_go_on = may_go_on
+        self.witness = witness
         self._owner: Owner | None = None
         limit = handler.options.time_limit
         self.limit = 0 if limit is None else int(limit * 1e9)  # ns; 0 for none
@@ -152,6 +161,7 @@ class PackRun:
         what = happened(outcome, self.fate(position))
         log.log(level, "%s %s %s: %s", self.handler.name, self.id_of(position), what, briefly(error))
         self.failed(position, outcome, error)
+        self.witness(position, error)
         return outcome
 
 

@@ -18,7 +18,19 @@ IMPURE = {
     "multiprocessing", "asyncio", "secrets", "psutil", "fcntl", "mmap",
 }  # fmt: skip
 PURE = {
-    "qslots": ["keys", "lottery", "outcomes", "records", "reports", "states", "units", "errors", "alerts", "periodic"],
+    "qslots": [
+        "keys",
+        "lottery",
+        "outcomes",
+        "records",
+        "reports",
+        "states",
+        "units",
+        "errors",
+        "alerts",
+        "periodic",
+        "testing/wanted",
+    ],
     "qmaster": ["capacity", "children", "deaths", "reconcile", "watch", "letters", "relief"],
     "qmanager": ["demand", "grant", "placement", "planner", "readings", "schedules"],
 }
