@@ -3,15 +3,16 @@
 Times go in and come out in seconds; scripts speak µs. Every error is one of ``qslots.errors``.
 """
 
-import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 import redis
 
 from . import keys
+from .cascades import NO_CASCADE, Cascade, add, settled
 from .connection import Link, open_redis, supported
 from .durability import FAST, Command, Durability, check_reply, fit_for_tasks, promise
 from .errors import CannotKeep, QueueServerDown, QueueServerError
@@ -70,7 +71,7 @@ class QueueServer:
     def __init__(self, url: str, *, name: str, timeout: float = 5.0, single: bool = False) -> None:
         self.url = url
         self._single = single
-        self._open = functools.partial(open_redis, url, name=name, timeout=timeout, single=single)
+        self._open = partial(open_redis, url, name=name, timeout=timeout, single=single)
         # A single connection is opened at its first use, so that who owns it can go on trying where it is used.
         self._redis = None if single else self._open()
         self._link: Link | None = None
@@ -255,24 +256,34 @@ class QueueServer:
 
     def settle(
         self, queue: str, holder: str, seq: int, outcomes: Mapping[int, Outcome], *, window: float = 0.0,
-        results: Mapping[int, Kept] | None = None,
+        results: Mapping[int, Kept] | None = None, cascade: Cascade = NO_CASCADE,
     ) -> bool:  # fmt: skip
         """Says how single tasks (by position, from 1) of a living slot's pack ended; False if the lock is gone.
 
-        ``results``: position -> what is to be kept of a task that is done.
+        ``results``: position -> what is to be kept of a task that is done; ``cascade``: what it leaves behind, put by
+        the same script: both or neither. Where the tasks of a cascade are refused, their parents are told as not done.
         """
+        return settled(partial(self._say, queue, holder, seq, window, results or {}), outcomes, cascade)
+
+    def _say(
+        self, queue: str, holder: str, seq: int, window: float, results: Mapping[int, Kept],
+        outcomes: Mapping[int, Outcome], cascade: Cascade,
+    ) -> bool:  # fmt: skip
         vector = self.keys_of(queue)
 
         def say() -> bool:
             names = self.every_place(queue, slots=True)
             args = [holder, seq, _encode(outcomes), b"", "keep", "", "", _us(window), b""]
+            args += [b"", b""] if cascade else []
             places = {}
-            for position, kept in (results or {}).items():
+            for position, kept in results.items():
                 names.append(vector.result(kept.task))
                 args.append(kept.result)
                 places[position] = (len(names), len(args), round(kept.seconds * 1e3))
             args[8] = _encode(places)
-            return bool(self.run("queue", "settle", names, args))
+            if cascade:
+                args[9], args[10] = add(names, args, cascade, self.keys_of)
+            return bool(self.run("queue", "cascade" if cascade else "settle", names, args))
 
         return self._named(queue, say)
 
