@@ -29,7 +29,8 @@ from .reports import QueueDeclared
 from .scoreboard import Field, Record, boot_ns
 from .servers import QueueServers, parted, source
 from .states import SlotState
-from .work import TERM, PackRun, jitter
+from .work import TERM, jitter
+from .worker import Worker
 
 log = logging.getLogger("qslots.slot")
 IDLE_WAIT = 3.0  # seconds that an idle slot waits at most before it looks again
@@ -59,6 +60,7 @@ class Slot:
         self._sick: set[str] = set()  # sources that have refused a request: told of once
         self._doubts: dict[str, int] = {}  # source -> seq of a request that its server may have served or not
         self._pack = Holding(self._reach, record, holder, queues, channel)
+        self._worker = Worker(record, self._pack.tell, self._may_go_on)
         TERM.asked = False
         TERM.watch()
         self._wakeup, waker = socket.socketpair()
@@ -253,7 +255,7 @@ class Slot:
         self._record.words[Field.STATE] = SlotState.BUSY
         handler = self._registry.handlers[pack.handler]
         start = boot_ns()
-        began, whole = PackRun(handler, pack, self._record, self._pack.tell, self._may_go_on).run()
+        began, whole = self._worker.run(handler, pack)
         seconds = (boot_ns() - start) / 1e9
         self._pack.busy += seconds
         self._size(pack.handler).ran(began, seconds)

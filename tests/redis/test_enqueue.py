@@ -13,7 +13,8 @@ from qslots.handlers import Registry
 from qslots.queues import Queue
 from qslots.queueserver import QueueServer
 from qslots.records import body
-from qslots.tasks import RUNNING, TaskFunction
+from qslots.running import RUNNING
+from qslots.tasks import TaskFunction
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,11 @@ from qslots.handlers import Registry
 from qslots.outcomes import Bury, Outcome, Retry
 from qslots.queueserver import Kept, Pack
 from qslots.records import Fate, header
+from qslots.running import RUNNING
 from qslots.scoreboard import WHOLE_PACK, Field, Record, Scoreboard
-from qslots.tasks import RUNNING, Task, TaskFunction, task
-from qslots.work import PackRun, happened
+from qslots.tasks import Task, TaskFunction, task
+from qslots.work import happened
+from qslots.worker import Worker
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +124,7 @@ class Runs:
         return not self.lock_is_gone
 
     def run(self, may_go_on: Callable[[int], bool] = lambda _: True) -> tuple[int, bool]:
-        return PackRun(self.handler, self.pack, self.record, self.report, may_go_on).run()
+        return Worker(self.record, self.report, may_go_on).run(self.handler, self.pack)
 
     def marks(self) -> list[int]:
         return list(self.record.marks[: len(self.pack.ids)])

@@ -1,0 +1,77 @@
+"""Runs a pack whose handler has all its tasks at once (``list[Task]``), and says of each how it ends."""
+
+from .errors import ArgumentsError
+from .handlers import PackBody
+from .outcomes import Outcome, decided, micros, told
+from .records import Fate, body
+from .running import RUNNING
+from .scoreboard import WHOLE_PACK, Field, boot_ns
+from .tasks import Task
+from .work import PackRun, briefly, end_if_forked, jitter, log
+
+
+def run_together(run: PackRun) -> int:
+    """How many tasks have ended and are marked: all of them, or none."""
+    if not run.may_go_on(boot_ns()):
+        return 0
+    tasks, outcomes = readable(run)
+    if tasks:
+        begin(run, next(iter(tasks.values())))
+        try:
+            run.handler.function(list(tasks.values()))
+        except BaseException as error:
+            end_if_forked()
+            blame(run, error, list(tasks.values()))
+        end_if_forked()
+        run.record.over()
+        outcomes |= {position: task.outcome for position, task in tasks.items() if task.outcome}
+    return settled(run, outcomes)
+
+
+def begin(run: PackRun, first: Task) -> None:
+    """The pack begins; its first task stands for it."""
+    now = boot_ns()
+    RUNNING.begin(first.id)
+    run.record.begin(WHOLE_PACK, now, now + run.limit if run.limit else 0, run.pack.ids[0])
+
+
+def settled(run: PackRun, outcomes: dict[int, Outcome]) -> int:
+    """Marks the whole pack, once the queue server has stored what ended other than well."""
+    if outcomes and not run.report(outcomes, {}):
+        return 0
+    size = len(run.pack.ids)
+    run.record.marks[:size] = b"\1" * size
+    run.record.words[Field.DONE] += size
+    return size
+
+
+def blame(run: PackRun, error: BaseException, tasks: list[Task]) -> None:
+    """The handler raised: who is to blame is only known of a task that was alone; the others come narrower."""
+    log.warning("%s raised on a pack of %d: %s", run.handler.name, len(tasks), briefly(error))
+    options = run.handler.options
+    for task in tasks:
+        if task.outcome is not None:
+            continue
+        if len(tasks) == 1:
+            task.outcome = decided(error, options, jitter())
+        else:
+            task.outcome = Outcome("loss", told(error), delay=micros(options.backoff.first * jitter()))
+
+
+def readable(run: PackRun) -> tuple[dict[int, Task], dict[int, Outcome]]:
+    """By position the tasks that can be given to the handler, and what becomes of the others."""
+    tasks: dict[int, Task] = {}
+    refused: dict[int, Outcome] = {}
+    for position, (stored, fate) in enumerate(zip(run.pack.records, run.pack.fates, strict=True), 1):
+        try:
+            values = run.handler.arguments.decode(body(stored))
+        except (ArgumentsError, ValueError) as error:
+            refused[position] = run.misfit(position, error)
+            continue
+        assert isinstance(values, PackBody)
+        known = fate or Fate()
+        tasks[position] = Task(
+            run.id_of(position), run.handler.queue, run.handler.name, values.args, values.kwargs,
+            retries=known.retries, failures=known.failures,
+        )  # fmt: skip
+    return tasks, refused

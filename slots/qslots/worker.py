@@ -1,0 +1,26 @@
+"""Runs packs for a slot, each in the way that its handler asks for. It takes none, and settles none as a whole."""
+
+from .handlers import Handler
+from .queueserver import Pack
+from .running import RUNNING
+from .scoreboard import Record
+from .work import MayGoOn, PackRun, Report
+from .work_each import run_each
+from .work_together import run_together
+
+
+class Worker:
+    """What runs the packs of one slot."""
+
+    def __init__(self, record: Record, report: Report, may_go_on: MayGoOn) -> None:
+        self._record = record
+        self._report = report
+        self._may_go_on = may_go_on
+
+    def run(self, handler: Handler, pack: Pack) -> tuple[int, bool]:
+        """Runs a pack; returns how many tasks began, and whether all are marked (else the rest must go back)."""
+        run = PackRun(handler, pack, self._record, self._report, self._may_go_on)
+        began = run_together(run) if handler.arguments.takes_pack else run_each(run)
+        RUNNING.begin(None)
+        self._record.end()
+        return began, began == len(pack.ids)
