@@ -136,8 +136,9 @@ class Consumer:
                 self._outcomes[position] = unfit(handler, error, record)
                 continue
             self._given[position] = Task(
-                task_id, self._queue, handler.name, args, kwargs, retries=known.retries, failures=known.failures
-            )
+                task_id, self._queue, handler.name, args, kwargs, retries=known.retries, failures=known.failures,
+                record=record,
+            )  # fmt: skip
         self._options = handler.options
 
     def _extend(self) -> None:

@@ -5,14 +5,16 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from . import durability, given, results
+from . import durability, given, results, traces, tracing
+from .cascades import Children
 from .client import current, override
 from .errors import ArgumentsError, CannotKeep, DuplicateTask, HandlerError, NoResult, TaskTooLarge, UsageError
 from .handlers import REGISTRY, Call, Handler, declare
 from .ids import new_ids
 from .outcomes import Outcome, micros
-from .records import COMPRESS_FROM, PLAIN, formed, header
+from .records import COMPRESS_FROM, PLAIN, formed, header, trace, traced
 from .running import RUNNING
+from .servers import parted
 from .units import duration, moment
 
 _P = ParamSpec("_P")
@@ -25,12 +27,13 @@ ON_DUPLICATE = ("refuse", "ignore", "replace", "rearm")
 class Task:
     """One unit of work. ``enqueue`` returns one with ``id`` and ``queue``; a pack handler gets them with arguments."""
 
-    __slots__ = ("args", "failures", "handler", "id", "kwargs", "outcome", "queue", "retries")
+    __slots__ = ("_record", "args", "failures", "handler", "id", "kwargs", "outcome", "queue", "retries")
 
     def __init__(
         self, id: str, queue: str, handler: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None,  # noqa: A002
-        *, retries: int = 0, failures: int = 0,
+        *, retries: int = 0, failures: int = 0, record: bytes = b"",
     ) -> None:  # fmt: skip
+        self._record = record
         self.id = id
         self.queue = queue
         self.handler = handler
@@ -39,6 +42,11 @@ class Task:
         self.retries = retries
         self.failures = failures
         self.outcome: Outcome | None = None
+
+    @property
+    def traceparent(self) -> str | None:
+        """The trace that it was put in, as the W3C writes it; None if it was put in none."""
+        return traces.text(trace(self._record))
 
     def retry(self, delay: str | float = 0.0, why: str = "") -> None:
         """This task of the pack is to run again after ``delay``; no failure is counted."""
@@ -80,11 +88,12 @@ class Task:
 class Using:
     """How the next ``enqueue`` of a handler is to be done."""
 
-    __slots__ = ("_collection", "_handler", "_id", "_on_duplicate", "_when")
+    __slots__ = ("_collection", "_handler", "_id", "_on_duplicate", "_trace", "_when", "_with_settlement")
 
     def __init__(
         self, handler: Handler, delay: str | float | None = None, at: float | datetime.datetime | None = None,
         id: str | None = None, collection: str | None = None, on_duplicate: str = "refuse",  # noqa: A002
+        *, with_settlement: bool = False, traceparent: str | None = None,
     ) -> None:  # fmt: skip
         where = f"task {handler.name}"
         if delay is not None and at is not None:
@@ -96,6 +105,17 @@ class Using:
         self._on_duplicate = on_duplicate
         self._when = _when(where, delay, at)
         self._collection = "" if collection is None else given.collection(collection, where, least=0)
+        self._with_settlement = with_settlement
+        self._trace = b"" if traceparent is None else traces.parse(traceparent, f"{where}: traceparent")
+        if id is not None:
+            self._check_own_ids(where)
+
+    def _check_own_ids(self, where: str) -> None:
+        if self._with_settlement and self._on_duplicate != "ignore":
+            raise UsageError(
+                f"{where}: nobody is there to be told of a duplicate when with_settlement puts it: an id of your own "
+                "takes on_duplicate='ignore' then"
+            )
 
     def enqueue(self, *args: Any, **kwargs: Any) -> Task:
         """Puts one task into the queue; returns when the queue server has it.
@@ -115,30 +135,51 @@ class Using:
         if self._id is not None and len(pairs) > 1:
             raise UsageError(f"{where}: one id cannot name {len(pairs)} tasks")
         own = [self._id] if self._id is not None else given.new_ids(ids, where)
-        if own is not None and len(own) != len(pairs):
-            raise UsageError(f"{where}: {len(own)} ids for {len(pairs)} tasks")
+        if own is not None:
+            self._check_own_ids(where)
+            if len(own) != len(pairs):
+                raise UsageError(f"{where}: {len(own)} ids for {len(pairs)} tasks")
         done: list[Task] = []
         for start in range(0, len(pairs), _A_TRIP):
             end = start + _A_TRIP
-            done += self._put(pairs[start:end], None if own is None else own[start:end])
+            done += self._put(pairs[start:end], None if own is None else own[start:end], many=True)
         return done
 
-    def _put(self, calls: list[Call], own: Sequence[str] | None) -> list[Task]:
+    def _put(self, calls: list[Call], own: Sequence[str] | None, *, many: bool = False) -> list[Task]:
         handler = self._handler
         head = header(handler.name, handler.arguments.signature, self._collection)
         declared = REGISTRY.queue(handler.queue, override(handler.queue))
         bodies = self._bodies(calls, declared.max_size)
         parent = RUNNING.parent
-        derived = own is None and parent is not None
         if own is not None:
             ids = list(own)
         else:
             ids = new_ids(len(calls)) if parent is None else RUNNING.child_ids(parent, [head + body for body in bodies])
+        if tracing.is_on():
+            with tracing.sending(handler.queue, ids, self._trace, many=many) as span:
+                head = traced(head, self._trace or span or RUNNING.trace())
+                self._send(head, ids, bodies, own=own is not None)
+        else:
+            head = traced(head, self._trace or RUNNING.trace())
+            self._send(head, ids, bodies, own=own is not None)
+        record = bytes(8) + head
+        return [
+            Task(id_, handler.queue, handler.name, args, dict(kwargs) if kwargs else None, record=record)
+            for id_, (args, kwargs) in zip(ids, calls, strict=True)
+        ]
+
+    def _send(self, head: bytes, ids: list[str], bodies: list[bytes], *, own: bool) -> None:
+        """Puts tasks now, or keeps them for the settlement of the task that runs."""
+        handler, derived = self._handler, not own and RUNNING.parent is not None
+        if self._with_settlement and RUNNING.parent is not None:
+            self._check_place(ids if own else [])
+            children = Children(handler.queue, handler.name, head, ids, bodies, self._when)
+            return RUNNING.keep(children, f"task {handler.name}")
         try:
             current().put(
-                handler.queue, handler.name, head, ids, bodies, when=self._when, own_ids=derived or own is not None,
+                handler.queue, handler.name, head, ids, bodies, when=self._when, own_ids=derived or own,
                 on_duplicate="ignore" if derived else self._on_duplicate,
-                durability=durability.parse(declared.durability),
+                durability=durability.parse(REGISTRY.queue(handler.queue, override(handler.queue)).durability),
             )  # fmt: skip
         except CannotKeep as error:
             raise CannotKeep(f"{error}; {_said_where(handler.queue)}") from None
@@ -147,10 +188,23 @@ class Using:
                 f"task {error} is in queue {handler.queue} already, or was a moment ago: choose another id, or "
                 "on_duplicate='ignore', 'replace' or 'rearm'"
             ) from None
-        return [
-            Task(id_, handler.queue, handler.name, args, dict(kwargs) if kwargs else None)
-            for id_, (args, kwargs) in zip(ids, calls, strict=True)
-        ]
+
+    def _check_place(self, own: Sequence[str]) -> None:
+        """UsageError unless the tasks can be put where the one that runs is settled."""
+        servers, queue = current(), self._handler.queue
+        here = [place for place in servers.places(queue) if servers.urls[place] == RUNNING.url]
+        parent, server = parted(RUNNING.source)
+        if not here:
+            raise UsageError(
+                f"task {self._handler.name}: with_settlement needs both queues on one queue server: {parent} is on "
+                f"{server}, {queue} on {' and '.join(servers.places(queue))}"
+            )
+        for task_id in own:
+            if servers.home(queue, task_id) not in here:
+                raise UsageError(
+                    f"task {self._handler.name}: with_settlement cannot put id {task_id!r}: of the places of queue {queue} it "
+                    f"belongs to {servers.home(queue, task_id)}, and {parent} is settled on {server}"
+                )
 
     def _bodies(self, calls: list[Call], most: int) -> list[bytes]:
         """The arguments as they are stored. ArgumentsError, TaskTooLarge."""
@@ -192,10 +246,16 @@ class TaskFunction(Generic[_P, _R]):
 
     def using(
         self, *, delay: str | float | None = None, at: float | datetime.datetime | None = None, id: str | None = None,  # noqa: A002
-        collection: str | None = None, on_duplicate: str = "refuse",
+        collection: str | None = None, on_duplicate: str = "refuse", with_settlement: bool = False,
+        traceparent: str | None = None,
     ) -> Using:  # fmt: skip
-        """``delay`` ("10m", seconds) or ``at`` (Unix time, datetime); ``id`` of your own; ``on_duplicate``."""
-        return Using(self.handler, delay, at, id, collection, on_duplicate)
+        """``delay`` ("10m", seconds) or ``at`` (Unix time, datetime); ``id`` of your own; ``on_duplicate``;
+        ``with_settlement``: not before the task that runs has succeeded; ``traceparent``: the trace that it belongs to.
+        """
+        return Using(
+            self.handler, delay, at, id, collection, on_duplicate, with_settlement=with_settlement,
+            traceparent=traceparent,
+        )  # fmt: skip
 
     def enqueue(self, *args: Any, **kwargs: Any) -> Task:
         """Puts one task into the queue: see ``Using.enqueue``. A pack handler's tasks take any arguments."""

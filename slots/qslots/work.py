@@ -10,7 +10,10 @@ import os
 import random
 import traceback
 from collections.abc import Callable
+from typing import Protocol
 
+from . import tracing
+from .cascades import NO_CASCADE, Cascade, done
 from .errors import ArgumentsError
 from .handlers import Handler
 from .outcomes import Outcome, charged, decided, micros, spoken
@@ -21,9 +24,17 @@ from .scoreboard import Field, Record
 
 log = logging.getLogger("qslots.slot")
 LONGEST_LINE = 200  # characters of an error's text in the log; the whole of it is kept with the task
-# Stores outcomes, and what is to be kept of tasks that are done, on the queue server; False: the lock is gone.
-Report = Callable[[dict[int, Outcome], dict[int, Kept]], bool]
 MayGoOn = Callable[[int], bool]  # whether another task may begin at this time (ns since boot)
+
+
+class Report(Protocol):
+    """Stores outcomes on the queue server, what is to be kept of tasks that are done, and what they have enqueued with
+    their settlement; False: the lock is gone.
+    """
+
+    def __call__(
+        self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE, /
+    ) -> bool: ...
 
 
 def jitter() -> float:
@@ -57,10 +68,11 @@ def end_if_forked() -> None:
 class PackRun:
     """A pack with its handler. Positions count from 1, as on the scoreboard."""
 
-    __slots__ = ("handler", "limit", "may_go_on", "pack", "record", "report")
+    __slots__ = ("function", "handler", "limit", "may_go_on", "pack", "record", "report")
 
     def __init__(self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn) -> None:
         self.handler = handler
+        self.function = tracing.handling(handler) if tracing.is_on() else handler.function
         self.pack = pack
         self.record = record
         self.report = report
@@ -74,6 +86,10 @@ class PackRun:
     def id_of(self, position: int) -> str:
         """The id of one of the tasks, as text."""
         return self.pack.ids[position - 1].decode(errors="replace")
+
+    def done(self) -> Outcome:
+        """The end of a task that is done, where the queue server is to be told of it."""
+        return done(self.handler.options.max_failures, self.handler.options.backoff, jitter())
 
     def raised(self, position: int, error: BaseException) -> Outcome:
         """What becomes of a task whose handler raised."""

@@ -1,5 +1,6 @@
 """Runs the tasks of a pack one after another: the hot loop of a slot. What is looked up once is looked up before it."""
 
+from .cascades import NO_CASCADE
 from .errors import ArgumentsError
 from .outcomes import Outcome
 from .queueserver import Kept
@@ -20,11 +21,12 @@ def run_each(run: PackRun) -> int:
                 return position - 1
             trusted = record.trusted_until()
         record.begin(position, now, now + limit if limit else 0, task_id)
-        RUNNING.begin(task_id.decode(errors="replace"))
+        RUNNING.begin(task_id.decode(errors="replace"), stored)
         outcome = attempt(run, position, stored, kept)
         if outcome is not None:
             record.over()
-            if not run.report({position: outcome}, kept):
+            left = {position: RUNNING.children} if outcome.kind == "done" and RUNNING.children else NO_CASCADE
+            if not run.report({position: outcome}, kept, left):
                 return position - 1
             kept.clear()
         marks[position - 1] = 1
@@ -41,13 +43,14 @@ def attempt(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -
     except (ArgumentsError, ValueError) as error:
         return run.misfit(position, error)
     try:
-        value = handler.function(*args, **kwargs)
+        value = run.function(*args, **kwargs)
     except BaseException as error:
         end_if_forked()
         return run.raised(position, error)
     end_if_forked()
     seconds = handler.options.keep_result
-    if seconds is None:
+    if seconds is not None:
+        kept[position] = run.result(position, value, seconds)
+    elif not RUNNING.children:
         return None
-    kept[position] = run.result(position, value, seconds)
-    return Outcome("done")
+    return run.done()

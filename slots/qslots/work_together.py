@@ -1,5 +1,6 @@
 """Runs a pack whose handler has all its tasks at once (``list[Task]``), and says of each how it ends."""
 
+from .cascades import NO_CASCADE, Cascade
 from .errors import ArgumentsError
 from .handlers import PackBody
 from .outcomes import Outcome, decided, micros, told
@@ -18,26 +19,35 @@ def run_together(run: PackRun) -> int:
     if tasks:
         begin(run, next(iter(tasks.values())))
         try:
-            run.handler.function(list(tasks.values()))
+            run.function(list(tasks.values()))
         except BaseException as error:
             end_if_forked()
             blame(run, error, list(tasks.values()))
         end_if_forked()
         run.record.over()
         outcomes |= {position: task.outcome for position, task in tasks.items() if task.outcome}
-    return settled(run, outcomes)
+    return settled(run, outcomes, cascade_of(run, tasks, outcomes))
+
+
+def cascade_of(run: PackRun, tasks: dict[int, Task], outcomes: dict[int, Outcome]) -> Cascade:
+    """What the handler has enqueued with the settlement of the pack. All that is done then ends together with it, so
+    it is added to ``outcomes``; if nothing is done, nothing is sent.
+    """
+    done = [position for position in tasks if position not in outcomes] if RUNNING.children else []
+    outcomes |= {position: run.done() for position in done}
+    return {done[0]: RUNNING.children} if done else NO_CASCADE
 
 
 def begin(run: PackRun, first: Task) -> None:
     """The pack begins; its first task stands for it."""
     now = boot_ns()
-    RUNNING.begin(first.id)
+    RUNNING.begin(first.id, run.pack.records)
     run.record.begin(WHOLE_PACK, now, now + run.limit if run.limit else 0, run.pack.ids[0])
 
 
-def settled(run: PackRun, outcomes: dict[int, Outcome]) -> int:
+def settled(run: PackRun, outcomes: dict[int, Outcome], cascade: Cascade) -> int:
     """Marks the whole pack, once the queue server has stored what ended other than well."""
-    if outcomes and not run.report(outcomes, {}):
+    if outcomes and not run.report(outcomes, {}, cascade):
         return 0
     size = len(run.pack.ids)
     run.record.marks[:size] = b"\1" * size
@@ -72,6 +82,6 @@ def readable(run: PackRun) -> tuple[dict[int, Task], dict[int, Outcome]]:
         known = fate or Fate()
         tasks[position] = Task(
             run.id_of(position), run.handler.queue, run.handler.name, values.args, values.kwargs,
-            retries=known.retries, failures=known.failures,
+            retries=known.retries, failures=known.failures, record=stored,
         )  # fmt: skip
     return tasks, refused

@@ -18,7 +18,7 @@ IMPURE = {
     "multiprocessing", "asyncio", "secrets", "psutil", "fcntl", "mmap",
 }  # fmt: skip
 PURE = {
-    "qslots": ["keys", "lottery", "outcomes", "records", "reports", "states", "units", "errors"],
+    "qslots": ["keys", "lottery", "outcomes", "records", "reports", "states", "traces", "units", "errors"],
     "qmaster": ["capacity", "children", "deaths", "reconcile", "watch", "letters"],
     "qmanager": ["demand", "grant", "placement", "planner", "readings"],
 }
