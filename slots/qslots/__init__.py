@@ -24,7 +24,7 @@ from .outcomes import Bury, Postpone, Retry, SoftTimeLimit
 from .queries import Owner, TaskInfo
 from .queues import Queue
 from .states import TaskState
-from .tasks import Task, TaskFunction, task
+from .tasks import Task, TaskFunction, current_task, task
 
 __version__ = "0.1.0"
 
@@ -57,5 +57,6 @@ __all__ = [
     "UnknownTask",
     "UsageError",
     "connect",
+    "current_task",
     "task",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import HolderDead, QueueServerDown, QueueServerError
+from .errors import HolderDead, QueueServerDown, QueueServerError, UsageError
 from .keys import QUEUES, QueueKeys
 from .outcomes import Backoff, Outcome, charged
 
@@ -37,6 +37,27 @@ Cascade = Mapping[int, Sequence[Children]]  # position of the parent (one of its
 NO_CASCADE: Cascade = {}
 
 
+class Keep:
+    """What one task has enqueued with its settlement."""
+
+    __slots__ = ("_count", "_size", "children")
+
+    def __init__(self) -> None:
+        self.children: list[Children] = []
+        self._count = self._size = 0
+
+    def add(self, children: Children) -> None:
+        """UsageError: it would be too much."""
+        count, size = self._count + len(children.ids), self._size + children.size()
+        if count > MOST_KEPT or size > MOST_BYTES:
+            raise UsageError(
+                f"task {children.handler}: one task keeps at most {MOST_KEPT:,} tasks of {MOST_BYTES >> 20} MB for its "
+                "settlement: enqueue the others without with_settlement, or let several tasks enqueue a part each"
+            )
+        self._count, self._size = count, size
+        self.children.append(children)
+
+
 def done(limit: int, backoff: Backoff, jitter: float) -> Outcome:
     """Success, and what the task is charged with where its children are refused."""
     return charged("done", "", limit, backoff, jitter)
@@ -54,7 +75,7 @@ def settled(
     except HolderDead:
         raise
     except QueueServerError as error:
-        if not cascade or isinstance(error, QueueServerDown) and error.code != "OOM":
+        if not cascade or (isinstance(error, QueueServerDown) and error.code != "OOM"):
             raise
         kind = "retry" if isinstance(error, QueueServerDown) else "fail"
         why = f"what it has enqueued with its settlement was refused: {error}"

@@ -20,8 +20,9 @@ from .errors import ArgumentsError, LockLost, QueueServerDown
 from .handlers import REGISTRY
 from .outcomes import Bury, Outcome, Postpone, Retry, decided, micros, told
 from .producer import insist
+from .queries import owner_of
 from .queueserver import RATE_AS_IT_IS, Exchange, Pack, QueueServer, lock_name
-from .records import Fate, body
+from .records import Fate, body, put_at
 from .servers import QueueServers
 from .tasks import Task
 from .work import jitter, unfit
@@ -137,7 +138,7 @@ class Consumer:
                 continue
             self._given[position] = Task(
                 task_id, self._queue, handler.name, args, kwargs, retries=known.retries, failures=known.failures,
-                record=record,
+                crashes=known.crashes, put_at=put_at(record), owner=owner_of(self._holder), record=record,
             )  # fmt: skip
         self._options = handler.options
 

@@ -24,7 +24,9 @@ class Owed(msgspec.Struct, tag="owed"):
     marks: bytes = b""  # one byte a position, 1 is done
     busy: float = 0.0  # seconds that its handlers ran
     window: float = 0.0  # seconds that the ids of finished tasks stay known
-    cascade: dict[int, Sequence[Children]] = {}  # by position: what tasks that are done have enqueued with their settlement
+    cascade: dict[
+        int, Sequence[Children]
+    ] = {}  # by position: what tasks that are done have enqueued with their settlement
 
 
 def pay(server: QueueServer, holder: str, owed: Owed) -> bool:

@@ -118,6 +118,11 @@ def head(record: bytes) -> Head:
     return Head(micros / 1e6, number, name, label)
 
 
+def put_at(record: bytes) -> float | None:
+    """When a stored record was put, in seconds of the server's clock; None if it is none."""
+    return float(struct.unpack_from(">d", record)[0]) / 1e6 if len(record) >= 8 else None
+
+
 def signature(text: str) -> int:
     """32 bits that change when the parameters of a handler change."""
     return zlib.crc32(text.encode())

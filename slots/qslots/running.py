@@ -1,55 +1,80 @@
-"""The task that runs here, the ids of what it enqueues, and what of that waits for its success.
+"""What runs in this process just now, the ids of what it enqueues, and what of that waits for its success.
 
-The ids are derived from its own, so that a second run of the same task puts the same tasks again and doubles none.
+A slot runs one task at a time, so one object of the process says which, and beginning a task costs next to nothing. Of
+coroutines many run at once: each has its own object in its context, which asyncio hands on to whatever it starts. The
+ids of children are derived from their parent's, so that a second run of a task puts the same ones and doubles none.
 """
 
 import hashlib
-from collections.abc import Sequence
+import threading
+from collections import Counter
+from contextvars import ContextVar
+from typing import Any, Protocol
 
-from .cascades import MOST_BYTES, MOST_KEPT, Children
-from .errors import UsageError
-from .records import trace
+from .cascades import NO_CASCADE, Cascade, Children, Keep
+from .handlers import Handler
+
+_COUNTING = threading.Lock()  # a handler may enqueue in threads of its own
+
+
+class Work(Protocol):
+    """The pack that is under work."""
+
+    @property
+    def handler(self) -> Handler: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+    def task(self, position: int) -> Any: ...
+    def trace(self, position: int) -> bytes: ...
 
 
 class Running:
-    """The task that this slot runs; a slot has one thread. None while no handler runs."""
+    """One running task, or a pack whose handler has it as a whole; ``parent`` is None while nothing runs.
 
-    parent: str | None = None
-    enqueued = 0
-    source = ""  # where its pack came from, queue@server
-    url = ""  # of that server
+    ``position`` 0: the scoreboard knows it.
+    """
 
-    def __init__(self) -> None:
-        self.children: list[Children] = []  # enqueued with its settlement
-        self._record: bytes | Sequence[bytes] = b""
-        self._count = self._size = 0
+    __slots__ = ("_alike", "enqueued", "kept", "parent", "position", "work")
 
-    def begin(self, task_id: str | None, record: bytes | Sequence[bytes] = b"") -> None:
-        """A task (or a pack, with all its records) begins, or with None the last one is over."""
+    def __init__(self, parent: str | None = None, *, work: Work | None = None, position: int = 0) -> None:
+        self.parent = parent
+        self.work = work
+        self.position = position
+        self.enqueued = 0
+        self.kept: Keep | None = None  # what it has enqueued with its settlement
+        self._alike: Counter[bytes] | None = None
+
+    @classmethod
+    def beside_others(cls, parent: str, work: Work, position: int) -> "Running":
+        """One whose own parts run beside each other too (``gather``), so that the order of what they enqueue differs
+        from run to run: children are told apart by their content, and numbered among equals only.
+        """
+        made = cls(parent, work=work, position=position)
+        made._alike = Counter()
+        return made
+
+    def begin(self, task_id: str | None) -> None:
+        """A task begins, or with None the last one is over."""
         self.parent = task_id
         self.enqueued = 0
-        self._record = record
-        if self.children:
-            self.children = []
-            self._count = self._size = 0
+        self.kept = None
+
+    def keep(self, children: Children) -> None:
+        """Keeps what was enqueued with its settlement. UsageError: it is too much."""
+        with _COUNTING:
+            kept = self.kept or Keep()
+            kept.add(children)
+            self.kept = kept
+
+    def left_by(self, position: int) -> Cascade:
+        """What is to be sent with its settlement, as that of the task in this position of the pack."""
+        return NO_CASCADE if self.kept is None else {position: self.kept.children}
 
     def trace(self) -> bytes:
-        """The trace that it belongs to; b"" if there is none, or its pack is of several."""
-        if not isinstance(self._record, bytes):
-            found = {trace(each): each for each in self._record}
-            self._record = next(iter(found.values())) if len(found) == 1 else b""
-        return trace(self._record)
-
-    def keep(self, children: Children, where: str) -> None:
-        """Keeps what was enqueued until the task has succeeded. UsageError: it is too much."""
-        count, size = self._count + len(children.ids), self._size + children.size()
-        if count > MOST_KEPT or size > MOST_BYTES:
-            raise UsageError(
-                f"{where}: one task keeps at most {MOST_KEPT:,} tasks of {MOST_BYTES >> 20} MB for its settlement: enqueue "
-                "them without with_settlement, or let each of several tasks enqueue a part"
-            )
-        self._count, self._size = count, size
-        self.children.append(children)
+        """The trace that it belongs to; b"" if it has none."""
+        return self.work.trace(self.position) if self.work is not None and self.parent is not None else b""
 
     def child_ids(self, parent: str, contents: list[bytes]) -> list[str]:
         """Ids that a second run of the same task makes again, so that it does not double what it enqueues.
@@ -57,12 +82,30 @@ class Running:
         The content counts too: a run that goes another way than the one before it must not lose its own children to
         those that still wait from then.
         """
-        first = self.enqueued + 1
-        self.enqueued += len(contents)
-        return [_child_id(parent, n, content) for n, content in enumerate(contents, first)]
+        with _COUNTING:
+            return [_child_id(parent, self._number(content), content) for content in contents]
+
+    def _number(self, content: bytes) -> int:
+        if self._alike is None:
+            self.enqueued += 1
+            return self.enqueued
+        digest = hashlib.blake2b(content, digest_size=12).digest()
+        self._alike[digest] += 1
+        return self._alike[digest]
 
 
 RUNNING = Running()
+_HERE: ContextVar[Running] = ContextVar("qslots.running", default=RUNNING)
+
+
+def here() -> Running:
+    """What runs where this is asked: in a coroutine of a pack its own task, else the one task of this process."""
+    return _HERE.get()
+
+
+def enter(running: Running) -> None:
+    """In this context, and all that are copied from it, this is what runs."""
+    _HERE.set(running)
 
 
 def _child_id(parent: str, n: int, content: bytes) -> str:

@@ -26,7 +26,6 @@ from .lottery import Lottery, PackSize
 from .queueserver import Exchange, Pack, QueueServer
 from .reach import Leave, Reach, by_server
 from .reports import QueueDeclared
-from .running import RUNNING
 from .scoreboard import Field, Record, boot_ns
 from .servers import QueueServers, parted, source
 from .states import SlotState
@@ -256,8 +255,7 @@ class Slot:
         self._record.words[Field.STATE] = SlotState.BUSY
         handler = self._registry.handlers[pack.handler]
         start = boot_ns()
-        RUNNING.source, RUNNING.url = drawn, self._servers.urls[parted(drawn)[1]]
-        began, whole = self._worker.run(handler, pack)
+        began, whole = self._worker.run(handler, pack, self._servers.urls[parted(drawn)[1]])
         seconds = (boot_ns() - start) / 1e9
         self._pack.busy += seconds
         self._size(pack.handler).ran(began, seconds)

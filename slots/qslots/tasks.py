@@ -12,8 +12,9 @@ from .errors import ArgumentsError, CannotKeep, DuplicateTask, HandlerError, NoR
 from .handlers import REGISTRY, Call, Handler, declare
 from .ids import new_ids
 from .outcomes import Outcome, micros
+from .queries import Owner
 from .records import COMPRESS_FROM, PLAIN, formed, header, trace, traced
-from .running import RUNNING
+from .running import Running, Work, here
 from .servers import parted
 from .units import duration, moment
 
@@ -27,11 +28,15 @@ ON_DUPLICATE = ("refuse", "ignore", "replace", "rearm")
 class Task:
     """One unit of work. ``enqueue`` returns one with ``id`` and ``queue``; a pack handler gets them with arguments."""
 
-    __slots__ = ("_record", "args", "failures", "handler", "id", "kwargs", "outcome", "queue", "retries")
+    __slots__ = (
+        "_record", "args", "crashes", "failures", "handler", "id", "kwargs", "outcome", "owner", "put_at", "queue",
+        "retries",
+    )  # fmt: skip
 
     def __init__(
         self, id: str, queue: str, handler: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None,  # noqa: A002
-        *, retries: int = 0, failures: int = 0, record: bytes = b"",
+        *, retries: int = 0, failures: int = 0, crashes: int = 0, put_at: float | None = None,
+        owner: Owner | None = None, record: bytes = b"",
     ) -> None:  # fmt: skip
         self._record = record
         self.id = id
@@ -41,6 +46,9 @@ class Task:
         self.kwargs = kwargs or {}
         self.retries = retries
         self.failures = failures
+        self.crashes = crashes
+        self.put_at = put_at
+        self.owner = owner
         self.outcome: Outcome | None = None
 
     @property
@@ -83,6 +91,16 @@ class Task:
 
     def __repr__(self) -> str:
         return f"Task({self.handler} {self.id} in {self.queue})"
+
+
+def current_task() -> Task | None:
+    """The task that runs here, made anew at each call; None outside of tasks, and in a handler that has a whole pack.
+
+    It is known in what a coroutine has started by asyncio too (``gather``, ``to_thread``), not in its own threads.
+    """
+    running = here()
+    found: Task | None = running.work.task(running.position) if running.work is not None and running.parent else None
+    return found
 
 
 class Using:
@@ -146,40 +164,38 @@ class Using:
         return done
 
     def _put(self, calls: list[Call], own: Sequence[str] | None, *, many: bool = False) -> list[Task]:
-        handler = self._handler
+        handler, running = self._handler, here()
         head = header(handler.name, handler.arguments.signature, self._collection)
-        declared = REGISTRY.queue(handler.queue, override(handler.queue))
-        bodies = self._bodies(calls, declared.max_size)
-        parent = RUNNING.parent
+        bodies = self._bodies(calls, REGISTRY.queue(handler.queue, override(handler.queue)).max_size)
+        parent = running.parent
         if own is not None:
             ids = list(own)
         else:
-            ids = new_ids(len(calls)) if parent is None else RUNNING.child_ids(parent, [head + body for body in bodies])
+            ids = new_ids(len(calls)) if parent is None else running.child_ids(parent, [head + body for body in bodies])
         if tracing.is_on():
-            with tracing.sending(handler.queue, ids, self._trace, many=many) as span:
-                head = traced(head, self._trace or span or RUNNING.trace())
-                self._send(head, ids, bodies, own=own is not None)
+            with tracing.sending(handler.queue, ids, self._trace, many=many) as trace_of_span:
+                head = traced(head, self._trace or trace_of_span or running.trace())
+                self._send(running, head, ids, bodies, own=own is not None)
         else:
-            head = traced(head, self._trace or RUNNING.trace())
-            self._send(head, ids, bodies, own=own is not None)
+            head = traced(head, self._trace or running.trace())
+            self._send(running, head, ids, bodies, own=own is not None)
         record = bytes(8) + head
         return [
             Task(id_, handler.queue, handler.name, args, dict(kwargs) if kwargs else None, record=record)
             for id_, (args, kwargs) in zip(ids, calls, strict=True)
         ]
 
-    def _send(self, head: bytes, ids: list[str], bodies: list[bytes], *, own: bool) -> None:
-        """Puts tasks now, or keeps them for the settlement of the task that runs."""
-        handler, derived = self._handler, not own and RUNNING.parent is not None
-        if self._with_settlement and RUNNING.parent is not None:
-            self._check_place(ids if own else [])
-            children = Children(handler.queue, handler.name, head, ids, bodies, self._when)
-            return RUNNING.keep(children, f"task {handler.name}")
+    def _send(self, running: Running, head: bytes, ids: list[str], bodies: list[bytes], *, own: bool) -> None:
+        """Puts tasks now, or has them kept for the settlement of the task that runs."""
+        handler, derived = self._handler, not own and running.parent is not None
+        if self._with_settlement and running.parent is not None and running.work is not None:
+            self._check_place(running.work, ids if own else ())
+            return running.keep(Children(handler.queue, handler.name, head, ids, bodies, self._when))
+        promised = REGISTRY.queue(handler.queue, override(handler.queue)).durability
         try:
             current().put(
                 handler.queue, handler.name, head, ids, bodies, when=self._when, own_ids=derived or own,
-                on_duplicate="ignore" if derived else self._on_duplicate,
-                durability=durability.parse(REGISTRY.queue(handler.queue, override(handler.queue)).durability),
+                on_duplicate="ignore" if derived else self._on_duplicate, durability=durability.parse(promised),
             )  # fmt: skip
         except CannotKeep as error:
             raise CannotKeep(f"{error}; {_said_where(handler.queue)}") from None
@@ -189,22 +205,20 @@ class Using:
                 "on_duplicate='ignore', 'replace' or 'rearm'"
             ) from None
 
-    def _check_place(self, own: Sequence[str]) -> None:
-        """UsageError unless the tasks can be put where the one that runs is settled."""
-        servers, queue = current(), self._handler.queue
-        here = [place for place in servers.places(queue) if servers.urls[place] == RUNNING.url]
-        parent, server = parted(RUNNING.source)
-        if not here:
-            raise UsageError(
-                f"task {self._handler.name}: with_settlement needs both queues on one queue server: {parent} is on "
-                f"{server}, {queue} on {' and '.join(servers.places(queue))}"
+    def _check_place(self, work: Work, own: Sequence[str]) -> None:
+        """UsageError unless these tasks can be put where the one that runs is settled."""
+        servers, queue, (parent, server) = current(), self._handler.queue, parted(work.source)
+        places = servers.places(queue)
+        homes = {servers.home(queue, task_id) for task_id in own}  # where duplicates of ids of one's own meet
+        settled = {place for place in places if servers.urls[place] == work.url}
+        if not settled or homes - settled:
+            lives = (
+                f"{min(own)} of {queue} belongs on {min(homes - settled)}" if settled else f"{queue} is on {places[0]}"
             )
-        for task_id in own:
-            if servers.home(queue, task_id) not in here:
-                raise UsageError(
-                    f"task {self._handler.name}: with_settlement cannot put id {task_id!r}: of the places of queue {queue} it "
-                    f"belongs to {servers.home(queue, task_id)}, and {parent} is settled on {server}"
-                )
+            raise UsageError(
+                f"task {self._handler.name}: with_settlement takes one queue server for both: queue {parent} is "
+                f"settled on {server}, {lives}"
+            )
 
     def _bodies(self, calls: list[Call], most: int) -> list[bytes]:
         """The arguments as they are stored. ArgumentsError, TaskTooLarge."""

@@ -10,17 +10,19 @@ import os
 import random
 import traceback
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from . import tracing
 from .cascades import NO_CASCADE, Cascade, done
 from .errors import ArgumentsError
 from .handlers import Handler
 from .outcomes import Outcome, charged, decided, micros, spoken
+from .queries import Owner, owner_of
 from .queueserver import Kept, Pack
-from .records import Fate, head
+from .records import Fate, body, head, put_at, trace
 from .results import kept
 from .scoreboard import Field, Record
+from .tasks import Task
 
 log = logging.getLogger("qslots.slot")
 LONGEST_LINE = 200  # characters of an error's text in the log; the whole of it is kept with the task
@@ -68,7 +70,7 @@ def end_if_forked() -> None:
 class PackRun:
     """A pack with its handler. Positions count from 1, as on the scoreboard."""
 
-    __slots__ = ("function", "handler", "limit", "may_go_on", "pack", "record", "report")
+    __slots__ = ("_owner", "function", "handler", "limit", "may_go_on", "pack", "record", "report", "url")
 
     def __init__(self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn) -> None:
         self.handler = handler
@@ -77,6 +79,8 @@ class PackRun:
         self.record = record
         self.report = report
         self.may_go_on = may_go_on
+        self._owner: Owner | None = None
+        self.url = ""  # of the server that the pack came from
         limit = handler.options.time_limit
         self.limit = 0 if limit is None else int(limit * 1e9)  # ns; 0 for none
         record.words[Field.MAX_CRASHES] = handler.options.max_crashes
@@ -90,6 +94,38 @@ class PackRun:
     def done(self) -> Outcome:
         """The end of a task that is done, where the queue server is to be told of it."""
         return done(self.handler.options.max_failures, self.handler.options.backoff, jitter())
+
+    @property
+    def source(self) -> str:
+        """Where the pack came from, ``queue@server``."""
+        return self.record.text("held_source")
+
+    def trace(self, position: int) -> bytes:
+        """The trace of a task; 0 is the one that runs. Of a whole pack the one that all its tasks share, else none."""
+        position = position or self.record.words[Field.TASK]
+        traces = set(map(trace, self.pack.records if position <= 0 else self.pack.records[position - 1 : position]))
+        return traces.pop() if len(traces) == 1 else b""
+
+    def task(self, position: int) -> Task | None:
+        """One of the tasks; 0 is the one that runs, None if that is the pack as a whole."""
+        position = position or self.record.words[Field.TASK]
+        if position <= 0:
+            return None
+        try:
+            args, kwargs = self.handler.arguments.call(body(self.pack.records[position - 1]))
+        except (ArgumentsError, ValueError):  # why it is not run is told elsewhere
+            args, kwargs = (), {}
+        return self.made(position, args, kwargs)
+
+    def made(self, position: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
+        """One of the tasks, its arguments being known."""
+        if self._owner is None:
+            self._owner = owner_of(self.record.text("holder"))
+        fate, record = self.pack.fates[position - 1] or Fate(), self.pack.records[position - 1]
+        return Task(
+            self.id_of(position), self.handler.queue, self.handler.name, args, kwargs, retries=fate.retries,
+            failures=fate.failures, crashes=fate.crashes, put_at=put_at(record), owner=self._owner, record=record,
+        )  # fmt: skip
 
     def raised(self, position: int, error: BaseException) -> Outcome:
         """What becomes of a task whose handler raised."""

@@ -21,11 +21,11 @@ def run_each(run: PackRun) -> int:
                 return position - 1
             trusted = record.trusted_until()
         record.begin(position, now, now + limit if limit else 0, task_id)
-        RUNNING.begin(task_id.decode(errors="replace"), stored)
+        RUNNING.begin(task_id.decode(errors="replace"))
         outcome = attempt(run, position, stored, kept)
         if outcome is not None:
             record.over()
-            left = {position: RUNNING.children} if outcome.kind == "done" and RUNNING.children else NO_CASCADE
+            left = RUNNING.left_by(position) if outcome.kind == "done" else NO_CASCADE
             if not run.report({position: outcome}, kept, left):
                 return position - 1
             kept.clear()
@@ -51,6 +51,6 @@ def attempt(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -
     seconds = handler.options.keep_result
     if seconds is not None:
         kept[position] = run.result(position, value, seconds)
-    elif not RUNNING.children:
+    elif RUNNING.kept is None:
         return None
     return run.done()

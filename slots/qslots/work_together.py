@@ -2,9 +2,8 @@
 
 from .cascades import NO_CASCADE, Cascade
 from .errors import ArgumentsError
-from .handlers import PackBody
 from .outcomes import Outcome, decided, micros, told
-from .records import Fate, body
+from .records import body
 from .running import RUNNING
 from .scoreboard import WHOLE_PACK, Field, boot_ns
 from .tasks import Task
@@ -33,15 +32,15 @@ def cascade_of(run: PackRun, tasks: dict[int, Task], outcomes: dict[int, Outcome
     """What the handler has enqueued with the settlement of the pack. All that is done then ends together with it, so
     it is added to ``outcomes``; if nothing is done, nothing is sent.
     """
-    done = [position for position in tasks if position not in outcomes] if RUNNING.children else []
+    done = [position for position in tasks if position not in outcomes] if RUNNING.kept is not None else []
     outcomes |= {position: run.done() for position in done}
-    return {done[0]: RUNNING.children} if done else NO_CASCADE
+    return RUNNING.left_by(done[0]) if done else NO_CASCADE
 
 
 def begin(run: PackRun, first: Task) -> None:
     """The pack begins; its first task stands for it."""
     now = boot_ns()
-    RUNNING.begin(first.id, run.pack.records)
+    RUNNING.begin(first.id)
     run.record.begin(WHOLE_PACK, now, now + run.limit if run.limit else 0, run.pack.ids[0])
 
 
@@ -72,16 +71,11 @@ def readable(run: PackRun) -> tuple[dict[int, Task], dict[int, Outcome]]:
     """By position the tasks that can be given to the handler, and what becomes of the others."""
     tasks: dict[int, Task] = {}
     refused: dict[int, Outcome] = {}
-    for position, (stored, fate) in enumerate(zip(run.pack.records, run.pack.fates, strict=True), 1):
+    for position, stored in enumerate(run.pack.records, 1):
         try:
-            values = run.handler.arguments.decode(body(stored))
+            args, kwargs = run.handler.arguments.call(body(stored))
         except (ArgumentsError, ValueError) as error:
             refused[position] = run.misfit(position, error)
             continue
-        assert isinstance(values, PackBody)
-        known = fate or Fate()
-        tasks[position] = Task(
-            run.id_of(position), run.handler.queue, run.handler.name, values.args, values.kwargs,
-            retries=known.retries, failures=known.failures, record=stored,
-        )  # fmt: skip
+        tasks[position] = run.made(position, args, kwargs)
     return tasks, refused

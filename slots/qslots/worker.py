@@ -17,10 +17,15 @@ class Worker:
         self._report = report
         self._may_go_on = may_go_on
 
-    def run(self, handler: Handler, pack: Pack) -> tuple[int, bool]:
-        """Runs a pack; returns how many tasks began, and whether all are marked (else the rest must go back)."""
+    def run(self, handler: Handler, pack: Pack, url: str = "") -> tuple[int, bool]:
+        """Runs a pack from the server at ``url``; returns how many tasks began, and whether all are marked (else the
+        rest must go back).
+        """
         run = PackRun(handler, pack, self._record, self._report, self._may_go_on)
+        run.url = url
+        RUNNING.work = run
         began = run_together(run) if handler.arguments.takes_pack else run_each(run)
         RUNNING.begin(None)
+        RUNNING.work = None
         self._record.end()
         return began, began == len(pack.ids)
