@@ -121,8 +121,8 @@ def _trace_of(span: Any) -> bytes:
     found = span.get_span_context()
     if not found.is_valid:
         return b""
-    trace, span, flags = int(found.trace_id), int(found.span_id), int(found.trace_flags)
-    return trace.to_bytes(16, "big") + span.to_bytes(8, "big") + bytes([flags & 0xFF])
+    trace, number, flags = int(found.trace_id), int(found.span_id), int(found.trace_flags)
+    return trace.to_bytes(16, "big") + number.to_bytes(8, "big") + bytes([flags & 0xFF])
 
 
 def _kind_of(error: BaseException) -> str:

@@ -3,12 +3,13 @@
 import datetime
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from qslots import tasks
+from qslots.cascades import NO_CASCADE, Cascade, Children
 from qslots.errors import ArgumentsError, Error, HandlerError
 from qslots.handlers import Registry
 from qslots.outcomes import Bury, Outcome, Retry
@@ -112,14 +113,18 @@ class Runs:
         names = [f"t{n}".encode() for n in range(1, len(bodies) + 1)]
         self.pack = Pack(handler.name, names, records, [None] * len(bodies), 0.0, 0.0)
         self.told: dict[int, Outcome] = {}
+        self.cascade: dict[int, Sequence[Children]] = {}
         self.record = record
         self.handler = handler
         self.lock_is_gone = False
         self.deadline_when_told = -1
         record.hold(1, b"q", handler.name.encode(), len(bodies))
 
-    def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept]) -> bool:  # noqa: ARG002
+    def report(
+        self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE  # noqa: ARG002
+    ) -> bool:  # fmt: skip
         self.told |= outcomes
+        self.cascade |= cascade
         self.deadline_when_told = self.record.words[Field.DEADLINE]
         return not self.lock_is_gone
 
