@@ -8,7 +8,7 @@ cannot be served is refused at import, naming both places.
 import copy
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 
 import msgspec
 
@@ -58,6 +58,7 @@ class Options(msgspec.Struct, frozen=True):
     backoff: Backoff = Backoff()
     never_retry: tuple[type[BaseException], ...] = ()
     keep_result: float | None = None
+    concurrency: int | None = None  # of async handlers; None is the whole pack
 
 
 class Arguments:
@@ -160,6 +161,18 @@ class Handler(msgspec.Struct, frozen=True):
     options: Options
     arguments: Takes
     where: str  # file:line, for messages
+    is_async: bool = False  # calling it gives a coroutine
+
+    @property
+    def coroutine(self) -> Callable[..., Coroutine[typing.Any, typing.Any, object]]:
+        """The function of an async handler."""
+        return typing.cast(Callable[..., Coroutine[typing.Any, typing.Any, object]], self.function)
+
+    @property
+    def beside(self) -> int:
+        """How many of its tasks run at a time."""
+        alone = self.arguments.takes_pack or not self.is_async
+        return 1 if alone else min(self.options.batch, self.options.concurrency or self.options.batch)
 
     def misfit(self, error: ArgumentsError) -> ArgumentsError:
         """The error with the handler's name and place before it."""
@@ -270,6 +283,7 @@ def handler_options(options: Mapping[str, typing.Any], where: str) -> Options:
     """Checks what belongs to a handler. HandlerError names the place."""
     checks: dict[str, Callable[[typing.Any, str], object]] = {
         "batch": lambda value, what: _number(value, what, 1, LARGEST_BATCH),
+        "concurrency": lambda value, what: None if value is None else _number(value, what, 1, LARGEST_BATCH),
         "time_limit": lambda value, what: None if value is None else _seconds(value, what, SHORTEST_LIMIT),
         "max_failures": lambda value, what: _number(value, what, 1),
         "max_crashes": lambda value, what: _number(value, what, 1),
@@ -303,8 +317,8 @@ def declare(function: Callable[..., object], name: str | None, queue: str | None
         if option not in QUEUE_OPTIONS | HANDLER_OPTIONS:
             known = ", ".join(sorted({"name", "queue"} | QUEUE_OPTIONS | HANDLER_OPTIONS))
             raise HandlerError(f"{where}: @task does not know the option {option!r}; it knows {known}")
-    if inspect.iscoroutinefunction(function):
-        raise HandlerError(f"{where}: async handlers are not served by this version; write a plain function")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise HandlerError(f"{where}: a handler is no generator, nothing of it would run; return instead of yield")
     try:
         handler_name = check_name(name or getattr(function, "__name__", None), f"{where}: the handler name")
         queue_name = check_name(queue or handler_name, f"{where}: the queue name")
@@ -320,7 +334,13 @@ def declare(function: Callable[..., object], name: str | None, queue: str | None
         raise HandlerError(
             f"{where}: {handler_name} takes whole packs, which return nothing for a task: no keep_result"
         )
-    return Handler(handler_name, queue_name, function, own, arguments, where), of_queue
+    is_async = inspect.iscoroutinefunction(function)
+    if own.concurrency is not None and (arguments.takes_pack or not is_async):
+        raise HandlerError(
+            f"{where}: {handler_name} has a concurrency, which only an async handler of single tasks can have; "
+            "write async def, or leave the option out"
+        )
+    return Handler(handler_name, queue_name, function, own, arguments, where, is_async), of_queue
 
 
 def _takes_pack(function: Callable[..., object], pack_of: type) -> bool:

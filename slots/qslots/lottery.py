@@ -5,6 +5,7 @@ time by priority and not merely turns; one found empty drops out until it may ha
 reduction is Nextdoor's; weighing it by time is ours.)
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 PACK_TIME = 1.0  # seconds that a pack should take
@@ -68,24 +69,28 @@ class Lottery:
 
 
 class PackSize:
-    """How many tasks of a handler to ask for: what it can run in PACK_TIME, growing from 1 while it is unmeasured."""
+    """How many tasks of a handler to ask for: what it can run in PACK_TIME, growing from 1 while it is unmeasured.
 
-    __slots__ = ("_batch", "_last", "_mean")
+    ``beside``: so many run at a time; they take as long as one.
+    """
 
-    def __init__(self, batch: int) -> None:
+    __slots__ = ("_batch", "_beside", "_last", "_mean")
+
+    def __init__(self, batch: int, beside: int = 1) -> None:
         self._batch = batch
+        self._beside = beside
         self._last = 0
         self._mean: float | None = None
 
     def want(self) -> int:
         """Tasks to ask for."""
         grown = max(1, self._last * _GROWTH)
-        fitting = grown if not self._mean else max(1, int(PACK_TIME / self._mean))
+        fitting = grown if not self._mean else self._beside * max(1, int(PACK_TIME / self._mean))
         return min(self._batch, grown, fitting)
 
     def ran(self, tasks: int, seconds: float) -> None:
         """So many tasks took so long together."""
         if tasks:
-            mean = seconds / tasks
+            mean = seconds / math.ceil(tasks / self._beside)
             self._mean = mean if self._mean is None else self._mean + _NEWEST * (mean - self._mean)
             self._last = max(tasks, self._last // _GROWTH)

@@ -5,8 +5,9 @@ never resized: a mapping that outgrows its file is SIGBUS. One record a slot: nu
 8-byte write; texts, written before the number that makes them matter; and a done mark for each position of the pack.
 A source is a queue's place on one queue server, ``orders@main``.
 
-A mark says that nothing of that task lives in the slot's memory alone any more. So after a death the master knows
-exactly what was finished, what ran and what was not begun. Pids never come from here: a slot could have lied.
+A mark says that nothing of that task lives in the slot's memory alone any more; or, where several tasks run at once,
+that this one has begun. So after a death the master knows exactly what was finished, what ran and what was not begun.
+Pids never come from here: a slot could have lied.
 """
 
 import mmap
@@ -20,6 +21,7 @@ from .states import SlotState
 
 SLOTS = 4096
 MARKS = 1000
+DONE, RUNS = 1, 2  # marks; 0 is not begun, or the one task that runs
 WHOLE_PACK = -1  # in TASK: the handler has all tasks of the pack at once
 _MAGIC = 0x71736C6F74730002
 _RECORD = 2048
@@ -34,7 +36,7 @@ class Field(IntEnum):
     ASKED = 2  # seq of the last request, written before it is sent
     HELD = 3  # seq of the pack being worked on, 0 for none
     SIZE = 4  # tasks in that pack
-    TASK = 5  # position of the task that runs, from 1; 0 for none
+    TASK = 5  # position of the task that runs, from 1; 0 for none; of several the one that began first
     START = 6
     DEADLINE = 7  # 0 for none
     LOCK_UNTIL = 8  # as far as the slot knows from taking the pack

@@ -84,6 +84,8 @@ class Slot:
             log.info("left without the queue server; the master settles")
         except HolderDead as error:
             log.warning("ended: %s", error)
+        finally:
+            self._worker.close()
 
     def _told_to_leave(self, *_: object) -> None:
         TERM.asked = True
@@ -248,7 +250,8 @@ class Slot:
 
     def _size(self, handler: str) -> PackSize:
         if handler not in self._sizes:
-            self._sizes[handler] = PackSize(self._registry.handlers[handler].options.batch)
+            known = self._registry.handlers[handler]
+            self._sizes[handler] = PackSize(known.options.batch, known.beside)
         return self._sizes[handler]
 
     def _work(self, drawn: str, pack: Pack) -> None:

@@ -7,17 +7,18 @@ starts it in each slot, after the fork.
 
 import contextlib
 import functools
-import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from . import traces
 from .handlers import Handler
 from .outcomes import Postpone, Retry
 from .running import here
 
-_API = "opentelemetry.trace"
+_API, _CONTEXTS = "opentelemetry.trace", "opentelemetry.context"
 _WISHES = (Retry, Postpone)  # ends of a run that are no error
 
 
@@ -34,8 +35,8 @@ def sending(queue: str, ids: Sequence[str], trace: bytes, *, many: bool) -> Iter
         yield _trace_of(span)
 
 
-def handling(handler: Handler) -> Callable[..., object]:
-    """The function of a handler, each call of it in a span: one for a task, or one for a whole pack."""
+def handling(handler: Handler) -> Handler:
+    """A handler each call of whose function is in a span: one for a task, or one for a whole pack."""
     function = handler.function
     run = _of_pack if handler.arguments.takes_pack else _of_task
 
@@ -52,12 +53,12 @@ def handling(handler: Handler) -> Callable[..., object]:
     async def traced_coroutine(*args: Any, **kwargs: Any) -> object:
         try:
             with run(handler.queue, args):
-                return await function(*args, **kwargs)  # type: ignore[misc]
+                return await handler.coroutine(*args, **kwargs)
         except BaseException as error:
             _leave_out_this_frame(error)
             raise
 
-    return traced_coroutine if inspect.iscoroutinefunction(function) else traced
+    return msgspec.structs.replace(handler, function=traced_coroutine if handler.is_async else traced)
 
 
 def _of_task(queue: str, _: Sequence[Any]) -> contextlib.AbstractContextManager[Any]:
@@ -81,23 +82,27 @@ def _span(
     links: Sequence[Any] = (),
 ) -> Iterator[Any]:  # fmt: skip
     """The current span of a block; what the block raises is recorded, and an error unless the handler wished it so."""
-    otel = sys.modules[_API]
+    otel, contexts = sys.modules[_API], sys.modules[_CONTEXTS]
     common = {
         "messaging.system": "qslots", "messaging.operation.name": operation, "messaging.operation.type": operation,
         "messaging.destination.name": queue,
     }  # fmt: skip
-    with otel.get_tracer("qslots").start_as_current_span(
-        f"{operation} {queue}", kind=kind, attributes={**common, **attributes}, context=context, links=links,
-        record_exception=False, set_status_on_exception=False,
-    ) as span:  # fmt: skip
-        try:
-            yield span
-        except BaseException as error:
-            if not isinstance(error, _WISHES):
-                span.record_exception(error)
-                span.set_attribute("error.type", _kind_of(error))
-                span.set_status(otel.Status(otel.StatusCode.ERROR, type(error).__name__))
-            raise
+    span = otel.get_tracer("qslots").start_span(
+        f"{operation} {queue}", context, kind=kind, attributes={**common, **attributes}, links=links
+    )
+    before = contexts.attach(otel.set_span_in_context(span))
+    try:
+        yield span
+    except BaseException as error:
+        if not isinstance(error, _WISHES):
+            span.record_exception(error)
+            span.set_attribute("error.type", _kind_of(error))
+            span.set_status(otel.Status(otel.StatusCode.ERROR, type(error).__name__))
+        raise
+    finally:
+        if not isinstance(sys.exception(), GeneratorExit):  # a coroutine thrown away: its context is gone with it
+            contexts.detach(before)
+        span.end()
 
 
 def _counted(ids: Sequence[str], *, many: bool) -> dict[str, str | int]:

@@ -70,11 +70,10 @@ def end_if_forked() -> None:
 class PackRun:
     """A pack with its handler. Positions count from 1, as on the scoreboard."""
 
-    __slots__ = ("_owner", "function", "handler", "limit", "may_go_on", "pack", "record", "report", "url")
+    __slots__ = ("_owner", "handler", "limit", "may_go_on", "pack", "record", "report", "url")
 
     def __init__(self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn) -> None:
-        self.handler = handler
-        self.function = tracing.handling(handler) if tracing.is_on() else handler.function
+        self.handler = tracing.handling(handler) if tracing.is_on() else handler
         self.pack = pack
         self.record = record
         self.report = report

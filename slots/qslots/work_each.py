@@ -43,7 +43,7 @@ def attempt(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -
     except (ArgumentsError, ValueError) as error:
         return run.misfit(position, error)
     try:
-        value = run.function(*args, **kwargs)
+        value = handler.function(*args, **kwargs)
     except BaseException as error:
         end_if_forked()
         return run.raised(position, error)

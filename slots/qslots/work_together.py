@@ -1,47 +1,59 @@
 """Runs a pack whose handler has all its tasks at once (``list[Task]``), and says of each how it ends."""
 
+from collections.abc import Callable, Iterable
+
 from .cascades import NO_CASCADE, Cascade
 from .errors import ArgumentsError
+from .eventloop import EventLoop
 from .outcomes import Outcome, decided, micros, told
 from .records import body
-from .running import RUNNING
-from .scoreboard import WHOLE_PACK, Field, boot_ns
+from .running import RUNNING, Running
+from .scoreboard import DONE, RUNS, WHOLE_PACK, Field, boot_ns
 from .tasks import Task
 from .work import PackRun, briefly, end_if_forked, jitter, log
 
 
-def run_together(run: PackRun) -> int:
+def run_together(run: PackRun, loop: Callable[[], EventLoop]) -> int:
     """How many tasks have ended and are marked: all of them, or none."""
     if not run.may_go_on(boot_ns()):
         return 0
     tasks, outcomes = readable(run)
+    cascade = NO_CASCADE
     if tasks:
-        begin(run, next(iter(tasks.values())))
-        try:
-            run.function(list(tasks.values()))
-        except BaseException as error:
-            end_if_forked()
-            blame(run, error, list(tasks.values()))
+        running = Running.beside_others(run.id_of(next(iter(tasks))), run, 0) if run.handler.is_async else RUNNING
+        begin(run, tasks)
+        error = called(run, list(tasks.values()), running, loop)
         end_if_forked()
+        if error is not None:
+            blame(run, error, list(tasks.values()))
         run.record.over()
         outcomes |= {position: task.outcome for position, task in tasks.items() if task.outcome}
-    return settled(run, outcomes, cascade_of(run, tasks, outcomes))
+        done = [position for position in tasks if position not in outcomes]
+        if done and running.kept is not None:  # all that is done ends in one request with what the handler has enqueued
+            outcomes |= {position: run.done() for position in done}
+            cascade = running.left_by(done[0])
+    return settled(run, outcomes, cascade)
 
 
-def cascade_of(run: PackRun, tasks: dict[int, Task], outcomes: dict[int, Outcome]) -> Cascade:
-    """What the handler has enqueued with the settlement of the pack. All that is done then ends together with it, so
-    it is added to ``outcomes``; if nothing is done, nothing is sent.
-    """
-    done = [position for position in tasks if position not in outcomes] if RUNNING.kept is not None else []
-    outcomes |= {position: run.done() for position in done}
-    return RUNNING.left_by(done[0]) if done else NO_CASCADE
-
-
-def begin(run: PackRun, first: Task) -> None:
-    """The pack begins; its first task stands for it."""
+def begin(run: PackRun, tasks: Iterable[int]) -> None:
+    """The tasks of these positions begin, all at once; the first stands for them."""
     now = boot_ns()
-    RUNNING.begin(first.id)
+    RUNNING.begin(run.id_of(next(iter(tasks))))
+    for position in tasks:
+        run.record.marks[position - 1] = RUNS
     run.record.begin(WHOLE_PACK, now, now + run.limit if run.limit else 0, run.pack.ids[0])
+
+
+def called(run: PackRun, tasks: list[Task], running: Running, loop: Callable[[], EventLoop]) -> BaseException | None:
+    """What the handler has raised."""
+    handler = run.handler
+    if handler.is_async:
+        return loop().finish(handler.name, handler.coroutine(tasks), running)
+    try:
+        handler.function(tasks)
+    except BaseException as error:
+        return error
+    return None
 
 
 def settled(run: PackRun, outcomes: dict[int, Outcome], cascade: Cascade) -> int:
@@ -49,7 +61,7 @@ def settled(run: PackRun, outcomes: dict[int, Outcome], cascade: Cascade) -> int
     if outcomes and not run.report(outcomes, {}, cascade):
         return 0
     size = len(run.pack.ids)
-    run.record.marks[:size] = b"\1" * size
+    run.record.marks[:size] = bytes([DONE]) * size
     run.record.words[Field.DONE] += size
     return size
 

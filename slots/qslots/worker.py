@@ -1,10 +1,12 @@
 """Runs packs for a slot, each in the way that its handler asks for. It takes none, and settles none as a whole."""
 
+from .eventloop import EventLoop
 from .handlers import Handler
 from .queueserver import Pack
 from .running import RUNNING
 from .scoreboard import Record
 from .work import MayGoOn, PackRun, Report
+from .work_async import run_async
 from .work_each import run_each
 from .work_together import run_together
 
@@ -16,6 +18,7 @@ class Worker:
         self._record = record
         self._report = report
         self._may_go_on = may_go_on
+        self._loop: EventLoop | None = None
 
     def run(self, handler: Handler, pack: Pack, url: str = "") -> tuple[int, bool]:
         """Runs a pack from the server at ``url``; returns how many tasks began, and whether all are marked (else the
@@ -24,8 +27,23 @@ class Worker:
         run = PackRun(handler, pack, self._record, self._report, self._may_go_on)
         run.url = url
         RUNNING.work = run
-        began = run_together(run) if handler.arguments.takes_pack else run_each(run)
+        if handler.arguments.takes_pack:
+            began = run_together(run, self._the_loop)
+        elif handler.is_async:
+            began = run_async(run, self._the_loop())
+        else:
+            began = run_each(run)
         RUNNING.begin(None)
         RUNNING.work = None
         self._record.end()
         return began, began == len(pack.ids)
+
+    def _the_loop(self) -> EventLoop:
+        if self._loop is None:
+            self._loop = EventLoop()
+        return self._loop
+
+    def close(self) -> None:
+        """No more packs come."""
+        if self._loop is not None:
+            self._loop.close()

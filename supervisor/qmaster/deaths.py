@@ -1,7 +1,7 @@
 """What an exit means, and what a dead slot left behind according to its scoreboard record. Pure.
 
 Who is charged: the task that ran alone in a process that its own doing ended (a fatal signal, an exit, its hard limit).
-Anything else goes back without a charge; a pack whose handler had all tasks at once comes back narrower.
+Of several that ran at once each comes back narrower, as a loss. Anything else goes back without a charge.
 """
 
 import signal
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qslots.outcomes import Outcome
-from qslots.scoreboard import WHOLE_PACK, Field, Record
+from qslots.scoreboard import RUNS, Field, Record
 
 from .letters import SettleDead
 
@@ -52,15 +52,14 @@ def left_behind(record: Record, cause: Cause, jitter: float, served: Iterable[st
         return []
     letters = []
     if held:
-        size, task = record.words[Field.SIZE], record.words[Field.TASK]
-        marks = bytes(record.marks[:size])
+        marks = bytes(record.marks[: record.words[Field.SIZE]])
+        ran = running(record, marks)
         outcomes: dict[int, Outcome] = {}
-        together = task == WHOLE_PACK and size > 1
-        ran = 1 if task == WHOLE_PACK else task
-        if cause.own and not together and 0 < ran <= size and not marks[ran - 1]:
-            outcomes[ran] = charge(record, cause, jitter)
-        rest = "loss" if together else "back"
-        letters.append(SettleDead(record.text("held_source"), holder, held, asked, outcomes, marks, rest, cause.text))
+        if len(ran) > 1:
+            outcomes = {position: Outcome("loss", f"the slot that ran it {cause.text}") for position in ran}
+        elif cause.own:
+            outcomes = {position: charge(record, cause, jitter) for position in ran}
+        letters.append(SettleDead(record.text("held_source"), holder, held, asked, outcomes, marks, "back", cause.text))
     # What was asked last on each source; a source with a request in doubt was asked nothing after it.
     unseen = dict.fromkeys(served, asked) | {record.text("asked_source"): asked} | record.doubts()
     for letter in letters:
@@ -68,6 +67,13 @@ def left_behind(record: Record, cause: Cause, jitter: float, served: Iterable[st
     return letters + [
         SettleDead(source, holder, None, unseen[source], {}, b"", "back", cause.text) for source in sorted(unseen)
     ]
+
+
+def running(record: Record, marks: bytes) -> list[int]:
+    """The positions of the tasks that ran: all that are marked so, else the one that stands there."""
+    several = [position for position, mark in enumerate(marks, 1) if mark == RUNS]
+    task = record.words[Field.TASK]
+    return several or ([task] if 0 < task <= len(marks) and not marks[task - 1] else [])
 
 
 def charge(record: Record, cause: Cause, jitter: float) -> Outcome:

@@ -13,9 +13,8 @@ from collections.abc import Iterator
 import pytest
 from support.waiting import wait_for
 
-from qmaster.deaths import decode, left_behind
-
 import qslots
+from qmaster.deaths import decode, left_behind
 from qslots import Queue, Task, client, orders, task
 from qslots.handlers import REGISTRY
 from qslots.queueserver import QueueServer

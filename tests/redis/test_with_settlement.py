@@ -1,5 +1,6 @@
-"""``using(with_settlement=True)`` and traces, from the handler's side: what waits for success, what is refused at once."""
+"""``using(with_settlement=True)`` and traces, from the handler's side: what waits for success, what is refused."""
 
+import asyncio
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -48,7 +49,9 @@ def run(app: QueueServer, board: Scoreboard) -> Callable[..., None]:
         def report(outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE) -> bool:
             return holder.settle(outcomes, results=kept, cascade=cascade)
 
-        Worker(record, report, lambda _: True).run(function.handler, taken, app.url)
+        worker = Worker(record, report, lambda _: True)
+        worker.run(function.handler, taken, app.url)
+        worker.close()
 
     return run
 
@@ -73,7 +76,10 @@ def test_child_is_put_when_its_parent_has_succeeded(run: Callable[..., None], ch
     assert Queue("parents").stats().done == 1
 
 
-@pytest.mark.parametrize("end", [Retry("1h"), Postpone(delay="1h"), Bury("no"), ValueError("x"), SystemExit(1)], ids=str)
+ENDS = [Retry("1h"), Postpone(delay="1h"), Bury("no"), ValueError("x"), SystemExit(1)]
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: type(end).__name__)
 def test_nothing_is_sent_by_a_parent_that_ends_otherwise(
     run: Callable[..., None], child: TaskFunction[..., Any], end: BaseException
 ) -> None:
@@ -105,6 +111,28 @@ def test_children_of_a_pack_handler_belong_to_the_whole_pack(
         together.enqueue_many([(word,) for word in words])
         run(together)
         assert (Queue("parents").stats().done, waiting()) == (done, sent), words
+
+
+def test_children_of_coroutines_belong_each_to_its_own_task(
+    run: Callable[..., None], child: TaskFunction[..., Any]
+) -> None:
+    @task(queue="parents")
+    async def push(number: int) -> None:
+        child.using(with_settlement=True).enqueue(number)
+        await asyncio.sleep(0)
+        await asyncio.to_thread(child.using(with_settlement=True).enqueue, number + 100)
+        if number % 2:
+            raise ValueError
+
+    @task(queue="parents", name="all")
+    async def together(tasks: list[Task]) -> None:
+        await asyncio.gather(asyncio.to_thread(child.using(with_settlement=True).enqueue, len(tasks) + 1000))
+
+    push.enqueue_many([(number,) for number in range(6)])
+    together.enqueue_many([(), ()])
+    run(push)
+    run(together)
+    assert {info.kwargs["n"] for info in Queue("children").find()} == {0, 2, 4, 100, 102, 104, 1002}
 
 
 def test_outside_of_a_task_it_is_sent_at_once(child: TaskFunction[..., Any]) -> None:

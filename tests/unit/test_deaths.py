@@ -9,7 +9,7 @@ import pytest
 from qmaster import watch
 from qmaster.deaths import HARD_LIMIT, Cause, decode, left_behind
 from qmaster.letters import SettleDead
-from qslots.scoreboard import WHOLE_PACK, Field, Record, Scoreboard
+from qslots.scoreboard import DONE, RUNS, WHOLE_PACK, Field, Record, Scoreboard
 
 CRASH = Cause("was killed by SIGSEGV", own=True)
 SECOND = 1_000_000_000
@@ -71,13 +71,34 @@ def test_a_task_that_was_marked_before_the_slot_died_is_not_charged(record: Reco
 
 
 def test_a_pack_run_as_a_whole_comes_back_narrower_and_uncharged(record: Record) -> None:
+    record.marks[:4] = bytes([0, RUNS, RUNS, RUNS])  # the arguments of the first did not fit
     record.begin(WHOLE_PACK, 100, 200, b"t")
     (letter,) = left_behind(record, CRASH, 1.0)
-    assert (letter.outcomes, letter.rest) == ({}, "loss")
+    assert {position: outcome.kind for position, outcome in letter.outcomes.items()} == dict.fromkeys((2, 3, 4), "loss")
+    assert letter.rest == "back"
+
+
+@pytest.mark.parametrize("cause", [CRASH, Cause("was killed: it ran longer than its time limit", own=True)])
+def test_of_several_that_ran_at_once_each_is_lost_and_none_is_charged(record: Record, cause: Cause) -> None:
+    record.marks[:4] = bytes([RUNS, DONE, RUNS, 0])
+    record.begin(1, 100, 200, b"t")
+    (letter,) = left_behind(record, cause, 1.0)
+    assert {position: outcome.kind for position, outcome in letter.outcomes.items()} == {1: "loss", 3: "loss"}
+    assert (letter.marks, letter.rest) == (bytes([RUNS, DONE, RUNS, 0]), "back")
+
+
+def test_the_only_one_that_ran_is_charged_whatever_its_handler(record: Record) -> None:
+    record.marks[:4] = bytes([DONE, DONE, RUNS, 0])
+    record.begin(3, 100, 200, b"t")
+    (letter,) = left_behind(record, CRASH, 1.0)
+    assert {position: outcome.kind for position, outcome in letter.outcomes.items()} == {3: "crash"}
+    (letter,) = left_behind(record, Cause("was ended by its master", own=False), 1.0)
+    assert letter.outcomes == {}
 
 
 def test_alone_in_its_pack_a_task_is_charged_also_by_a_pack_handler(record: Record) -> None:
     record.hold(7, b"mail@main", b"send", 1)
+    record.marks[0] = RUNS
     record.begin(WHOLE_PACK, 100, 200, b"t")
     (letter,) = left_behind(record, CRASH, 1.0)
     assert (list(letter.outcomes), letter.rest) == ([1], "back")

@@ -1,6 +1,7 @@
 """What may be declared, and what is refused with the places and the remedy named."""
 
 import dataclasses
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
@@ -73,7 +74,16 @@ def variadic(*args: int) -> None: ...
 def variadic_names(**kwargs: int) -> None: ...
 def positional(a: int, /) -> None: ...
 def unknown_type(a: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+def generator(a: int) -> Iterator[int]:
+    yield a
+
+
 async def asynchronous(a: int) -> None: ...
+async def async_generator(a: int) -> AsyncIterator[int]:
+    yield a
+
+
+async def async_pack(tasks: list[Task]) -> None: ...
 
 
 @pytest.mark.parametrize(("function", "message"), [
@@ -81,7 +91,8 @@ async def asynchronous(a: int) -> None: ...
     (variadic_names, "**kwargs: int is not served"),
     (positional, "a: int is not served"),
     (unknown_type, "the parameters of unknown_type cannot be checked: name 'Nowhere' is not defined"),
-    (asynchronous, "async handlers are not served by this version"),
+    (generator, "a handler is no generator"),
+    (async_generator, "a handler is no generator"),
     (lambda: None, "the handler name '<lambda>'"),
 ])  # fmt: skip
 def test_function_that_cannot_be_served_is_refused_at_its_place(function: Any, message: str) -> None:
@@ -100,6 +111,8 @@ def test_function_that_cannot_be_served_is_refused_at_its_place(function: Any, m
     ({"target_delay": "soon"}, "target_delay is 'soon'"),
     ({"lock": "0.5s"}, "lock is '0.5s': at least 3 s"),
     ({"memory": "lots"}, "memory is 'lots'"),
+    ({"concurrency": 0}, "concurrency is 0: write a whole number, 1 to 1000"),
+    ({"concurrency": 5}, "resize has a concurrency, which only an async handler of single tasks can have"),
     ({"batch": 0}, "batch is 0: write a whole number, 1 to 1000"),
     ({"batch": 1001}, "batch is 1001"),
     ({"time_limit": 0}, "time_limit is 0: at least 0.001 s"),
@@ -114,6 +127,15 @@ def test_bad_option_is_refused_at_the_place_of_the_handler(options: dict[str, ob
     with pytest.raises(HandlerError) as error:
         made(resize, **options)
     assert str(error.value).startswith(f"{__file__}:{resize.__code__.co_firstlineno}: {message}")
+
+
+def test_async_handlers_are_known_and_so_is_how_many_of_their_tasks_run_at_a_time() -> None:
+    for options, beside in (({}, 100), ({"concurrency": 7}, 7), ({"batch": 3, "concurrency": 7}, 3)):
+        handler, _ = made(asynchronous, **options)
+        assert (handler.is_async, handler.beside) == (True, beside)
+    assert [(each.is_async, each.beside) for each in (made(async_pack)[0], made(resize)[0])] == [(True, 1), (False, 1)]
+    with pytest.raises(HandlerError, match="async_pack has a concurrency"):
+        made(async_pack, concurrency=5)
 
 
 def test_options_become_numbers() -> None:

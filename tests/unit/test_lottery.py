@@ -116,3 +116,14 @@ def test_small_packs_for_want_of_tasks_do_not_forget_the_size_at_once() -> None:
     assert size.want() >= 512
     size.ran(0, 5.0)  # handed back untouched
     assert size.want() >= 512
+
+
+def test_tasks_that_run_beside_each_other_take_as_long_as_one() -> None:
+    size = PackSize(100, beside=100)
+    for count in (1, 2, 4, 8, 16, 32, 64, 100):
+        assert size.want() == count
+        size.ran(count, 30.0)  # each waits long for something: that is no reason for small packs
+    size = PackSize(1000, beside=10)
+    for _ in range(20):
+        size.ran(1000, 50.0)  # 0.5 s for ten
+    assert size.want() == 20

@@ -3,23 +3,22 @@
 import datetime
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.runs import Runs, body
 
 from qslots import tasks
-from qslots.cascades import NO_CASCADE, Cascade, Children
 from qslots.errors import ArgumentsError, Error, HandlerError
 from qslots.handlers import Registry
 from qslots.outcomes import Bury, Outcome, Retry
-from qslots.queueserver import Kept, Pack
-from qslots.records import Fate, header
+from qslots.queries import Owner
+from qslots.records import Fate
 from qslots.running import RUNNING
 from qslots.scoreboard import WHOLE_PACK, Field, Record, Scoreboard
-from qslots.tasks import Task, TaskFunction, task
+from qslots.tasks import Task, current_task, task
 from qslots.work import happened
-from qslots.worker import Worker
 
 
 @pytest.fixture(autouse=True)
@@ -103,42 +102,6 @@ def test_children_have_the_ids_that_they_would_have_again() -> None:
     assert RUNNING.child_ids("p", [b"b", b"a"]) != RUNNING.child_ids("p", [b"a", b"b"])
 
 
-class Runs:
-    """A pack of one handler, run as a slot does; what is told to the queue server is noted."""
-
-    def __init__(self, record: Record, function: TaskFunction[..., Any], *bodies: bytes, signature: int = -1) -> None:
-        handler = function.handler
-        known = handler.arguments.signature if signature < 0 else signature
-        records = [bytes(8) + header(handler.name, known) + b"\1" + body for body in bodies]
-        names = [f"t{n}".encode() for n in range(1, len(bodies) + 1)]
-        self.pack = Pack(handler.name, names, records, [None] * len(bodies), 0.0, 0.0)
-        self.told: dict[int, Outcome] = {}
-        self.cascade: dict[int, Sequence[Children]] = {}
-        self.record = record
-        self.handler = handler
-        self.lock_is_gone = False
-        self.deadline_when_told = -1
-        record.hold(1, b"q", handler.name.encode(), len(bodies))
-
-    def report(
-        self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE  # noqa: ARG002
-    ) -> bool:  # fmt: skip
-        self.told |= outcomes
-        self.cascade |= cascade
-        self.deadline_when_told = self.record.words[Field.DEADLINE]
-        return not self.lock_is_gone
-
-    def run(self, may_go_on: Callable[[int], bool] = lambda _: True) -> tuple[int, bool]:
-        return Worker(self.record, self.report, may_go_on).run(self.handler, self.pack)
-
-    def marks(self) -> list[int]:
-        return list(self.record.marks[: len(self.pack.ids)])
-
-
-def body(function: TaskFunction[..., Any], *args: object) -> bytes:
-    return function.handler.arguments.body(args, {})
-
-
 def test_each_task_is_marked_when_it_has_ended_and_other_ends_are_told_first(record: Record) -> None:
     seen: list[tuple[int, list[int]]] = []
 
@@ -157,6 +120,33 @@ def test_each_task_is_marked_when_it_has_ended_and_other_ends_are_told_first(rec
     assert {at: outcome.kind for at, outcome in runs.told.items()} == {2: "retry", 3: "fail"}
     assert runs.marks() == [1, 1, 1, 1]
     assert (record.words[Field.TASK], record.words[Field.DEADLINE], record.words[Field.DONE]) == (0, 0, 4)
+
+
+def test_current_task_is_the_one_that_runs_with_all_that_is_known_of_it(record: Record) -> None:
+    found: list[Task | None] = []
+    record.put_text("holder", b"web-7/3/x.1")
+
+    @task(queue="photos")
+    def work(n: int, size: int = 7) -> None:
+        found.append(current_task())
+        if n * size == 7:
+            raise ValueError
+
+    @task
+    def several(pack: list[Task]) -> None:
+        found.extend([current_task(), *pack])
+
+    runs = Runs(record, work, body(work, 1), body(work, 2))
+    runs.pack.fates[1] = Fate(retries=4, failures=3, crashes=2)
+    runs.run()
+    Runs(record, several, body(several, 1)).run()
+    one, two, none, of_pack = found
+    assert one is not None and two is not None and of_pack is not None
+    assert (one.id, one.queue, one.handler, one.args, one.kwargs) == ("t1", "photos", "work", (1, 7), {})
+    assert (two.id, two.retries, two.failures, two.crashes, two.put_at) == ("t2", 4, 3, 2, 0.0)
+    assert (none, of_pack.id) == (None, "t1")
+    assert one.owner == two.owner == of_pack.owner == Owner("web-7", 3)
+    assert current_task() is None
 
 
 def test_no_deadline_counts_while_the_end_of_a_task_is_told(record: Record) -> None:
