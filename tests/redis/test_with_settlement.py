@@ -54,6 +54,7 @@ def run(app: QueueServer, board: Scoreboard) -> Callable[..., None]:
         worker = Worker(record, report, lambda _: True)
         worker.run(function.handler, taken, app.url)
         worker.close()
+        holder.release(range(1, len(taken.ids) + 1))
 
     return run
 
