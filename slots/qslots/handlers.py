@@ -8,7 +8,7 @@ cannot be served is refused at import, naming both places.
 import copy
 import inspect
 import typing
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -58,6 +58,9 @@ class Options(msgspec.Struct, frozen=True):
     backoff: Backoff = Backoff()
     never_retry: tuple[type[BaseException], ...] = ()
     keep_result: float | None = None
+    soft_time_limit: float | None = None
+    alert_after: float | None = None
+    on_alert: Callable[[str, float], object] | None = None
     concurrency: int | None = None  # of async handlers; None is the whole pack
 
 
@@ -162,11 +165,6 @@ class Handler(msgspec.Struct, frozen=True):
     arguments: Takes
     where: str  # file:line, for messages
     is_async: bool = False  # calling it gives a coroutine
-
-    @property
-    def coroutine(self) -> Callable[..., Coroutine[typing.Any, typing.Any, object]]:
-        """The function of an async handler."""
-        return typing.cast(Callable[..., Coroutine[typing.Any, typing.Any, object]], self.function)
 
     @property
     def beside(self) -> int:
@@ -285,6 +283,9 @@ def handler_options(options: Mapping[str, typing.Any], where: str) -> Options:
         "batch": lambda value, what: _number(value, what, 1, LARGEST_BATCH),
         "concurrency": lambda value, what: None if value is None else _number(value, what, 1, LARGEST_BATCH),
         "time_limit": lambda value, what: None if value is None else _seconds(value, what, SHORTEST_LIMIT),
+        "soft_time_limit": lambda value, what: None if value is None else _seconds(value, what, SHORTEST_LIMIT),
+        "alert_after": lambda value, what: None if value is None else _seconds(value, what, SHORTEST_LIMIT),
+        "on_alert": _hook,
         "max_failures": lambda value, what: _number(value, what, 1),
         "max_crashes": lambda value, what: _number(value, what, 1),
         "backoff": lambda value, what: Backoff(*span(value, what)),
@@ -292,13 +293,25 @@ def handler_options(options: Mapping[str, typing.Any], where: str) -> Options:
         "keep_result": lambda value, what: None if value is None else _seconds(value, what, SHORTEST_LIMIT),
     }
     try:
-        return Options(**{name: checks[name](value, name) for name, value in options.items()})  # type: ignore[arg-type]
+        made = Options(**{name: checks[name](value, name) for name, value in options.items()})  # type: ignore[arg-type]
     except ValueError as error:
         raise HandlerError(f"{where}: {error}") from None
+    if made.soft_time_limit is not None and made.time_limit is not None and made.soft_time_limit >= made.time_limit:
+        raise HandlerError(
+            f"{where}: soft_time_limit is {options['soft_time_limit']!r} and time_limit {options['time_limit']!r}: "
+            "the soft one must be shorter, else the slot is killed before it can tidy up"
+        )
+    return made
 
 
 QUEUE_OPTIONS = frozenset(QueueDeclared.__struct_fields__) - {"name", "handlers"}
 HANDLER_OPTIONS = frozenset(Options.__struct_fields__)
+
+
+def _hook(value: typing.Any, what: str) -> Callable[[str, float], object] | None:
+    if value is not None and not callable(value):
+        raise ValueError(f"{what} is {value!r}: write a function (task_id, seconds)")
+    return typing.cast("Callable[[str, float], object] | None", value)
 
 
 def _exceptions(value: typing.Any, what: str) -> tuple[type[BaseException], ...]:

@@ -49,7 +49,8 @@ class QueueKeys:
         "finished",  # ZSET id -> until when (µs) a finished task is still known, where the queue asks for it
     )
     SLOTS_PARTS = (
-        "packs",  # HASH lock -> [handler, [id, score, id, score, …]]; an id that has ended is false
+        "packs",  # HASH lock -> [handler, [id, …], activation time (µs) of all, or [of each, …]]; the id of a task that
+        # has ended is false
         "locks",  # ZSET lock -> expiry (µs)
         "holders",  # HASH slot incarnation -> last seq, or "dead"
     )

@@ -9,7 +9,9 @@ import msgspec
 from .errors import Error, UsageError
 from .units import duration, moment
 
+_HERE = __file__.rpartition("/")[0] + "/"
 LONGEST_TEXT = 4000  # characters of a traceback that are kept with a task
+_OURS = __file__.removesuffix("outcomes.py")
 
 
 class Retry(Error):
@@ -119,4 +121,6 @@ def told(error: BaseException) -> str:
     """The traceback of an error, without the frames of qslots above the handler's own."""
     frames = error.__traceback__
     inner = frames.tb_next if frames is not None else None
+    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_OURS):
+        inner = inner.tb_next
     return cut("".join(traceback.format_exception(type(error), error, inner or frames)).rstrip())

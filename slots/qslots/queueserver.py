@@ -255,44 +255,40 @@ class QueueServer:
         return Exchange(pack, 0.0, bool(gone))
 
     def settle(
-        self, queue: str, holder: str, seq: int, outcomes: Mapping[int, Outcome], *, window: float = 0.0,
-        results: Mapping[int, Kept] | None = None, cascade: Cascade = NO_CASCADE,
+        self, queue: str, holder: str, seq: int, outcomes: Mapping[int, Outcome], *, marks: bytes = b"",
+        window: float = 0.0, results: Mapping[int, Kept] | None = None, busy: float = 0.0,
+        cascade: Cascade = NO_CASCADE,
     ) -> bool:  # fmt: skip
         """Says how single tasks (by position, from 1) of a living slot's pack ended; False if the lock is gone.
 
-        ``results``: position -> what is to be kept of a task that is done; ``cascade``: what it leaves behind, put by
-        the same script: both or neither. Where the tasks of a cascade are refused, their parents are told as not done.
+        ``marks``: one byte a position, 1 is done; ``results``: position -> what is to be kept of a task that is done;
+        ``busy``: seconds that handlers ran, counted if any task has ended by this; ``cascade``: position -> what a task
+        that is done leaves behind, put by the same script: both or neither. If that is refused, it is told as not done.
         """
-        return settled(partial(self._say, queue, holder, seq, window, results or {}), outcomes, cascade)
-
-    def _say(
-        self, queue: str, holder: str, seq: int, window: float, results: Mapping[int, Kept],
-        outcomes: Mapping[int, Outcome], cascade: Cascade,
-    ) -> bool:  # fmt: skip
         vector = self.keys_of(queue)
 
-        def say() -> bool:
+        def say(ends: Mapping[int, Outcome], left: Cascade) -> bool:
             names = self.every_place(queue, slots=True)
-            args = [holder, seq, _encode(outcomes), b"", "keep", "", "", _us(window), b""]
-            args += [b"", b""] if cascade else []
+            args = [holder, seq, _encode(ends), marks, "keep", "", "", _us(window), b"", _us(busy)]
+            args += [b"", b""] if left else []
             places = {}
-            for position, kept in results.items():
+            for position, kept in (results or {}).items():
                 names.append(vector.result(kept.task))
                 args.append(kept.result)
                 places[position] = (len(names), len(args), round(kept.seconds * 1e3))
             args[8] = _encode(places)
-            if cascade:
-                args[9], args[10] = add(names, args, cascade, self.keys_of)
-            return bool(self.run("queue", "cascade" if cascade else "settle", names, args))
+            if left:
+                args[10], args[11] = add(names, args, left, self.keys_of)
+            return bool(self.run("queue", "cascade" if left else "settle", names, args))
 
-        return self._named(queue, say)
+        return settled(lambda ends, left: self._named(queue, lambda: say(ends, left)), outcomes, cascade)
 
     def settle_dead(
         self, queue: str, holder: str, *, held: int | None, asked: int, outcomes: Mapping[int, Outcome], marks: bytes,
         rest: str = "back", why: str = "",
     ) -> bool:  # fmt: skip
         """Ends all that a dead slot left in a queue, and refuses whatever of it may still be under way."""
-        args = [holder, "" if held is None else held, _encode(outcomes), marks, rest, why, asked, 0, _encode({})]
+        args = [holder, "" if held is None else held, _encode(outcomes), marks, rest, why, asked, 0, _encode({}), 0]
         return bool(self.inside(queue, "settle", args, slots=True))
 
     def release(

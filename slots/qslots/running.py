@@ -8,11 +8,13 @@ ids of children are derived from their parent's, so that a second run of a task 
 import hashlib
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 from .cascades import NO_CASCADE, Cascade, Children, Keep
 from .handlers import Handler
+from .scoreboard import Record
 
 _COUNTING = threading.Lock()  # a handler may enqueue in threads of its own
 
@@ -22,6 +24,8 @@ class Work(Protocol):
 
     @property
     def handler(self) -> Handler: ...
+    @property
+    def record(self) -> Record: ...
     @property
     def source(self) -> str: ...
     @property
@@ -36,7 +40,7 @@ class Running:
     ``position`` 0: the scoreboard knows it.
     """
 
-    __slots__ = ("_alike", "enqueued", "kept", "parent", "position", "work")
+    __slots__ = ("_alike", "enqueued", "kept", "parent", "position", "postpone", "until", "work")
 
     def __init__(self, parent: str | None = None, *, work: Work | None = None, position: int = 0) -> None:
         self.parent = parent
@@ -44,6 +48,9 @@ class Running:
         self.position = position
         self.enqueued = 0
         self.kept: Keep | None = None  # what it has enqueued with its settlement
+        # Of one beside others: sets its soft limit (seconds from now; False if it has none) and its deadline (ns).
+        self.postpone: Callable[[float], bool] | None = None
+        self.until: Callable[[int], None] | None = None
         self._alike: Counter[bytes] | None = None
 
     @classmethod

@@ -8,8 +8,8 @@ starts it in each slot, after the fork.
 import contextlib
 import functools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import msgspec
 
@@ -53,7 +53,7 @@ def handling(handler: Handler) -> Handler:
     async def traced_coroutine(*args: Any, **kwargs: Any) -> object:
         try:
             with run(handler.queue, args):
-                return await handler.coroutine(*args, **kwargs)
+                return await cast(Awaitable[object], function(*args, **kwargs))
         except BaseException as error:
             _leave_out_this_frame(error)
             raise

@@ -9,18 +9,23 @@ import logging
 import os
 import random
 import traceback
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol, cast
 
 from . import tracing
 from .cascades import NO_CASCADE, Cascade, done
+from .coroutines import Limited
 from .errors import ArgumentsError
 from .handlers import Handler
+from .hooks import HOOKS, hooked, told, word
+from .limits import NEVER, timed
 from .outcomes import Outcome, charged, decided, micros, spoken
 from .queries import Owner, owner_of
 from .queueserver import Kept, Pack
 from .records import Fate, body, head, put_at, trace
 from .results import kept
+from .running import Running
 from .scoreboard import Field, Record
 from .tasks import Task
 
@@ -70,10 +75,13 @@ def end_if_forked() -> None:
 class PackRun:
     """A pack with its handler. Positions count from 1, as on the scoreboard."""
 
-    __slots__ = ("_owner", "handler", "limit", "may_go_on", "pack", "record", "report", "url")
+    __slots__ = ("_owner", "function", "handler", "limit", "may_go_on", "pack", "record", "report", "url")
 
     def __init__(self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn) -> None:
-        self.handler = tracing.handling(handler) if tracing.is_on() else handler
+        self.handler = handler = tracing.handling(handler) if tracing.is_on() else handler
+        self.function = timed(handler, record)  # what is called: the handler's function, under its alarms if it has any
+        if HOOKS.before_task and not handler.arguments.takes_pack:
+            self.function = hooked(self.function, is_async=handler.is_async)
         self.pack = pack
         self.record = record
         self.report = report
@@ -85,6 +93,19 @@ class PackRun:
         record.words[Field.MAX_CRASHES] = handler.options.max_crashes
         record.words[Field.BACKOFF_FIRST] = int(micros(handler.options.backoff.first))
         record.words[Field.BACKOFF_LONGEST] = int(micros(handler.options.backoff.longest))
+
+    def coroutine(self, running: Running, *args: Any, **kwargs: Any) -> Awaitable[object]:
+        """What the call of an async handler gives, under its soft limit and its alert if it has any."""
+        coroutine, options = self.function(*args, **kwargs), self.handler.options
+        if options.soft_time_limit is None and options.on_alert is None:
+            return cast(Awaitable[object], coroutine)
+        after = self.record.words[Field.ALERT_AFTER] / 1e9 if options.on_alert is not None else 0.0
+        limited = Limited(
+            coroutine, self.handler.name, soft=options.soft_time_limit or NEVER, alert_after=after or NEVER,
+            alert=partial(options.on_alert or print, running.parent or ""),
+        )  # fmt: skip
+        running.postpone = limited.postpone
+        return limited
 
     def id_of(self, position: int) -> str:
         """The id of one of the tasks, as text."""
@@ -120,7 +141,7 @@ class PackRun:
         """One of the tasks, its arguments being known."""
         if self._owner is None:
             self._owner = owner_of(self.record.text("holder"))
-        fate, record = self.pack.fates[position - 1] or Fate(), self.pack.records[position - 1]
+        fate, record = self.fate(position), self.pack.records[position - 1]
         return Task(
             self.id_of(position), self.handler.queue, self.handler.name, args, kwargs, retries=fate.retries,
             failures=fate.failures, crashes=fate.crashes, put_at=put_at(record), owner=self._owner, record=record,
@@ -138,10 +159,24 @@ class PackRun:
         """What a task has returned, to be kept on the queue server for so long."""
         return kept(self.id_of(position), self.handler.name, self.record.text("holder"), value, seconds)
 
+    def ended(self, position: int, outcome: Outcome | None) -> None:
+        """A task has ended so; None is success. Called if there are hooks for it."""
+        told(HOOKS.after_task, self.task(position), word(outcome, self.fate(position)))
+
+    def failed(self, position: int, outcome: Outcome, error: BaseException) -> None:
+        """The end of a task is one that the hooks for failures are to know."""
+        if HOOKS.on_failure and outcome.kind in ("fail", "bury"):
+            told(HOOKS.on_failure, self.task(position), error, word(outcome, self.fate(position)))
+
+    def fate(self, position: int) -> Fate:
+        """What befell a task before."""
+        return self.pack.fates[position - 1] or Fate()
+
     def _logged(self, position: int, outcome: Outcome, error: BaseException) -> Outcome:
         level = logging.INFO if outcome.kind in ("retry", "postpone") else logging.WARNING
-        what = happened(outcome, self.pack.fates[position - 1] or Fate())
+        what = happened(outcome, self.fate(position))
         log.log(level, "%s %s %s: %s", self.handler.name, self.id_of(position), what, briefly(error))
+        self.failed(position, outcome, error)
         return outcome
 
 

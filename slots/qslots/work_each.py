@@ -2,11 +2,13 @@
 
 from .cascades import NO_CASCADE
 from .errors import ArgumentsError
+from .hooks import HOOKS
+from .limits import ALARM
 from .outcomes import Outcome
 from .queueserver import Kept
 from .records import body
 from .running import RUNNING
-from .scoreboard import Field, boot_ns
+from .scoreboard import LOOK_UP, Field, boot_ns
 from .work import TERM, PackRun, end_if_forked
 
 
@@ -14,15 +16,17 @@ def run_each(run: PackRun) -> int:
     """How many tasks, from the first on, have ended and are marked."""
     record, limit, kept = run.record, run.limit, dict[int, Kept]()
     words, marks = record.words, record.marks
-    done, trusted, now = words[Field.DONE], 0, boot_ns()
+    one = attempt_with_hooks if HOOKS.after_task else attempt
+    done, look_up, now = words[Field.DONE], 0, boot_ns()
     for position, (task_id, stored) in enumerate(zip(run.pack.ids, run.pack.records, strict=True), 1):
-        if now >= trusted or TERM.asked:
-            if not run.may_go_on(now):
+        if now >= look_up or TERM.asked:
+            granted = may_begin(run, position, task_id)
+            if granted is None:
                 return position - 1
-            trusted = record.trusted_until()
+            look_up, now = granted, boot_ns()
         record.begin(position, now, now + limit if limit else 0, task_id)
         RUNNING.begin(task_id.decode(errors="replace"))
-        outcome = attempt(run, position, stored, kept)
+        outcome = one(run, position, stored, kept)
         if outcome is not None:
             record.over()
             left = RUNNING.left_by(position) if outcome.kind == "done" else NO_CASCADE
@@ -35,6 +39,26 @@ def run_each(run: PackRun) -> int:
     return len(run.pack.ids)
 
 
+def may_begin(run: PackRun, position: int, task_id: bytes) -> int | None:
+    """Until when tasks may begin without looking up again (ns since boot); None if this one may not.
+
+    A master that wants the pack to end after the last task writes STOP_AFTER first and then looks where the slot is;
+    the slot writes first where it is and then reads STOP_AFTER. So one of them sees the other, however long either is
+    held up between. The master does so only for a task older than LOOK_UP, after which a slot looks up in any case.
+    """
+    record = run.record
+    record.over()
+    ALARM.calm()
+    if not run.may_go_on(boot_ns()):
+        return None
+    now = boot_ns()
+    if position > 1:
+        record.begin(position, now, 0, task_id)
+        if record.stops_after(position - 1):
+            return None
+    return min(record.trusted_until(), now + LOOK_UP)
+
+
 def attempt(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -> Outcome | None:
     """Runs one task; None is success, and nothing to be told. What its handler has returned is added to ``kept``."""
     handler = run.handler
@@ -43,7 +67,7 @@ def attempt(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -
     except (ArgumentsError, ValueError) as error:
         return run.misfit(position, error)
     try:
-        value = handler.function(*args, **kwargs)
+        value = run.function(*args, **kwargs)
     except BaseException as error:
         end_if_forked()
         return run.raised(position, error)
@@ -54,3 +78,10 @@ def attempt(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -
     elif RUNNING.kept is None:
         return None
     return run.done()
+
+
+def attempt_with_hooks(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -> Outcome | None:
+    """``attempt``, and whoever wants to know is told how it ended."""
+    outcome = attempt(run, position, stored, kept)
+    run.ended(position, outcome)
+    return outcome

@@ -2,6 +2,7 @@
 
 from .eventloop import EventLoop
 from .handlers import Handler
+from .limits import ALARM
 from .queueserver import Pack
 from .running import RUNNING
 from .scoreboard import Record
@@ -35,6 +36,7 @@ class Worker:
             began = run_each(run)
         RUNNING.begin(None)
         RUNNING.work = None
+        ALARM.calm()
         self._record.end()
         return began, began == len(pack.ids)
 

@@ -26,10 +26,10 @@ GOOD: dict[str, list[Any]] = {
         b"\1\x80" * 3,
     ],
     "exchange": ["slot", 3, 2, 60_000_000, 5, 3_000_000, 4 << 20, 1, "", 60_000_000, 5, 5],
-    "settle": ["slot", 2, encode(OUTCOMES), b"\0\0\1", "keep", "why", "", 60_000_000, encode({})],
+    "settle": ["slot", 2, encode(OUTCOMES), b"\0\0\1", "keep", "why", "", 60_000_000, encode({}), 0],
     "cascade": [
-        "slot", 2, encode(OUTCOMES | {3: Outcome("done")}), b"", "keep", "", "", 60_000_000, encode({}),
-        encode([["child", 16, 26, 27]]), encode([[3, 1, "c", "+5", ["i", "j"], [2, 2], 12]]),
+        "slot", 2, encode(OUTCOMES | {3: Outcome("done")}), b"", "keep", "", "", 60_000_000, encode({}), 0,
+        encode([["child", 16, 26, 27]]), encode([[3, 1, "c", "+5", ["i", "j"], [2, 2], 13]]),
         header("c", 7), b"\1\x80" * 2,
     ],
     "release": ["slot", 2, b"\1\0\1", 5, 1, 60_000_000],

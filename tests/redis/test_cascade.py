@@ -63,6 +63,12 @@ def test_children_are_put_when_their_parent_is_done(server: QueueServer, slot: H
     assert (answer.pack.ids, [body(each) for each in answer.pack.records]) == ([b"x", b"y"], [b"\x80"] * 2)
 
 
+def test_every_position_of_a_pack_has_its_own_children(server: QueueServer, slot: Holder) -> None:
+    assert slot.settle({1: DONE}, cascade={1: [children("x")]})
+    assert slot.settle({2: Outcome("bury", "no"), 3: DONE}, cascade={3: [children("y"), children("z")]})
+    assert living(server) == {"x", "y", "z"}
+
+
 def test_settlement_repeated_puts_children_once_however_soon_they_ran(server: QueueServer, slot: Holder) -> None:
     cascade: Cascade = {1: [children("x")]}
     assert slot.settle({1: DONE}, cascade=cascade)

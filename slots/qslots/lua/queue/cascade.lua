@@ -3,18 +3,18 @@
 -- with: gates fates locks outcomes
 -- KEYS    the slots' vector; [15…] schedules of the queue's handlers, keys of results; then for each queue that gets
 --         tasks its vector and the schedules of those tasks' handlers; last the set of all queues
--- ARGV    [1] to [9] as `settle` takes them of a living slot  [10] queues, msgpack list of [name, place of
---         its vector, of its first and last schedule]  [11] children, msgpack list of [position of the parent, number
+-- ARGV    [1] to [10] as `settle` takes them of a living slot  [11] queues, msgpack list of [name, place of
+--         its vector, of its first and last schedule]  [12] children, msgpack list of [position of the parent, number
 --         of its queue, handler, when ("" now, "+µs" from now, "µs" at), ids, lengths of the bodies, place among ARGV
---         of the header of the records; the bodies follow, one after the other]  [12…] results, headers, bodies
+--         of the header of the records; the bodies follow, one after the other]  [13…] results, headers, bodies
 -- Returns 1, or 0 if the lock was gone before: then nothing was put either
 -- Race    the reply is lost and the request repeated: the parent has ended, so its children are there, or were, and are
 --         not put again.
 -- flags:
 
 local outcomes, results = said_of_ends()
-if not outcomes or #ARGV < 11 then return redis.error_reply(BADARGS) end
-local queues, children = cmsgpack.unpack(ARGV[10]), cmsgpack.unpack(ARGV[11])
+if not outcomes or #ARGV < 12 then return redis.error_reply(BADARGS) end
+local queues, children = cmsgpack.unpack(ARGV[11]), cmsgpack.unpack(ARGV[12])
 local lock = string.format('%s:%s', ARGV[1], ARGV[2])
 
 local function is_place(value, most) return is_number(value) and value % 1 == 0 and value >= 1 and value <= most end
@@ -84,7 +84,6 @@ end
 local own_keys = queues[1][2] - 1
 learn(15, own_keys)
 if not can_settle(lock) then return redis.error_reply(UNNAMED) end
-local pack = pack_of(lock)
 local puts, all_queues = {}, KEYS[#KEYS]
 for number, queue in ipairs(queues) do
   local _, vector, first, last = unpack(queue)
@@ -94,7 +93,7 @@ for number, queue in ipairs(queues) do
   call('SISMEMBER', HANDLERS, '')
   call('SISMEMBER', all_queues, '')
   for _, child in ipairs(children) do
-    if child[2] == number and pack and pack[2][2 * child[1] - 1] then -- else its parent has ended before
+    if child[2] == number and is_held(lock, child[1]) then -- else its parent has ended before
       local put = read_child(child, seen)
       if not put then return redis.error_reply(BADARGS) end
       puts[#puts + 1] = put
@@ -118,6 +117,7 @@ for _, queue in ipairs(queues) do
   if call('EXISTS', WAITERS) == 1 then wake() end
 end
 visit(1, 15, own_keys)
-local found = settle_lock(lock, outcomes, '', 'keep', '', tonumber(ARGV[8]), results)
+local found, ended = settle_lock(lock, outcomes, ARGV[4], 'keep', '', tonumber(ARGV[8]), results)
+if found and ended > 0 then count('busy', tonumber(ARGV[10])) end
 wake()
 return found and 1 or 0

@@ -1,7 +1,7 @@
 -- For scripts that are told how tasks of a pack ended: whether what they are told can be done.
 --
 -- ARGV    [3] outcomes: msgpack map position -> {kind, …} (see locks.lua)  [8] how long finished ids stay known, µs
---         [9] results to keep: msgpack map position -> [place of its key, place in ARGV, ms]
+--         [9] results to keep: msgpack map position -> [place of its key, place in ARGV, ms]  [10] time the handlers ran, µs
 
 local function is_number(value) return type(value) == 'number' and value == value and math.abs(value) < 9007199254740992 end
 
@@ -31,7 +31,7 @@ end
 
 -- Outcomes and results; nil if an argument is missing or not of its kind.
 local function said_of_ends()
-  if #ARGV < 9 or not are_numbers(ARGV[8]) then return nil end
+  if #ARGV < 10 or not are_numbers(ARGV[8], ARGV[10]) then return nil end
   local outcomes, results = cmsgpack.unpack(ARGV[3]), cmsgpack.unpack(ARGV[9])
   if all_are(is_outcome, outcomes) and all_are(is_kept, results) then return outcomes, results end
 end
