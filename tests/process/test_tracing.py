@@ -15,7 +15,8 @@ APPLICATION = """\
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
-from qslots import after_fork, current_task
+from qslots import current_task
+from qslots.hooks import after_fork
 
 
 class ToFile(SpanExporter):
