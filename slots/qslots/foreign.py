@@ -10,9 +10,10 @@ import msgspec
 
 from .client import override
 from .errors import ArgumentsError, QueueServerError, UnknownTask
-from .handlers import REGISTRY, Call, Handler, Options, Takes, encoded, free_arguments
+from .handlers import REGISTRY, Call, Handler, Takes, encoded, free_arguments
 from .inspector import Found, Inspector
 from .keys import check_name
+from .options import Options
 from .queries import arguments_of
 from .records import formed, head, header, trace, traced
 from .tasks import check_size

@@ -9,7 +9,6 @@ import msgspec
 from .errors import Error, UsageError
 from .units import duration, moment
 
-_HERE = __file__.rpartition("/")[0] + "/"
 LONGEST_TEXT = 4000  # characters of a traceback that are kept with a task
 _OURS = __file__.removesuffix("outcomes.py")
 

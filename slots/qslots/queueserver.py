@@ -65,6 +65,9 @@ class Known(msgspec.Struct, frozen=True):
     collections: tuple[str, ...] = ()
 
 
+_NOTHING = Known()
+
+
 class QueueServer:
     """A client of one queue server. Threads may share it unless it is ``single`` (one connection for one thread)."""
 
@@ -162,7 +165,7 @@ class QueueServer:
         behind = self.promise(queue, durability)
 
         def attempt(seconds: float) -> int:
-            gated = self._known.get(queue, Known()).collections
+            gated = self._known.get(queue, _NOTHING).collections
             return self._put([*names, *map(vector.parked, gated)], args, durability, behind, seconds)
 
         try:
@@ -243,7 +246,7 @@ class QueueServer:
         ]  # fmt: skip
 
         def ask() -> Any:
-            gated = self._known.get(queue, Known()).collections
+            gated = self._known.get(queue, _NOTHING).collections
             return self.run("queue", "exchange", [*names, *map(vector.parked, gated)] if gated else names, args)
 
         reply = self._named(queue, ask)
@@ -359,6 +362,7 @@ def _stats_of(queue: str, reply: list[Any]) -> QueueStats:
     gates = {gate.decode() for gate, _ in _pairs(reply[9]) if b":" in gate}
     busy = counters.pop("busy", 0) / 1e6
     cumulative = {name: counters[name] for name in counters if name in QueueStats.__struct_fields__}
+    cumulative["put"] = sum(value for name, value in counters.items() if name.startswith("put:"))
     now, active, inactive, locked, buried, oldest, parked, takeable, expired = (int(value) for value in reply[:9])
     return QueueStats(
         queue, now / 1e6, active, inactive, locked, buried, oldest / 1e6, busy=busy, parked=parked, takeable=takeable,

@@ -293,7 +293,8 @@ def task(
 ) -> Any:
     """Makes a handler of a function. Options of the queue: priority (1 to 100), min_slots, max_slots, target_delay,
     lock, memory, rate ("10/s"), durability, dedupe_window, max_size; of the handler: batch, time_limit, max_failures,
-    max_crashes, backoff ("5s..15m"), never_retry, keep_result ("10m").
+    max_crashes, backoff ("5s..15m"), never_retry, keep_result ("10m"); of one that runs by itself:
+    every ("10m") or cron ("0 3 * * *") with tz, and catch_up ("once", "skip", "all"), overlap.
 
     HandlerError: the name is used twice, or an option or a parameter cannot be served.
     """

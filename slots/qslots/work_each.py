@@ -1,7 +1,10 @@
 """Runs the tasks of a pack one after another: the hot loop of a slot. What is looked up once is looked up before it."""
 
+import inspect
+
 from .cascades import NO_CASCADE
-from .errors import ArgumentsError
+from .errors import ArgumentsError, HandlerError
+from .handlers import Handler
 from .hooks import HOOKS
 from .limits import ALARM
 from .outcomes import Outcome
@@ -68,6 +71,8 @@ def attempt(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -
         return run.misfit(position, error)
     try:
         value = run.function(*args, **kwargs)
+        if value is not None:
+            refuse_coroutine(handler, value)
     except BaseException as error:
         end_if_forked()
         return run.raised(position, error)
@@ -78,6 +83,13 @@ def attempt(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -
     elif RUNNING.kept is None:
         return None
     return run.done()
+
+
+def refuse_coroutine(handler: Handler, value: object) -> None:
+    """A coroutine function that does not look like one: its tasks would be done without having run."""
+    if inspect.iscoroutine(value):
+        value.close()
+        raise HandlerError(f"{handler.name} gave a coroutine, which runs nowhere: its decorators must keep async def")
 
 
 def attempt_with_hooks(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -> Outcome | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from qslots.outcomes import Outcome
-from qslots.scoreboard import LOOK_UP, RUNS, Field, Record
+from qslots.scoreboard import LOOK_UP, Field, Record
 from qslots.servers import parted
 
 from .letters import Relieve
@@ -39,8 +39,8 @@ def standing(records: Iterable[Record], now: int, relieved: Mapping[int, Standin
     for record in records:
         at = read(record)
         one_of_several = at.seq and at.position > 0 and record.words[Field.SIZE] > 1
-        # Where several run at once, what stands behind this one may run too; that slot is awake and settles itself.
-        alone = one_of_several and record.marks[at.position - 1] != RUNS
+        # Where several run at once their marks say so. What stands behind this one may run too; that slot is awake.
+        alone = one_of_several and not record.marks[at.position - 1]
         if alone and now - at.start > LOOK_UP and relieved.get(record.index) != at:
             found[record.index] = at
     return found

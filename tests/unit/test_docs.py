@@ -10,8 +10,8 @@ import qslots
 from qmanager import admin, queueviews
 from qmanager.readings import CUMULATIVE
 from qslots import Queue, Task, TaskInfo, TaskState, keys, settings, units
-from qslots.handlers import HANDLER_OPTIONS, QUEUE_OPTIONS, Options
 from qslots.keys import QueueKeys
+from qslots.options import HANDLER_OPTIONS, QUEUE_OPTIONS, Options
 from qslots.reports import QueueDeclared, QueueStats
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
@@ -64,7 +64,7 @@ def documented(command: str) -> set[str]:
 def test_the_keys_of_the_documents_are_listed() -> None:
     row = queueviews.queue_document("q", None, QueueStats("q", 1.0))
     assert documented("queues") - {"queues"} == row.keys()
-    more = {"arrivals", "expired", "counters", "handlers", "servers", "name", "answers", *CUMULATIVE}
+    more = {"arrivals", "expired", "counters", "handlers", "servers", "periodic", "name", "answers", *CUMULATIVE}
     assert documented("queue show") - {"queue", "show", "queues"} == more | set(queueviews.PART)
     assert documented("task show") - {"task", "show"} | {"queue"} == set(TaskInfo.__struct_fields__)
 
@@ -82,7 +82,7 @@ def rows(heading: str, page: str = SERVER) -> list[str]:
 def test_the_page_of_the_queue_server_has_every_key_and_no_other() -> None:
     listed = {name for row in rows("Keys") for name in re.findall(r"`([\w:]+)`", row.split(" | ")[0])}
     of_queues = {*QueueKeys.PARTS, *QueueKeys.SLOTS_PARTS}
-    of_queues |= {"schedule:HANDLER", "parked:COLLECTION", "result:ID", "producer:ID"}
+    of_queues |= {"ticks", "schedule:HANDLER", "parked:COLLECTION", "result:ID", "producer:ID"}
     overall = {value for name, value in vars(keys).items() if name.isupper() and str(value).startswith("qs:")}
     assert listed == of_queues | overall - {keys.PREFIX}
 
@@ -136,8 +136,8 @@ def test_the_page_of_the_api_has_every_option_with_its_owner_and_default() -> No
 
 def written(option: str, default: str) -> object:
     """What a default of the table means."""
-    if default == "none":
-        return None
+    if default in ("none", "True"):
+        return None if default == "none" else True
     if option == "backoff":
         return qslots.outcomes.Backoff(*units.span(default))
     if option == "max_size":

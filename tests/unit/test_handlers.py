@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from qslots.errors import ArgumentsError, HandlerError
-from qslots.handlers import Options, Registry, declare, handler_options, overridden, queue_options
+from qslots.handlers import Registry, declare, overridden
+from qslots.options import Options, handler_options, queue_options
 from qslots.outcomes import Backoff
 from qslots.reports import HandlerDeclared, QueueDeclared
 from qslots.settings import QueueSettings
@@ -120,8 +121,8 @@ def test_function_that_cannot_be_served_is_refused_at_its_place(function: Any, m
     ({"max_failures": 0}, "max_failures is 0"),
     ({"max_crashes": "3"}, "max_crashes is '3'"),
     ({"soft_time_limit": 0}, "soft_time_limit is 0: at least 0.001 s"),
-    ({"soft_time_limit": "5m", "time_limit": "5m"}, "soft_time_limit is '5m' and time_limit '5m': the soft one must"),
-    ({"soft_time_limit": 61, "time_limit": "1m"}, "soft_time_limit is 61 and time_limit '1m': the soft one must be"),
+    ({"soft_time_limit": "5m", "time_limit": "5m"}, "soft_time_limit is 300 s, time_limit 300 s: the soft one must be"),
+    ({"soft_time_limit": 61, "time_limit": "1m"}, "soft_time_limit is 61 s, time_limit 60 s: the soft one must be"),
     ({"alert_after": "soon"}, "alert_after is 'soon'"),
     ({"on_alert": "print"}, "on_alert is 'print': write a function (task_id, seconds)"),
     ({"backoff": "5s"}, "backoff is '5s': write two durations"),

@@ -12,7 +12,7 @@ import pytest
 from support.runs import Runs, body
 
 import qslots
-from qslots import Bury, Postpone, Retry, SoftTimeLimit, Task, current_task, extend, task, tasks
+from qslots import Bury, Postpone, Retry, SoftTimeLimit, Task, current_task, extend, task, tasks, work_async
 from qslots.cascades import NO_CASCADE, Cascade
 from qslots.handlers import Registry
 from qslots.outcomes import Outcome
@@ -76,6 +76,25 @@ def test_marks_say_which_tasks_run_and_which_have_not_begun(record: Record) -> N
     assert seen[2] == [RUNS, RUNS, 0, 0]
     assert seen[3] == [RUNS, DONE, RUNS, 0]
     assert runs.marks() == [DONE] * 4
+
+
+def test_what_is_done_is_settled_while_others_run_long(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work_async, "LOOK_UP", 1_000_000)
+    settled = asyncio.Event()
+
+    @task(time_limit="5m")
+    async def push(n: int) -> None:
+        await (settled.wait() if n == 2 else asyncio.sleep(0))
+
+    runs = Runs(record, push, *(body(push, n) for n in (1, 2)))
+
+    def may_go_on(_: int) -> bool:  # what the slot settles on this occasion
+        if runs.marks() == [DONE, RUNS]:
+            assert record.words[Field.DEADLINE] == 0, "no deadline runs while the loop stands still"
+            settled.set()
+        return True
+
+    assert runs.run(may_go_on) == (2, True)
 
 
 @pytest.mark.parametrize(("concurrency", "most"), [(None, 20), (1, 1), (7, 7), (1000, 20)])
@@ -389,6 +408,17 @@ def test_results_are_kept_before_their_tasks_are_marked(record: Record) -> None:
     runs = Runs(record, push, body(push, 3))
     runs.lock_is_gone = True
     assert (runs.run(), runs.marks()) == ((0, False), [RUNS])
+
+
+def test_coroutine_of_a_handler_that_does_not_look_async_is_a_failure_and_no_success(record: Record) -> None:
+    async def push(n: int) -> int:
+        return n
+
+    made = task(name="push")(lambda n: push(n))
+    runs = Runs(record, made, body(made, 1))
+    runs.run()
+    assert kinds(runs) == {1: "fail"}
+    assert "push gave a coroutine, which runs nowhere" in runs.told[1].why
 
 
 def test_async_pack_handler_gets_all_tasks(record: Record) -> None:

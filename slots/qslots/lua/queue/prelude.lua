@@ -57,6 +57,13 @@ local function count(name, by)
   if by > 0 then call('HINCRBY', COUNTERS, name, by) end
 end
 
+-- Counts new tasks of a handler; with the first of them the handler and its queue become known.
+local function count_put(handler, tasks, queues, queue)
+  if tasks == 0 or call('HINCRBY', COUNTERS, 'put:' .. handler, tasks) > tasks then return end
+  call('SADD', HANDLERS, handler)
+  call('SADD', queues, queue)
+end
+
 -- The name of a record's handler, or of its collection: see records.py for the places.
 local function named_in(record)
   local after = 14 + (string.byte(record, 13) or 0)
