@@ -108,9 +108,7 @@ for _, put in ipairs(puts) do
   in_chunks('HSET', TASKS, put.records)
   in_chunks('ZADD', put.schedule, put.scores)
   in_chunks('HSET', AGAIN, put.renewed)
-  count('put:' .. put.handler, #put.records / 2)
-  call('SADD', HANDLERS, put.handler)
-  call('SADD', all_queues, put.queue[1])
+  count_put(put.handler, #put.records / 2, all_queues, put.queue[1])
 end
 for _, queue in ipairs(queues) do
   visit(unpack(queue, 2))
