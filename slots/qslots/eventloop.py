@@ -64,6 +64,11 @@ class EventLoop:
         with contextlib.suppress(SystemExit, KeyboardInterrupt):
             self.asyncio.run_until_complete(asyncio.wait(left, timeout=_GRACE))
 
+    def cancel(self) -> None:
+        """Cancels whatever runs, also from a signal handler or another thread."""
+        for task in asyncio.all_tasks(self.asyncio):
+            self.asyncio.call_soon_threadsafe(task.cancel)
+
     def close(self) -> None:
         """Ends what async generators had open, as far as that is quick, and the loop."""
         with contextlib.suppress(TimeoutError, SystemExit, KeyboardInterrupt):

@@ -21,7 +21,7 @@ from .outcomes import Outcome
 from .producer import Producer, insist, is_worth_another
 from .records import Fate, decode_fate
 from .reports import QueueStats
-from .scripts import Script, script
+from .scripts import Script, Scripts, script
 
 PACK_BYTES = 4 << 20
 _FLAGS_SINCE = (7,)
@@ -71,8 +71,11 @@ _NOTHING = Known()
 class QueueServer:
     """A client of one queue server. Threads may share it unless it is ``single`` (one connection for one thread)."""
 
-    def __init__(self, url: str, *, name: str, timeout: float = 5.0, single: bool = False) -> None:
+    def __init__(
+        self, url: str, *, name: str, timeout: float = 5.0, single: bool = False, scripts: Scripts = script
+    ) -> None:
         self.url = url
+        self._scripts = scripts
         self._single = single
         self._open = partial(open_redis, url, name=name, timeout=timeout, single=single)
         # A single connection is opened at its first use, so that who owns it can go on trying where it is used.
@@ -126,7 +129,7 @@ class QueueServer:
         return operation.run(self.link, operation.command(vector, args))[0]
 
     def _script(self, place: str, name: str) -> Script:
-        return script(place, name, self.version() >= _FLAGS_SINCE)
+        return self._scripts(place, name, self.version() >= _FLAGS_SINCE)
 
     def check(self) -> None:
         """QueueServerError if this server is too old, or may lose tasks by its settings."""

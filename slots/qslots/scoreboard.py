@@ -81,6 +81,11 @@ class Record:
         self._task = room[_TASK + 1 : _TASK + _TASK_ROOM]
         self.marks = room[_MARKS_START : _MARKS_START + MARKS]
 
+    @classmethod
+    def unshared(cls) -> "Record":
+        """A record that no master looks at, for who runs packs without one."""
+        return cls(memoryview(bytearray(_RECORD)), 0)
+
     def text(self, name: str) -> str:
         """A text of the record; may be torn while its slot lives, is exact once the slot is dead."""
         start, room = _PLACES[name]

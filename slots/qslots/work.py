@@ -32,6 +32,7 @@ from .tasks import Task
 log = logging.getLogger("qslots.slot")
 LONGEST_LINE = 200  # characters of an error's text in the log; the whole of it is kept with the task
 MayGoOn = Callable[[int], bool]  # whether another task may begin at this time (ns since boot)
+Witness = Callable[[int, BaseException], None]  # sees what was raised, and at which position
 
 
 class Report(Protocol):
@@ -66,6 +67,10 @@ class Term:
 TERM = Term()
 
 
+def unwitnessed(position: int, error: BaseException) -> None:
+    """Nobody wants to see the error itself: its text is kept with the task."""
+
+
 def end_if_forked() -> None:
     """A handler that forks and comes back in the child must not make a second slot of it."""
     if TERM.forked:
@@ -75,9 +80,12 @@ def end_if_forked() -> None:
 class PackRun:
     """A pack with its handler. Positions count from 1, as on the scoreboard."""
 
-    __slots__ = ("_owner", "function", "handler", "limit", "may_go_on", "pack", "record", "report", "url")
+    __slots__ = ("_owner", "function", "handler", "limit", "may_go_on", "pack", "record", "report", "url", "witness")
 
-    def __init__(self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn) -> None:
+    def __init__(
+        self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn,
+        witness: Witness = unwitnessed,
+    ) -> None:  # fmt: skip
         self.handler = handler = tracing.handling(handler) if tracing.is_on() else handler
         self.function = timed(handler, record)  # what is called: the handler's function, under its alarms if it has any
         if HOOKS.before_task and not handler.arguments.takes_pack:
@@ -86,6 +94,7 @@ class PackRun:
         self.record = record
         self.report = report
         self.may_go_on = may_go_on
+        self.witness = witness
         self._owner: Owner | None = None
         self.url = ""  # of the server that the pack came from
         limit = handler.options.time_limit
@@ -177,6 +186,7 @@ class PackRun:
         what = happened(outcome, self.fate(position))
         log.log(level, "%s %s %s: %s", self.handler.name, self.id_of(position), what, briefly(error))
         self.failed(position, outcome, error)
+        self.witness(position, error)
         return outcome
 
 

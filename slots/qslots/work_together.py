@@ -102,6 +102,7 @@ def blame(run: PackRun, error: BaseException, tasks: dict[int, Task]) -> None:
     for position, task in tasks.items():
         if task.outcome is not None:
             continue
+        run.witness(position, error)
         if len(tasks) == 1:
             task.outcome = decided(error, options, jitter())
             run.failed(position, task.outcome, error)

@@ -6,7 +6,7 @@ from .limits import ALARM
 from .queueserver import Pack
 from .running import RUNNING
 from .scoreboard import Record
-from .work import MayGoOn, PackRun, Report
+from .work import MayGoOn, PackRun, Report, Witness, unwitnessed
 from .work_async import run_async
 from .work_each import run_each
 from .work_together import run_together
@@ -15,17 +15,18 @@ from .work_together import run_together
 class Worker:
     """What runs the packs of one slot."""
 
-    def __init__(self, record: Record, report: Report, may_go_on: MayGoOn) -> None:
+    def __init__(self, record: Record, report: Report, may_go_on: MayGoOn, witness: Witness = unwitnessed) -> None:
         self._record = record
         self._report = report
         self._may_go_on = may_go_on
+        self._witness = witness
         self._loop: EventLoop | None = None
 
     def run(self, handler: Handler, pack: Pack, url: str = "") -> tuple[int, bool]:
         """Runs a pack from the server at ``url``; returns how many tasks began, and whether all are marked (else the
         rest must go back).
         """
-        run = PackRun(handler, pack, self._record, self._report, self._may_go_on)
+        run = PackRun(handler, pack, self._record, self._report, self._may_go_on, self._witness)
         run.url = url
         RUNNING.work = run
         if handler.arguments.takes_pack:
@@ -44,6 +45,11 @@ class Worker:
         if self._loop is None:
             self._loop = EventLoop()
         return self._loop
+
+    def cancel(self) -> None:
+        """Ends what waits in the event loop; may be called while it runs."""
+        if self._loop is not None:
+            self._loop.cancel()
 
     def close(self) -> None:
         """No more packs come."""

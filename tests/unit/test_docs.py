@@ -1,5 +1,6 @@
 """What the documents say of settings and commands is what the code knows, and the other way round."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -9,7 +10,7 @@ import msgspec
 import qslots
 from qmanager import admin, queueviews
 from qmanager.readings import CUMULATIVE
-from qslots import Queue, Task, TaskInfo, TaskState, keys, settings, units
+from qslots import Queue, Task, TaskInfo, TaskState, hooks, keys, settings, testing, units
 from qslots.keys import QueueKeys
 from qslots.options import HANDLER_OPTIONS, QUEUE_OPTIONS, Options
 from qslots.reports import QueueDeclared, QueueStats
@@ -90,7 +91,7 @@ def test_the_page_of_the_queue_server_has_every_key_and_no_other() -> None:
 def test_the_page_of_the_queue_server_has_every_script_and_no_other() -> None:
     named = " ".join(row for row in rows("Operations") if not re.match(r"\| `[A-Z]", row))
     listed = set(re.findall(r"`([a-z]+)`", named))
-    rooms = {"prelude", "gates", "fates", "places", "gating", "locks", "outcomes"}
+    rooms = {"prelude", "gates", "fates", "places", "gating", "locks", "outcomes", "clock"}
     assert listed == {path.stem for path in LUA.rglob("*.lua")} - rooms
 
 
@@ -120,6 +121,15 @@ def test_the_page_of_the_api_has_every_public_name_and_no_other() -> None:
     ends = {"Retry", "Postpone", "Bury", "SoftTimeLimit"}
     assert first_names("Errors") == raised - ends
     assert first_names("How a task ends") == ends
+
+
+def test_the_page_of_testing_has_every_name_and_no_other() -> None:
+    page = (DOCS / "testing.md").read_text()
+    listed = {row.split("`")[1].partition("(")[0] for row in rows("What there is", page)[1:]}
+    of_session = {f"q.{name}" for name in of_class(testing.Queues)}
+    assert listed == of_session | {"testing.queues"} | set(testing.__all__) - {"Queues", "queues"}
+    words = set(re.findall(r"`(\w+)`", next(row for row in rows("What there is", page) if row.startswith("| `Ran`"))))
+    assert words >= {field.name for field in dataclasses.fields(testing.Ran)} | {"done", *hooks._WORDS.values()}
 
 
 def test_the_page_of_the_api_has_every_option_with_its_owner_and_default() -> None:

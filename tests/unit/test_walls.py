@@ -30,6 +30,7 @@ PURE = {
         "errors",
         "alerts",
         "periodic",
+        "testing/wanted",
     ],
     "qmaster": ["capacity", "children", "deaths", "reconcile", "watch", "letters", "relief"],
     "qmanager": ["demand", "grant", "placement", "planner", "readings", "schedules"],
