@@ -66,7 +66,7 @@ class Hand:
     def run(self, watch: Watch, pack: Pack, url: str) -> None:
         """Runs a pack from the server at ``url``, and shows the watch how it goes."""
         self._watch = watch
-        self.record.put_text("held_source", source(watch.handler.queue, "main").encode())
+        self.record.put_text("held_source", source(watch.handler.queue, "testing").encode())
         with _alarms_kept():
             if watch.handler.is_async:
                 with self._interruptible(watch):
