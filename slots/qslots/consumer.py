@@ -138,7 +138,7 @@ class Consumer:
                 continue
             self._given[position] = Task(
                 task_id, self._queue, handler.name, args, kwargs, retries=known.retries, failures=known.failures,
-                crashes=known.crashes, put_at=put_at(record), owner=owner_of(self._holder),
+                crashes=known.crashes, put_at=put_at(record), owner=owner_of(self._holder), record=record,
             )  # fmt: skip
         self._options = handler.options
 

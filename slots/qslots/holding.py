@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from . import debts, orders
+from .cascades import NO_CASCADE, Cascade
 from .errors import QueueServerDown, QueueServerError
 from .outcomes import Outcome
 from .queueserver import Kept, Pack, QueueServer, lock_name
@@ -35,6 +36,7 @@ class Holding:
         self._channel = channel
         self._untold: dict[int, Outcome] = {}  # ends of tasks that its server could not be told
         self._unkept: dict[int, Kept] = {}
+        self._unsent: Cascade = NO_CASCADE
         self._settled = b""  # the marks that the server knows of
         self._settle_at = 0  # when to settle what is marked since (ns since boot)
         self.source: str | None = None
@@ -55,17 +57,17 @@ class Holding:
         self._settled, self._settle_at = bytes(len(pack.ids)), asked + LOOK_UP
         self.source = source
 
-    def tell(self, outcomes: dict[int, Outcome], kept: dict[int, Kept]) -> bool:
+    def tell(self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE) -> bool:
         """Stores how tasks ended; False if the run of this pack is to stop: its lock is gone, or its server away."""
         queue, server, seq, window = self._facts()
 
         def settle(there: QueueServer) -> bool:
-            return there.settle(queue, self._holder, seq, outcomes, window=window, results=kept)
+            return there.settle(queue, self._holder, seq, outcomes, window=window, results=kept, cascade=cascade)
 
         try:
             return self._reach.ask(server, settle)
         except QueueServerDown:
-            self._untold, self._unkept = dict(outcomes), dict(kept)
+            self._untold, self._unkept, self._unsent = dict(outcomes), dict(kept), cascade
             return False
 
     def settle_marked(self, now: int) -> bool:
@@ -107,7 +109,7 @@ class Holding:
             log.warning("the pack was taken away before it was settled; its tasks may run again")
         self.source = None
         self.busy = 0.0
-        self._untold, self._unkept = {}, {}
+        self._untold, self._unkept, self._unsent = {}, {}, NO_CASCADE
         self._record.drop()
 
     def stopped(self, *, together: bool, leave: bool) -> None:
@@ -138,7 +140,9 @@ class Holding:
         """Its server is away: how the pack ended is left to the master."""
         _, server, seq, window = self._facts()
         marks = self._marks() if marks is None else marks
-        owed = debts.Owed(str(self.source), seq, self._untold, self._unkept, marks, self.busy, window)
+        owed = debts.Owed(
+            str(self.source), seq, self._untold, self._unkept, marks, self.busy, window, dict(self._unsent)
+        )
         if not orders.send(self._channel, owed):
             self._reach.insist(server, partial(debts.pay, holder=self._holder, owed=owed))
         self.settled(gone=False)

@@ -3,15 +3,16 @@
 Times go in and come out in seconds; scripts speak µs. Every error is one of ``qslots.errors``.
 """
 
-import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 import redis
 
 from . import keys
+from .cascades import NO_CASCADE, Cascade, add, settled
 from .connection import Link, open_redis, supported
 from .durability import FAST, Command, Durability, check_reply, fit_for_tasks, promise
 from .errors import CannotKeep, QueueServerDown, QueueServerError
@@ -76,7 +77,7 @@ class QueueServer:
         self.url = url
         self._scripts = scripts
         self._single = single
-        self._open = functools.partial(open_redis, url, name=name, timeout=timeout, single=single)
+        self._open = partial(open_redis, url, name=name, timeout=timeout, single=single)
         # A single connection is opened at its first use, so that who owns it can go on trying where it is used.
         self._redis = None if single else self._open()
         self._link: Link | None = None
@@ -262,26 +263,31 @@ class QueueServer:
     def settle(
         self, queue: str, holder: str, seq: int, outcomes: Mapping[int, Outcome], *, marks: bytes = b"",
         window: float = 0.0, results: Mapping[int, Kept] | None = None, busy: float = 0.0,
+        cascade: Cascade = NO_CASCADE,
     ) -> bool:  # fmt: skip
         """Says how single tasks (by position, from 1) of a living slot's pack ended; False if the lock is gone.
 
         ``marks``: one byte a position, 1 is done; ``results``: position -> what is to be kept of a task that is done;
-        ``busy``: seconds that handlers ran, counted if any task has ended by this.
+        ``busy``: seconds that handlers ran, counted if any task has ended by this; ``cascade``: position -> what a task
+        that is done leaves behind, put by the same script: both or neither. If that is refused, it is told as not done.
         """
         vector = self.keys_of(queue)
 
-        def say() -> bool:
+        def say(ends: Mapping[int, Outcome], left: Cascade) -> bool:
             names = self.every_place(queue, slots=True)
-            args = [holder, seq, _encode(outcomes), marks, "keep", "", "", _us(window), b"", _us(busy)]
+            args = [holder, seq, _encode(ends), marks, "keep", "", "", _us(window), b"", _us(busy)]
+            args += [b"", b""] if left else []
             places = {}
             for position, kept in (results or {}).items():
                 names.append(vector.result(kept.task))
                 args.append(kept.result)
                 places[position] = (len(names), len(args), round(kept.seconds * 1e3))
             args[8] = _encode(places)
-            return bool(self.run("queue", "settle", names, args))
+            if left:
+                args[10], args[11] = add(names, args, left, self.keys_of)
+            return bool(self.run("queue", "cascade" if left else "settle", names, args))
 
-        return self._named(queue, say)
+        return settled(lambda ends, left: self._named(queue, lambda: say(ends, left)), outcomes, cascade)
 
     def settle_dead(
         self, queue: str, holder: str, *, held: int | None, asked: int, outcomes: Mapping[int, Outcome], marks: bytes,

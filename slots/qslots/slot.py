@@ -262,7 +262,7 @@ class Slot:
         handler = self._registry.handlers[pack.handler]
         self._say_what_is_usual(handler, pack)
         start = self._pack.since = boot_ns()
-        began, whole = self._worker.run(handler, pack)
+        began, whole = self._worker.run(handler, pack, self._servers.urls[parted(drawn)[1]])
         now = boot_ns()
         seconds = (now - start) / 1e9
         self._pack.busy += (now - self._pack.since) / 1e9

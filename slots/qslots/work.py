@@ -11,8 +11,10 @@ import random
 import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
+from . import tracing
+from .cascades import NO_CASCADE, Cascade, done
 from .coroutines import Limited
 from .errors import ArgumentsError
 from .handlers import Handler
@@ -21,7 +23,7 @@ from .limits import NEVER, timed
 from .outcomes import Outcome, charged, decided, micros, spoken
 from .queries import Owner, owner_of
 from .queueserver import Kept, Pack
-from .records import Fate, body, head, put_at
+from .records import Fate, body, head, put_at, trace
 from .results import kept
 from .running import Running
 from .scoreboard import Field, Record
@@ -29,10 +31,18 @@ from .tasks import Task
 
 log = logging.getLogger("qslots.slot")
 LONGEST_LINE = 200  # characters of an error's text in the log; the whole of it is kept with the task
-# Stores outcomes, and what is to be kept of tasks that are done, on the queue server; False: the lock is gone.
-Report = Callable[[dict[int, Outcome], dict[int, Kept]], bool]
 MayGoOn = Callable[[int], bool]  # whether another task may begin at this time (ns since boot)
 Witness = Callable[[int, BaseException], None]  # sees what was raised, and at which position
+
+
+class Report(Protocol):
+    """Stores outcomes on the queue server, what is to be kept of tasks that are done, and what they have enqueued with
+    their settlement; False: the lock is gone.
+    """
+
+    def __call__(
+        self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE, /
+    ) -> bool: ...
 
 
 def jitter() -> float:
@@ -70,13 +80,13 @@ def end_if_forked() -> None:
 class PackRun:
     """A pack with its handler. Positions count from 1, as on the scoreboard."""
 
-    __slots__ = ("_owner", "function", "handler", "limit", "may_go_on", "pack", "record", "report", "witness")
+    __slots__ = ("_owner", "function", "handler", "limit", "may_go_on", "pack", "record", "report", "url", "witness")
 
     def __init__(
         self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn,
         witness: Witness = unwitnessed,
     ) -> None:  # fmt: skip
-        self.handler = handler
+        self.handler = handler = tracing.handling(handler) if tracing.is_on() else handler
         self.function = timed(handler, record)  # what is called: the handler's function, under its alarms if it has any
         if HOOKS.before_task and not handler.arguments.takes_pack:
             self.function = hooked(self.function, is_async=handler.is_async)
@@ -86,6 +96,7 @@ class PackRun:
         self.may_go_on = may_go_on
         self.witness = witness
         self._owner: Owner | None = None
+        self.url = ""  # of the server that the pack came from
         limit = handler.options.time_limit
         self.limit = 0 if limit is None else int(limit * 1e9)  # ns; 0 for none
         record.words[Field.MAX_CRASHES] = handler.options.max_crashes
@@ -109,6 +120,21 @@ class PackRun:
         """The id of one of the tasks, as text."""
         return self.pack.ids[position - 1].decode(errors="replace")
 
+    def done(self) -> Outcome:
+        """The end of a task that is done, where the queue server is to be told of it."""
+        return done(self.handler.options.max_failures, self.handler.options.backoff, jitter())
+
+    @property
+    def source(self) -> str:
+        """Where the pack came from, ``queue@server``."""
+        return self.record.text("held_source")
+
+    def trace(self, position: int) -> bytes:
+        """The trace of a task; 0 is the one that runs. Of a whole pack the one that all its tasks share, else none."""
+        position = position or self.record.words[Field.TASK]
+        traces = set(map(trace, self.pack.records if position <= 0 else self.pack.records[position - 1 : position]))
+        return traces.pop() if len(traces) == 1 else b""
+
     def task(self, position: int) -> Task | None:
         """One of the tasks; 0 is the one that runs, None if that is the pack as a whole."""
         position = position or self.record.words[Field.TASK]
@@ -124,11 +150,10 @@ class PackRun:
         """One of the tasks, its arguments being known."""
         if self._owner is None:
             self._owner = owner_of(self.record.text("holder"))
-        fate = self.fate(position)
+        fate, record = self.fate(position), self.pack.records[position - 1]
         return Task(
             self.id_of(position), self.handler.queue, self.handler.name, args, kwargs, retries=fate.retries,
-            failures=fate.failures, crashes=fate.crashes, put_at=put_at(self.pack.records[position - 1]),
-            owner=self._owner,
+            failures=fate.failures, crashes=fate.crashes, put_at=put_at(record), owner=self._owner, record=record,
         )  # fmt: skip
 
     def raised(self, position: int, error: BaseException) -> Outcome:

@@ -9,8 +9,10 @@ There is no coroutine but those of the handler's tasks: nothing of ours that a h
 """
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 
+from .cascades import Children
 from .deadlines import Deadlines
 from .errors import ArgumentsError
 from .eventloop import EventLoop
@@ -48,6 +50,7 @@ class _Concurrent:
         self._ends: dict[int, Outcome | None] = {}
         self._untold: dict[int, Outcome] = {}
         self._kept: dict[int, Kept] = {}
+        self._left: dict[int, Sequence[Children]] = {}  # what they have enqueued with their settlement
         self._news = False  # something is untold that the queue server was not asked to store
         self._telling = False
         self._stopped = False  # no more tasks begin
@@ -107,10 +110,12 @@ class _Concurrent:
             return run.raised(position, error)
         end_if_forked()
         seconds = run.handler.options.keep_result
-        if seconds is None:
+        if seconds is not None:
+            self._kept[position] = run.result(position, value, seconds)
+        elif running.kept is None:
             return None
-        self._kept[position] = run.result(position, value, seconds)
-        return Outcome("done")
+        self._left |= running.left_by(position)
+        return run.done()
 
     def _extend(self, position: int, deadline: int) -> None:
         self._loop.call_soon_threadsafe(self._deadlines.move, position, deadline)
@@ -153,9 +158,10 @@ class _Concurrent:
     def _tell(self) -> None:
         self._telling = self._news = False
         kept = {position: self._kept[position] for position in self._untold if position in self._kept}
+        left = {position: self._left[position] for position in self._untold if position in self._left}
         try:
             with self._deadlines.standing_still():
-                stored = self._run.report(self._untold, kept)
+                stored = self._run.report(self._untold, kept, left)
         except BaseException as error:
             self.fault = error
         else:
@@ -163,6 +169,7 @@ class _Concurrent:
                 for position in self._untold:
                     self._mark(position)
                     self._kept.pop(position, None)
+                    self._left.pop(position, None)
                 self._untold = {}
             self._stopped = self._stopped or not stored
             self._refused = self._refused or not stored

@@ -2,6 +2,7 @@
 
 import inspect
 
+from .cascades import NO_CASCADE
 from .errors import ArgumentsError, HandlerError
 from .handlers import Handler
 from .hooks import HOOKS
@@ -31,7 +32,8 @@ def run_each(run: PackRun) -> int:
         outcome = one(run, position, stored, kept)
         if outcome is not None:
             record.over()
-            if not run.report({position: outcome}, kept):
+            left = RUNNING.left_by(position) if outcome.kind == "done" else NO_CASCADE
+            if not run.report({position: outcome}, kept, left):
                 return position - 1
             kept.clear()
         marks[position - 1] = 1
@@ -76,10 +78,11 @@ def attempt(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -
         return run.raised(position, error)
     end_if_forked()
     seconds = handler.options.keep_result
-    if seconds is None:
+    if seconds is not None:
+        kept[position] = run.result(position, value, seconds)
+    elif RUNNING.kept is None:
         return None
-    kept[position] = run.result(position, value, seconds)
-    return Outcome("done")
+    return run.done()
 
 
 def refuse_coroutine(handler: Handler, value: object) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from .cascades import NO_CASCADE, Cascade
 from .errors import ArgumentsError
 from .eventloop import EventLoop
 from .hooks import HOOKS
@@ -19,11 +20,13 @@ def run_together(run: PackRun, loop: Callable[[], EventLoop]) -> int:
     if not run.may_go_on(boot_ns()):
         return 0
     tasks, outcomes = readable(run)
+    cascade = NO_CASCADE
     if HOOKS.before_task:
         outcomes |= stopped_by_hooks(run, tasks)
     if tasks:
+        running = Running.beside_others(run.id_of(next(iter(tasks))), run, 0) if run.handler.is_async else RUNNING
         begin(run, tasks)
-        error = called(run, list(tasks.values()), loop)
+        error = called(run, list(tasks.values()), running, loop)
         end_if_forked()
         if error is not None:
             blame(run, error, tasks)
@@ -32,10 +35,20 @@ def run_together(run: PackRun, loop: Callable[[], EventLoop]) -> int:
             if task.outcome is not None and task.outcome.kind == "bury" and error is None:
                 run.failed(position, task.outcome, Bury(task.outcome.why))
         outcomes |= {position: task.outcome for position, task in tasks.items() if task.outcome}
+        cascade = left(run, running, tasks, outcomes)
     if HOOKS.after_task:
         for position in range(1, len(run.pack.ids) + 1):
             run.ended(position, outcomes.get(position))
-    return settled(run, outcomes)
+    return settled(run, outcomes, cascade)
+
+
+def left(run: PackRun, running: Running, tasks: Iterable[int], outcomes: dict[int, Outcome]) -> Cascade:
+    """What the handler has enqueued with the settlement of the pack. All that is done ends in one request with it, so
+    it is added to ``outcomes``; if nothing is done, nothing is sent.
+    """
+    done = [position for position in tasks if position not in outcomes] if running.kept is not None else []
+    outcomes |= {position: run.done() for position in done}
+    return running.left_by(done[0]) if done else NO_CASCADE
 
 
 def begin(run: PackRun, tasks: Iterable[int]) -> None:
@@ -47,11 +60,10 @@ def begin(run: PackRun, tasks: Iterable[int]) -> None:
     run.record.begin(WHOLE_PACK, now, now + run.limit if run.limit else 0, run.pack.ids[0])
 
 
-def called(run: PackRun, tasks: list[Task], loop: Callable[[], EventLoop]) -> BaseException | None:
+def called(run: PackRun, tasks: list[Task], running: Running, loop: Callable[[], EventLoop]) -> BaseException | None:
     """What the handler has raised."""
     handler = run.handler
     if handler.is_async:
-        running = Running.beside_others(tasks[0].id, run, 0)
         return loop().finish(handler.name, partial(run.coroutine, running, tasks), running)
     try:
         run.function(tasks)
@@ -60,9 +72,9 @@ def called(run: PackRun, tasks: list[Task], loop: Callable[[], EventLoop]) -> Ba
     return None
 
 
-def settled(run: PackRun, outcomes: dict[int, Outcome]) -> int:
+def settled(run: PackRun, outcomes: dict[int, Outcome], cascade: Cascade) -> int:
     """Marks the whole pack, once the queue server has stored what ended other than well."""
-    if outcomes and not run.report(outcomes, {}):
+    if outcomes and not run.report(outcomes, {}, cascade):
         return 0
     size = len(run.pack.ids)
     run.record.marks[:size] = bytes([DONE]) * size

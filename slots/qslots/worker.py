@@ -22,9 +22,12 @@ class Worker:
         self._witness = witness
         self._loop: EventLoop | None = None
 
-    def run(self, handler: Handler, pack: Pack) -> tuple[int, bool]:
-        """Runs a pack; returns how many tasks began, and whether all are marked (else the rest must go back)."""
+    def run(self, handler: Handler, pack: Pack, url: str = "") -> tuple[int, bool]:
+        """Runs a pack from the server at ``url``; returns how many tasks began, and whether all are marked (else the
+        rest must go back).
+        """
         run = PackRun(handler, pack, self._record, self._report, self._may_go_on, self._witness)
+        run.url = url
         RUNNING.work = run
         if handler.arguments.takes_pack:
             began = run_together(run, self._the_loop)

@@ -15,7 +15,7 @@ import qslots
 import qslots.tasks
 from qslots import holding, orders, work_each
 from qslots.connection import Link
-from qslots.debts import Owed
+from qslots.debts import Owed, pay
 from qslots.errors import QueueServerDown
 from qslots.handlers import Registry
 from qslots.outcomes import Outcome
@@ -24,6 +24,7 @@ from qslots.scoreboard import Field, Record, Scoreboard
 from qslots.scripts import Script
 from qslots.servers import QueueServers
 from qslots.slot import Slot
+from qslots.tasks import Using
 
 HOLDER = "web/0/x.1"
 QUEUE = HANDLER = "work"
@@ -307,3 +308,32 @@ def test_server_away_at_a_settlement_holds_up_nothing_and_is_told_at_the_end(
     monkeypatch.setattr(hand.slot._reach._outages, "_until", {})
     assert hand.take() is None
     assert (stats(second, QUEUE).done, stats(second, QUEUE).locked) == (5, 0)
+
+
+def test_cascade_that_its_server_does_not_take_is_owed_and_paid_with_the_settlement(
+    hand: Hand, second: QueueServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {QUEUE: ("a", "b"), "other": ("a", "b")}
+    monkeypatch.setattr(qslots.client, "_current", QueueServers(hand.servers.urls, places, name="app"))
+    later = Using(hand.slot._registry.handlers["other"], with_settlement=True)
+    put_work(second, *"abcde")
+    ran: list[int] = []
+
+    def work() -> None:
+        ran.append(1)
+        if len(ran) == 2:
+            later.enqueue()
+            second.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+
+    taken = work_by(hand, work)
+    try:
+        hand.work(taken)
+    finally:
+        second.redis.execute_command("REPLICAOF", "NO", "ONE")
+    owed = hand.told()
+    assert isinstance(owed, Owed)
+    assert (len(ran), owed.marks, [each.queue for each in owed.cascade[2]]) == (2, b"\1\0\0\0\0", ["other"])
+    assert (stats(second, "other").active, stats(second, QUEUE).done) == (0, 0)
+    for _ in range(2):
+        pay(second, HOLDER, owed)
+        assert (stats(second, "other").put, stats(second, QUEUE).done, stats(second, QUEUE).active) == (1, 2, 3)

@@ -515,3 +515,21 @@ def test_a_claim_about_arguments_that_the_handler_does_not_have_is_refused(q: Qu
         q.assert_not_enqueued(send, whom="ann")
     with pytest.raises(qslots.UsageError, match="give a handler"):
         q.assert_enqueued("send")  # type: ignore[arg-type]
+
+
+def test_tasks_that_wait_for_success_come_with_it(q: Queues) -> None:
+    ran: list[int] = []
+
+    @qslots.task
+    def child(n: int) -> None:
+        ran.append(n)
+
+    @qslots.task
+    def parent(n: int) -> None:
+        child.using(with_settlement=True).enqueue(n)
+        if n == 1:
+            raise Retry("1h")
+
+    parent.enqueue_many([(0,), (1,), (2,)])
+    q.drain()
+    assert sorted(ran) == [0, 2]

@@ -25,6 +25,7 @@ PURE = {
         "records",
         "reports",
         "states",
+        "traces",
         "units",
         "errors",
         "alerts",

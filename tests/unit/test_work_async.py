@@ -13,6 +13,7 @@ from support.runs import Runs, body
 
 import qslots
 from qslots import Bury, Postpone, Retry, SoftTimeLimit, Task, current_task, extend, task, tasks, work_async
+from qslots.cascades import NO_CASCADE, Cascade
 from qslots.handlers import Registry
 from qslots.outcomes import Outcome
 from qslots.queueserver import Kept
@@ -145,10 +146,10 @@ def test_time_that_the_loop_stands_still_to_tell_counts_for_no_task(record: Reco
         deadlines.append(record.words[Field.DEADLINE])
 
     class Slow(Runs):
-        def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept]) -> bool:
+        def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE) -> bool:
             threading.Event().wait(0.02)
             told.set()
-            return super().report(outcomes, kept)
+            return super().report(outcomes, kept, cascade)
 
     runs = Slow(record, push, body(push, 1), body(push, 2))
     runs.run()
@@ -255,9 +256,9 @@ def test_server_that_cannot_be_told_stops_the_pack_and_is_told_of_the_rest_at_th
     refused = asyncio.Event()
 
     class Refused(Runs):
-        def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept]) -> bool:
+        def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE) -> bool:
             refused.set()
-            return super().report(outcomes, kept)
+            return super().report(outcomes, kept, cascade)
 
     @task(concurrency=3)
     async def push(n: int) -> None:
@@ -277,8 +278,8 @@ def test_server_that_cannot_be_told_stops_the_pack_and_is_told_of_the_rest_at_th
 
 def test_slot_that_is_to_leave_at_once_leaves_its_running_tasks(record: Record) -> None:
     class Left(Runs):
-        def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept]) -> bool:
-            super().report(outcomes, kept)
+        def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE) -> bool:
+            super().report(outcomes, kept, cascade)
             raise Leave
 
     @task

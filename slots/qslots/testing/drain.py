@@ -114,7 +114,7 @@ class Drain:
         settle = partial(self._server.settle, declared.name, self._holder, self._seq, window=window)
         watch = Watch(handler, raises=self._raises, settle=settle)
         self._record.hold(self._seq, source(declared.name, self._place).encode(), handler.name.encode(), len(pack.ids))
-        self._hand.run(watch, pack)
+        self._hand.run(watch, pack, self._server.url)
         marks = bytes(self._record.marks[: len(pack.ids)])
         self._record.drop()
         self._server.release(declared.name, self._holder, held=self._seq, marks=marks, leave=False, window=window)

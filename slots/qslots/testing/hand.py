@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from ..cascades import NO_CASCADE, Cascade
 from ..handlers import Handler
 from ..outcomes import Bury, Outcome, Postpone, Retry, micros
 from ..queueserver import Kept, Pack
 from ..scoreboard import Record
+from ..servers import source
 from ..worker import Worker
 
 _WISHES = (Retry, Postpone, Bury)
@@ -43,14 +45,14 @@ class Watch:
         """Not behind an error: what has not begun goes back untouched."""
         return self.unwanted is None
 
-    def tell(self, outcomes: dict[int, Outcome], kept: dict[int, Kept]) -> bool:
+    def tell(self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade) -> bool:
         """Stores how tasks have ended, without jitter."""
         for outcome in outcomes.values():
             outcome.jitter = 1.0
             if outcome.kind == "loss":
                 outcome.delay = micros(self.handler.options.backoff.first)
         self.outcomes |= outcomes
-        return self._settle(outcomes, results=kept)
+        return self._settle(outcomes, results=kept, cascade=cascade)
 
 
 class Hand:
@@ -61,23 +63,24 @@ class Hand:
         self._watch: Watch | None = None
         self._worker = Worker(self.record, self._tell, self._may_go_on, self._see)
 
-    def run(self, watch: Watch, pack: Pack) -> None:
-        """Runs a pack, and shows the watch how it goes."""
+    def run(self, watch: Watch, pack: Pack, url: str) -> None:
+        """Runs a pack from the server at ``url``, and shows the watch how it goes."""
         self._watch = watch
+        self.record.put_text("held_source", source(watch.handler.queue, "testing").encode())
         with _alarms_kept():
             if watch.handler.is_async:
                 with self._interruptible(watch):
-                    _outside_of_loops(lambda: self._worker.run(watch.handler, pack))
+                    _outside_of_loops(lambda: self._worker.run(watch.handler, pack, url))
             else:
-                self._worker.run(watch.handler, pack)
+                self._worker.run(watch.handler, pack, url)
 
     def close(self) -> None:
         """No more packs come."""
         _outside_of_loops(self._worker.close)
 
-    def _tell(self, outcomes: dict[int, Outcome], kept: dict[int, Kept]) -> bool:
+    def _tell(self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE) -> bool:
         assert self._watch is not None
-        return self._watch.tell(outcomes, kept)
+        return self._watch.tell(outcomes, kept, cascade)
 
     def _may_go_on(self, now: int) -> bool:
         assert self._watch is not None

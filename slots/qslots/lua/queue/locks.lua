@@ -122,6 +122,12 @@ local function pack_of(lock)
   return packs[lock] or nil
 end
 
+-- Whether the task at this position of a pack has not ended yet.
+local function is_held(lock, position)
+  local pack = pack_of(lock)
+  return pack and pack[2][position]
+end
+
 local function unlock(lock)
   packs[lock] = nil
   call('HDEL', PACKS, lock)

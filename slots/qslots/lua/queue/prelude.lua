@@ -18,8 +18,8 @@ local now = clock[1] * 1000000 + clock[2]
 local SCHEDULES, schedule_of, handler_of, parked_of = {}, {}, {}, {} -- keys in order; handler -> key; back; collection -> key
 
 -- Finds schedules and parking places among the keys from this place on.
-local function learn(first)
-  for i = first, #KEYS do
+local function learn(first, last)
+  for i = first, last or #KEYS do
     local kind, name = string.match(KEYS[i], '}:(%a+):(.*)$')
     if kind == 'schedule' then
       SCHEDULES[#SCHEDULES + 1] = KEYS[i]
