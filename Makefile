@@ -5,7 +5,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE # importing hypothesis afresh each time costs a second
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help demo demo-memory test setup-tests lint unit redis process deploy bench bench-queue clean
+.PHONY: help demo demo-memory test setup-tests lint unit redis process deploy chaos bench bench-queue clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,10 @@ process: setup-tests ## real masters, molds and slots
 
 deploy: setup-tests ## what deploy/ ships: the demo
 	@$(PYTEST) tests/deploy
+
+chaos: ## ten thousand kills of slots at random points; ARGS="--kills 1000 --seed N" are passed on
+	@.ci/venv embedded,demo,dev
+	@$(BIN)/python tests/chaos/kills.py $(ARGS)
 
 bench: ## tasks a second, latency; figures, not tests
 	@.ci/venv embedded,demo,dev

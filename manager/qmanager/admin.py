@@ -17,7 +17,7 @@ from qslots import keys, settings
 from qslots.connection import translated
 from qslots.servers import QueueServers
 
-from . import queueviews, tables, views
+from . import periodicviews, queueviews, tables, views
 from .admin_queue import queue
 from .admin_task import task
 from .command import of_a_fleet
@@ -64,8 +64,14 @@ def _slots_table(servers: QueueServers, document: typing.Any, _: int) -> Rendera
     return tables.slots_table(document, any_server=any_server)
 
 
+def _periodic_table(servers: QueueServers, document: typing.Any, _: int) -> RenderableType:
+    with translated(servers.control.url):
+        return tables.periodic_table(document, views.clock(servers.control))
+
+
 MAP = Show(_map_view, _map_table, _map_line)
 QUEUES = Show(queueviews.queues_view, lambda _, document, width: tables.queues_table(document, width))
+PERIODIC = Show(periodicviews.periodic_view, _periodic_table)
 SERVERS = Show(views.servers_view, lambda _, document, __: tables.servers_table(document))
 SLOTS = Show(views.slots_view, _slots_table)
 
@@ -82,6 +88,13 @@ def map_command(file: str | None, redis: str | None, as_json: bool, watch: bool)
 def queues(file: str | None, redis: str | None, as_json: bool, watch: bool) -> None:
     """The queues: what waits, what it needs, and why."""
     QUEUES.run(file, redis, as_json=as_json, watch=watch)
+
+
+@main.command()
+@reading
+def periodic(file: str | None, redis: str | None, as_json: bool, watch: bool) -> None:
+    """The periodic handlers: when they ran last and run next, and what was missed."""
+    PERIODIC.run(file, redis, as_json=as_json, watch=watch)
 
 
 @main.command()

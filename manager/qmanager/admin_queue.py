@@ -15,7 +15,7 @@ from qslots.inspector import Inspector
 from qslots.reports import QueueStats
 from qslots.servers import QueueServers
 
-from . import queueviews, tables
+from . import periodicviews, queueviews, tables
 from .command import acting, complete_collection, complete_handler, complete_queue, tell
 from .show import Show, reading
 
@@ -39,7 +39,7 @@ handler_option = click.option(
 @reading
 def show(name: str, file: str | None, redis: str | None, as_json: bool, watch: bool) -> None:
     """Everything about one queue, and why it has its slots."""
-    view = functools.partial(queueviews.queue_view, name=name)
+    view = functools.partial(periodicviews.queue_view, name=name)
     Show(view, lambda _, document, __: tables.queue_table(document)).run(file, redis, as_json=as_json, watch=watch)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from setproctitle import setproctitle
 
+from qslots.connection import translated
 from qslots.control import Control
 from qslots.errors import Error, QueueServerDown, QueueServerError
 from qslots.handlers import overridden
@@ -27,7 +28,10 @@ from .collect import Collector
 from .grant import Names
 from .placement import Change
 from .planner import Memory, PlanResult, plan
+from .schedules import aged, newest
 from .strays import StrayWatch
+from .ticker import Ticker
+from .views import newest_plan
 
 log = logging.getLogger("qmanager")
 MOST_FAULTS = 5  # cycles in a row that may fail by a fault of ours
@@ -46,11 +50,13 @@ class Manager:
         self._servers = QueueServers.listed(settings, name="qmanager")
         self._control = Control(self._servers.control)
         self._collector = Collector(self._servers)
+        self._ticker = Ticker(self._servers)
         self._strays = StrayWatch(self._servers)
         self._compared = False  # whether the settings were compared with what applications declare
         self._memory = Memory()
-        self._declared: dict[str, Declared] = {}
+        self._declared: dict[str, Declared] = {}  # by digest, the newest last
         self._rows: dict[str, MapRow] = {}
+        self._order: tuple[str, ...] = ()  # in which the manager before has seen the declarations
         self._epoch = 0
         self._seq = 0
         self._down = False
@@ -123,6 +129,9 @@ class Manager:
             other = str(error).rpartition(" ")[2]
             raise Error(f"manager {other} published a moment ago: stop it, or use --take-over") from None
         self._rows = self._control.rows()
+        with translated(self._servers.control.url):
+            former, _ = newest_plan(self._servers.control.redis)
+        self._order = former.declared if former else ()
 
     def _cycle(self) -> None:
         """One turn: collect, plan, publish."""
@@ -134,6 +143,8 @@ class Manager:
         result = self._planned(alive, queues, stats)
         self._memory = result.memory
         self._publish(result, self._now(stats))
+        if self._declared:  # else nobody says what is periodic, and what was is not over
+            self._ticker.turn(newest(self._declared.values()), self._collector.away)
         self._tell_of_oversights(alive, queues)
 
     def _tell_of_oversights(self, alive: Sequence[Report], queues: Iterable[str]) -> None:
@@ -157,7 +168,7 @@ class Manager:
             for digest, each in found.items()
         }
         kept = {digest: each for digest, each in self._declared.items() if digest in digests}
-        self._declared = kept | settled
+        self._declared = kept | aged(settled, self._order)
 
     def _planned(self, alive: list[Report], queues: Iterable[str], stats: dict[str, QueueStats]) -> PlanResult:
         current = {name: row.slots for name, row in self._rows.items()}
@@ -178,7 +189,7 @@ class Manager:
         gone = [name for name in self._rows if name not in result.rows]
         for line in told(result.changes):
             log.info("%s", line)
-        document = Plan(self._epoch, self._seq, self._id, now, result.queues)
+        document = Plan(self._epoch, self._seq, self._id, now, result.queues, tuple(self._declared))
         try:
             self._control.publish(document, changed, gone)
         except QueueServerError as error:

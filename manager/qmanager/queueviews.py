@@ -41,7 +41,7 @@ def queues_view(servers: QueueServers) -> View:
         )
         for name in sorted(planned.keys() | parts.keys())
     ]  # fmt: skip
-    return View(document, (*plan_notes, *_notes(silent), *strays))
+    return View(document, (*plan_notes, *notes(silent), *strays))
 
 
 def queue_view(servers: QueueServers, name: str) -> View:
@@ -67,7 +67,7 @@ def queue_view(servers: QueueServers, name: str) -> View:
             for server in servers.places(name)
         ],
     }
-    return View(document, (*plan_notes, *_notes(silent), *strays))
+    return View(document, (*plan_notes, *notes(silent), *strays))
 
 
 def existing(servers: QueueServers, name: str) -> str:
@@ -77,8 +77,8 @@ def existing(servers: QueueServers, name: str) -> str:
 
 def queue_names(servers: QueueServers) -> View:
     """The names of all queues that ever had a task, and who could not be asked."""
-    names, silent = _asked(servers, lambda _, server: server.queue_names())
-    return View(sorted({name for mine in names.values() for name in mine}), _notes(silent))
+    names, silent = asked(servers, lambda _, server: server.queue_names())
+    return View(sorted({name for mine in names.values() for name in mine}), notes(silent))
 
 
 def every_queue(servers: QueueServers) -> list[str]:
@@ -89,7 +89,7 @@ def every_queue(servers: QueueServers) -> list[str]:
 def queue_counts(servers: QueueServers, name: str) -> View:
     """The counts of one queue on all its servers that answer, None if it never had a task; and who does not answer."""
     counts, silent = _counted(servers, name)
-    return View(_sum(parted(counts, servers)[0].get(name, {})), _notes(_away(servers, name, silent)))
+    return View(_sum(parted(counts, servers)[0].get(name, {})), notes(_away(servers, name, silent)))
 
 
 def closed(servers: QueueServers, name: str, kind: str) -> list[str]:
@@ -101,11 +101,11 @@ def closed(servers: QueueServers, name: str, kind: str) -> list[str]:
 
 def handlers_of(servers: QueueServers, name: str) -> View:
     """The handlers that a queue ever had a task of and those that living applications declare; who does not answer."""
-    found, silent = _asked(
+    found, silent = asked(
         servers, lambda server, client: client.handlers(name) if server in servers.places(name) else []
     )
     declared = _declared(servers).get(name, set())
-    return View(sorted(declared.union(*found.values())), _notes(_away(servers, name, silent)))
+    return View(sorted(declared.union(*found.values())), notes(_away(servers, name, silent)))
 
 
 def _declared(servers: QueueServers) -> dict[str, set[str]]:
@@ -176,7 +176,7 @@ def _planned(servers: QueueServers) -> tuple[dict[str, QueuePlan], str, tuple[st
 
 
 def _existing(servers: QueueServers, name: str, planned: Iterable[str]) -> str:
-    names, silent = _asked(servers, lambda _, server: server.queue_names())
+    names, silent = asked(servers, lambda _, server: server.queue_names())
     found = {*planned, *(each for mine in names.values() for each in mine)}
     if name not in found and not _away(servers, name, silent):
         raise Error(unknown(name, found))
@@ -190,7 +190,7 @@ def _counted(servers: QueueServers, only: str | None = None) -> tuple[Parts, Map
     def counted(_: str, server: QueueServer) -> list[QueueStats]:
         return server.stats([queue for queue in server.queue_names() if only in (None, queue)])
 
-    answers, silent = _asked(servers, counted)
+    answers, silent = asked(servers, counted)
     counts: Parts = {}
     for server, found in answers.items():
         for stats in found:
@@ -198,7 +198,7 @@ def _counted(servers: QueueServers, only: str | None = None) -> tuple[Parts, Map
     return counts, silent
 
 
-def _asked(
+def asked(
     servers: QueueServers, question: Callable[[str, QueueServer], _T]
 ) -> tuple[dict[str, _T], Mapping[str, str]]:  # fmt: skip
     """server -> answer, and server -> why there is none. QueueServerError if it is the first one."""
@@ -222,5 +222,6 @@ def _away(servers: QueueServers, queue: str, silent: Mapping[str, str]) -> Mappi
     return {server: silent[server] for server in servers.places(queue) if server in silent}
 
 
-def _notes(silent: Mapping[str, str]) -> tuple[str, ...]:
+def notes(silent: Mapping[str, str]) -> tuple[str, ...]:
+    """A note about each server that did not answer."""
     return tuple(f"what is on {server} is not shown: {why}" for server, why in silent.items())

@@ -20,6 +20,7 @@ NOTHING = "·"
 NO_SERVERS = "no server reports yet: start one with `qmaster run` or `qslots up`"
 NO_QUEUES = "no queues yet: they appear with a server that knows them or with their first task"
 NO_SLOTS = "servers report, but no slot yet: `qslots queues` says what the queues are granted"
+NO_PERIODIC = "no periodic handlers: @task(every='10m') or @task(cron='0 3 * * *') makes one"
 NO_MAP = "no slot map yet: start a manager with `qmanager run` or `qslots up`"
 LATE = 5.0  # s; a report older than this is shown in red
 SHORT = 0.05  # slots; less than this under what is wanted is rounding
@@ -127,7 +128,27 @@ def _queue_rows(queue: Document) -> list[tuple[str, str]]:
         ("so far", ", ".join(f"{_number(value)} {name}" for name, value in queue["counters"].items())),
         ("expired", f"{_number(queue['expired'])} locks"),
         ("handlers", ", ".join(queue["handlers"]) or NOTHING),
+        ("periodic", _periodic(queue["periodic"]) or NOTHING),
     ]
+
+
+def periodic_table(handlers: list[Document], now: float) -> RenderableType:
+    """One row a periodic handler; ``now`` is the queue server's clock."""
+    if not handlers:
+        return Text(NO_PERIODIC)
+    titles = ("handler", "queue", "schedule", "last", "state", "next", "missed", "dropped")
+    table = _table(titles, left=("handler", "queue", "schedule", "state"))
+    for each in handlers:
+        last = NOTHING if each["last"] is None else f"{seconds(max(0.0, now - each['last']))} ago"
+        coming = NOTHING if each["next"] is None else f"in {seconds(max(0.0, each['next'] - now))}"
+        words = [each["queue"], each["schedule"], last, each["state"] or NOTHING, coming]
+        counts = [_count(each[field], "red" if each[field] else "") for field in ("missed", "dropped")]
+        table.add_row(Text(each["handler"], style="bold"), *map(Text, words), *counts)
+    return table
+
+
+def _periodic(handlers: list[Document]) -> str:
+    return ", ".join(f"{each['handler']} {each['schedule']} (last {each['state'] or NOTHING})" for each in handlers)
 
 
 def _paused(row: Document) -> str:

@@ -20,6 +20,7 @@ from .errors import (
     UnknownTask,
     UsageError,
 )
+from .limits import extend
 from .outcomes import Bury, Postpone, Retry, SoftTimeLimit
 from .queries import Owner, TaskInfo
 from .queues import Queue
@@ -58,5 +59,6 @@ __all__ = [
     "UsageError",
     "connect",
     "current_task",
+    "extend",
     "task",
 ]

@@ -1,8 +1,9 @@
 """The queue servers that this process enqueues to: named once, or found in the environment or the settings file."""
 
+import contextlib
 import os
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from .connection import check_url
 from .errors import SettingsError, UsageError
@@ -13,6 +14,8 @@ from .units import duration
 _SHORTEST = 0.001  # seconds to wait for an answer
 _current: QueueServers | None = None
 _overrides: Mapping[str, QueueSettings] = {}
+_instead: QueueServers | None = None  # of a test: whatever is connected to, before it or meanwhile, is left alone
+_IN_TESTS = QueueSettings(durability="fast")  # there is no disk and no replica to wait for
 
 
 def connect(url: str, *, timeout: str | float = 5.0) -> QueueServers:
@@ -36,6 +39,8 @@ def connect_listed(settings: Settings, *, timeout: float = 5.0) -> QueueServers:
 
 def current() -> QueueServers:
     """The queue servers of ``connect``, QSLOTS_REDIS, the settings file, or the one that ``qslots up`` runs here."""
+    if _instead is not None:
+        return _instead
     if _current is not None:
         return _current
     return connect_listed(found(read(None, os.environ)))
@@ -43,7 +48,18 @@ def current() -> QueueServers:
 
 def override(queue: str) -> QueueSettings | None:
     """What the settings that this process has read say of a queue."""
-    return _overrides.get(queue)
+    return _overrides.get(queue) if _instead is None else _IN_TESTS
+
+
+@contextlib.contextmanager
+def instead(servers: QueueServers) -> Iterator[None]:
+    """In this block the process enqueues to these servers, and no settings count; afterwards all is as it was."""
+    global _instead
+    before, _instead = _instead, servers
+    try:
+        yield
+    finally:
+        _instead = before
 
 
 def found(settings: Settings) -> Settings:

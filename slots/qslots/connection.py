@@ -38,6 +38,7 @@ _FOR_NOW_KINDS = {  # redis-py takes the code off these
 _DONE_ALL_THE_SAME = ("UNBLOCKED",)  # what was asked for behind a write was given up, not the write
 _DENIED_IN_SCRIPT = re.compile("The user executing the script can't|ACL failure in script")
 _SHORTEST = 0.01  # seconds that a server has at least
+_FRESH = 0.001  # seconds after its last use that a connection is taken to be open without looking
 _UNLIMITED = 1 << 31  # connections: an application may have any number of threads; redis-py has begun to stop at 100
 # CLIENT SETINFO would cost two round trips a connection, and where users are limited two lines in the log of refusals.
 _NO_SETINFO = ("driver_info",) if hasattr(redis, "DriverInfo") else ("lib_name", "lib_version")
@@ -209,8 +210,9 @@ class Link:
             pool = self._client.connection_pool
             connection = self._own.connection = pool.connection_class(**pool.connection_kwargs)
             self._kept.add(connection)
-        elif connection._sock is not None and _is_stale(connection):
+        elif time.monotonic() > self._own.fresh_until and connection._sock is not None and _is_stale(connection):
             connection.disconnect()
+        self._own.fresh_until = time.monotonic() + _FRESH
         return connection
 
     @staticmethod

@@ -4,8 +4,11 @@ The slot gives the debt to its master and goes on with other servers; the master
 part of it may be repeated. If the master dies too, the lock expires and the tasks of this one pack run again.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
+from .cascades import Children
 from .outcomes import Outcome
 from .queueserver import Kept, QueueServer
 from .servers import parted
@@ -21,13 +24,18 @@ class Owed(msgspec.Struct, tag="owed"):
     marks: bytes = b""  # one byte a position, 1 is done
     busy: float = 0.0  # seconds that its handlers ran
     window: float = 0.0  # seconds that the ids of finished tasks stay known
+    cascade: dict[
+        int, Sequence[Children]
+    ] = {}  # by position: what tasks that are done have enqueued with their settlement
 
 
 def pay(server: QueueServer, holder: str, owed: Owed) -> bool:
     """Settles what ``holder`` owed; False if the pack was gone (taken away, or paid before)."""
     queue, _ = parted(owed.source)
     if owed.outcomes:
-        server.settle(queue, holder, owed.seq, owed.outcomes, window=owed.window, results=owed.results)
+        server.settle(
+            queue, holder, owed.seq, owed.outcomes, window=owed.window, results=owed.results, cascade=owed.cascade
+        )
     return server.release(
         queue, holder, held=owed.seq, marks=owed.marks, busy=owed.busy, leave=False, window=owed.window
     )  # fmt: skip

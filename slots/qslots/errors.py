@@ -91,5 +91,9 @@ class CannotKeep(QueueServerError):
     """The queue server is not set up to keep what the queue's ``durability`` promises; nothing was stored."""
 
 
+class NoServerProgram(Error):
+    """This machine has no redis-server or valkey-server that is new enough."""
+
+
 class HolderDead(QueueServerError):
     """This slot was declared dead and its packs settled; it must end and touch nothing more."""

@@ -8,8 +8,7 @@ leaves behind are cancelled at the end of its pack: nobody would answer for them
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from .running import Running, enter
 
@@ -32,14 +31,14 @@ class EventLoop:
             except (SystemExit, KeyboardInterrupt) as error:
                 log.warning("%s: an asyncio task has raised %s; its slot goes on", handler, type(error).__name__)
 
-    def finish(self, handler: str, coroutine: Coroutine[Any, Any, object], running: Running) -> BaseException | None:
+    def finish(self, handler: str, call: Callable[[], Awaitable[object]], running: Running) -> BaseException | None:
         """Runs one coroutine to its end; returns what it has raised."""
         errors: list[BaseException] = []
 
         async def guarded() -> None:
             enter(running)
             try:
-                await coroutine
+                await call()
             except BaseException as error:
                 errors.append(error)
 
@@ -47,7 +46,6 @@ class EventLoop:
         task.add_done_callback(lambda _: self.asyncio.stop())
         self.run(handler, task.done)
         self.cancel_left(handler)
-        coroutine.close()  # if it was cancelled before it began
         return errors[0] if errors else asyncio.CancelledError() if task.cancelled() else None
 
     def cancel_left(self, handler: str) -> None:
@@ -65,6 +63,11 @@ class EventLoop:
             task.cancel()
         with contextlib.suppress(SystemExit, KeyboardInterrupt):
             self.asyncio.run_until_complete(asyncio.wait(left, timeout=_GRACE))
+
+    def cancel(self) -> None:
+        """Cancels whatever runs, also from a signal handler or another thread."""
+        for task in asyncio.all_tasks(self.asyncio):
+            self.asyncio.call_soon_threadsafe(task.cancel)
 
     def close(self) -> None:
         """Ends what async generators had open, as far as that is quick, and the loop."""

@@ -10,11 +10,12 @@ import msgspec
 
 from .client import override
 from .errors import ArgumentsError, QueueServerError, UnknownTask
-from .handlers import REGISTRY, Call, Handler, Options, Takes, encoded, free_arguments
+from .handlers import REGISTRY, Call, Handler, Takes, encoded, free_arguments
 from .inspector import Found, Inspector
 from .keys import check_name
+from .options import Options
 from .queries import arguments_of
-from .records import formed, head, header
+from .records import formed, head, header, trace, traced
 from .tasks import check_size
 
 _ATTEMPTS = 10  # at a task that is replaced under our hands
@@ -90,7 +91,8 @@ def _changed(queue: str, found: Found, args: tuple[Any, ...], kwargs: Mapping[st
     except ArgumentsError as error:
         raise known.misfit(error) from None
     check_size(known, len(new), REGISTRY.queue(queue, override(queue)).max_size)
-    return header(said.handler, known.arguments.signature or said.signature, said.collection) + formed(new)
+    start = header(said.handler, known.arguments.signature or said.signature, said.collection)
+    return traced(start, trace(found.record)) + formed(new)
 
 
 def merged(stored: Call, given: Call, parameters: Takes) -> Call:

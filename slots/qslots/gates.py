@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 from . import given
 from .connection import translated
+from .counts import why_closed
 from .errors import QueueServerDown, UsageError
 from .inspector import Inspector
 from .keys import check_name
-from .queueserver import QueueServer, why_closed
+from .queueserver import QueueServer
 from .servers import QueueServers
 
 log = logging.getLogger("qslots")

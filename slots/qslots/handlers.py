@@ -8,22 +8,18 @@ cannot be served is refused at import, naming both places.
 import copy
 import inspect
 import typing
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from . import durability
+from . import periodic
 from .errors import ArgumentsError, HandlerError, SettingsError
 from .keys import check_name
-from .outcomes import Backoff
+from .options import HANDLER_OPTIONS, QUEUE_OPTIONS, Options, handler_options, queue_options
 from .records import signature
-from .reports import Declared, HandlerDeclared, QueueDeclared
+from .reports import Declared, HandlerDeclared, Periodic, QueueDeclared
 from .settings import QueueSettings
-from .units import duration, rate, size, span
 
-LARGEST_BATCH = 1000
-SHORTEST_LOCK = 3.0  # seconds: it is extended once a second, and a quarter of it is kept to act in
-SHORTEST_LIMIT = 0.001  # seconds; none at all is None
 _encode = msgspec.msgpack.Encoder().encode
 _astuple = msgspec.structs.astuple
 _NONE: dict[str, object] = {}
@@ -46,19 +42,6 @@ def free_arguments(body: bytes | memoryview) -> PackBody:
     """
     found = _free.decode(body)
     return found if isinstance(found, PackBody) else PackBody((), found)
-
-
-class Options(msgspec.Struct, frozen=True):
-    """What belongs to one handler; times in seconds."""
-
-    batch: int = 100
-    time_limit: float | None = None
-    max_failures: int = 5
-    max_crashes: int = 3
-    backoff: Backoff = Backoff()
-    never_retry: tuple[type[BaseException], ...] = ()
-    keep_result: float | None = None
-    concurrency: int | None = None  # of async handlers; None is the whole pack
 
 
 class Arguments:
@@ -162,11 +145,7 @@ class Handler(msgspec.Struct, frozen=True):
     arguments: Takes
     where: str  # file:line, for messages
     is_async: bool = False  # calling it gives a coroutine
-
-    @property
-    def coroutine(self) -> Callable[..., Coroutine[typing.Any, typing.Any, object]]:
-        """The function of an async handler."""
-        return typing.cast(Callable[..., Coroutine[typing.Any, typing.Any, object]], self.function)
+    periodic: Periodic | None = None
 
     @property
     def beside(self) -> int:
@@ -229,7 +208,9 @@ class Registry:
 
     def _queue(self, name: str, override: QueueSettings | None) -> QueueDeclared:
         values = {option: value for option, (value, _) in self._said.get(name, {}).items()}
-        handlers = tuple(HandlerDeclared(h.name, h.options.batch, h.options.time_limit) for h in self.of_queue(name))
+        handlers = tuple(
+            HandlerDeclared(h.name, h.options.batch, h.options.time_limit, h.periodic) for h in self.of_queue(name)
+        )
         return overridden(msgspec.convert({"name": name, **values, "handlers": handlers}, QueueDeclared), override)
 
 
@@ -243,69 +224,6 @@ def overridden(queue: QueueDeclared, override: QueueSettings | None) -> QueueDec
 
 
 REGISTRY = Registry()
-
-
-def _number(value: object, what: str, least: int, most: int | None = None) -> int:
-    top = f" to {most}" if most is not None else " or more"
-    if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
-        raise ValueError(f"{what} is {value!r}: write a whole number, {least}{top}")
-    return value
-
-
-def _seconds(value: typing.Any, what: str, least: float) -> float:
-    seconds = duration(value, what)
-    if seconds < least:
-        raise ValueError(f"{what} is {value!r}: at least {least:g} s")
-    return seconds
-
-
-def queue_options(options: Mapping[str, typing.Any], where: str) -> dict[str, object]:
-    """Checks and turns into numbers what belongs to a queue. HandlerError names the place."""
-    checks: dict[str, Callable[[typing.Any, str], object]] = {
-        "priority": lambda value, what: _number(value, what, 1, 100),
-        "min_slots": lambda value, what: _number(value, what, 0),
-        "max_slots": lambda value, what: None if value is None else _number(value, what, 0),
-        "target_delay": duration,
-        "lock": lambda value, what: _seconds(value, what, SHORTEST_LOCK),
-        "memory": lambda value, what: None if value is None else size(value, what),
-        "rate": lambda value, what: None if value is None else rate(value, what),
-        "durability": lambda value, what: str(durability.parse(value, what)),
-        "dedupe_window": duration,
-        "max_size": size,
-    }
-    try:
-        return {name: checks[name](value, name) for name, value in options.items()}
-    except ValueError as error:
-        raise HandlerError(f"{where}: {error}") from None
-
-
-def handler_options(options: Mapping[str, typing.Any], where: str) -> Options:
-    """Checks what belongs to a handler. HandlerError names the place."""
-    checks: dict[str, Callable[[typing.Any, str], object]] = {
-        "batch": lambda value, what: _number(value, what, 1, LARGEST_BATCH),
-        "concurrency": lambda value, what: None if value is None else _number(value, what, 1, LARGEST_BATCH),
-        "time_limit": lambda value, what: None if value is None else _seconds(value, what, SHORTEST_LIMIT),
-        "max_failures": lambda value, what: _number(value, what, 1),
-        "max_crashes": lambda value, what: _number(value, what, 1),
-        "backoff": lambda value, what: Backoff(*span(value, what)),
-        "never_retry": _exceptions,
-        "keep_result": lambda value, what: None if value is None else _seconds(value, what, SHORTEST_LIMIT),
-    }
-    try:
-        return Options(**{name: checks[name](value, name) for name, value in options.items()})  # type: ignore[arg-type]
-    except ValueError as error:
-        raise HandlerError(f"{where}: {error}") from None
-
-
-QUEUE_OPTIONS = frozenset(QueueDeclared.__struct_fields__) - {"name", "handlers"}
-HANDLER_OPTIONS = frozenset(Options.__struct_fields__)
-
-
-def _exceptions(value: typing.Any, what: str) -> tuple[type[BaseException], ...]:
-    kinds = value if isinstance(value, tuple) else (value,)
-    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-        raise ValueError(f"{what} is {value!r}: write exception classes, such as (KeyError,)")
-    return kinds
 
 
 def declare(function: Callable[..., object], name: str | None, queue: str | None, options: Mapping[str, object],
@@ -340,7 +258,21 @@ def declare(function: Callable[..., object], name: str | None, queue: str | None
             f"{where}: {handler_name} has a concurrency, which only an async handler of single tasks can have; "
             "write async def, or leave the option out"
         )
-    return Handler(handler_name, queue_name, function, own, arguments, where, is_async), of_queue
+    return Handler(
+        handler_name, queue_name, function, own, arguments, where, is_async,
+        _periodic(own, arguments, f"{where}: {handler_name}"),
+    ), of_queue  # fmt: skip
+
+
+def _periodic(options: Options, arguments: Arguments, where: str) -> Periodic | None:
+    fields = msgspec.structs.fields(arguments.kind)
+    said = Periodic(
+        options.every, options.cron, options.tz, options.catch_up, options.overlap, arguments.signature
+    )  # fmt: skip
+    try:
+        return periodic.declared(said, [each.name for each in fields if each.required])
+    except ValueError as error:
+        raise HandlerError(f"{where}: {error}") from None
 
 
 def _takes_pack(function: Callable[..., object], pack_of: type) -> bool:

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from functools import partial
 
 from . import debts, orders
-from .errors import QueueServerDown
+from .cascades import NO_CASCADE, Cascade
+from .errors import QueueServerDown, QueueServerError
 from .outcomes import Outcome
 from .queueserver import Kept, Pack, QueueServer, lock_name
 from .reach import Reach
 from .reports import QueueDeclared
-from .scoreboard import Field, Record, boot_ns
+from .scoreboard import LOOK_UP, Field, Record, boot_ns
 from .servers import parted
 
 log = logging.getLogger("qslots.slot")
@@ -35,8 +36,12 @@ class Holding:
         self._channel = channel
         self._untold: dict[int, Outcome] = {}  # ends of tasks that its server could not be told
         self._unkept: dict[int, Kept] = {}
+        self._unsent: Cascade = NO_CASCADE
+        self._settled = b""  # the marks that the server knows of
+        self._settle_at = 0  # when to settle what is marked since (ns since boot)
         self.source: str | None = None
-        self.busy = 0.0  # seconds that handlers ran since the last exchange
+        self.busy = 0.0  # seconds that handlers ran and that were not told yet
+        self.since = 0  # when the time began that is not in ``busy`` yet (ns since boot)
 
     @property
     def seq(self) -> int | None:
@@ -49,20 +54,42 @@ class Holding:
         words[Field.TTL] = int(ttl * 1e9)
         words[Field.LOCK_UNTIL] = asked + int(ttl * TRUSTED * 1e9)
         self._record.hold(seq, source.encode(), pack.handler.encode(), len(pack.ids))
+        self._settled, self._settle_at = bytes(len(pack.ids)), asked + LOOK_UP
         self.source = source
 
-    def tell(self, outcomes: dict[int, Outcome], kept: dict[int, Kept]) -> bool:
+    def tell(self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE) -> bool:
         """Stores how tasks ended; False if the run of this pack is to stop: its lock is gone, or its server away."""
         queue, server, seq, window = self._facts()
 
         def settle(there: QueueServer) -> bool:
-            return there.settle(queue, self._holder, seq, outcomes, window=window, results=kept)
+            return there.settle(queue, self._holder, seq, outcomes, window=window, results=kept, cascade=cascade)
 
         try:
             return self._reach.ask(server, settle)
         except QueueServerDown:
-            self._untold, self._unkept = dict(outcomes), dict(kept)
+            self._untold, self._unkept, self._unsent = dict(outcomes), dict(kept), cascade
             return False
+
+    def settle_marked(self, now: int) -> bool:
+        """Once a second settles what is marked, so that a lost server repeats no more than that; the rest stays at
+        hand. A server that does not answer is left alone: it is told later. False if the pack was taken away.
+        """
+        marks = self._marks()
+        if now < self._settle_at or marks == self._settled:
+            return True
+        queue, server, seq, window = self._facts()
+        busy = self.busy + (now - self.since) / 1e9
+
+        def settle(there: QueueServer) -> bool:
+            return there.settle(queue, self._holder, seq, {}, marks=marks, window=window, busy=busy)
+
+        self._settle_at = now + LOOK_UP
+        try:
+            found = self._reach.once(server, settle)
+        except QueueServerError:
+            return True
+        self._settled, self.busy, self.since = marks, 0.0, now
+        return found
 
     def vouch(self) -> bool:
         """Nobody has extended the lock in time: does it here; False if the pack is to be given up."""
@@ -82,7 +109,7 @@ class Holding:
             log.warning("the pack was taken away before it was settled; its tasks may run again")
         self.source = None
         self.busy = 0.0
-        self._untold, self._unkept = {}, {}
+        self._untold, self._unkept, self._unsent = {}, {}, NO_CASCADE
         self._record.drop()
 
     def stopped(self, *, together: bool, leave: bool) -> None:
@@ -113,7 +140,9 @@ class Holding:
         """Its server is away: how the pack ended is left to the master."""
         _, server, seq, window = self._facts()
         marks = self._marks() if marks is None else marks
-        owed = debts.Owed(str(self.source), seq, self._untold, self._unkept, marks, self.busy, window)
+        owed = debts.Owed(
+            str(self.source), seq, self._untold, self._unkept, marks, self.busy, window, dict(self._unsent)
+        )
         if not orders.send(self._channel, owed):
             self._reach.insist(server, partial(debts.pay, holder=self._holder, owed=owed))
         self.settled(gone=False)

@@ -67,7 +67,7 @@ class Inspector:
                 page: Any = self.server.redis.hscan(self._keys.part("packs"), cursor, count=10)
             cursor, packs = page
             for lock, packed in packs.items():
-                ids = [task for task in _pack(packed)[1][::2] if task]
+                ids = [task for task in _pack(packed)[1] if task]
                 yield {task: (lock.decode(), len(ids)) for task in ids}
             if not cursor:
                 return
@@ -165,7 +165,7 @@ class Inspector:
             raise
 
 
-_pack = msgspec.msgpack.Decoder(tuple[str, list[Any]], strict=False).decode
+_pack = msgspec.msgpack.Decoder(tuple[str, list[Any], Any]).decode
 
 
 def _found(raw: list[Any]) -> Found:

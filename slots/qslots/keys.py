@@ -42,14 +42,15 @@ class QueueKeys:
         # [gone, the counter of its end]
         "gates",  # HASH queue: | handler:X | collection:X -> paused[: reason] | resuming; drop:X -> instant (µs);
         # version of these; rate, tokens, filled (µs): the token bucket
-        "counters",  # HASH: cumulative counts and busy time (µs)
+        "counters",  # HASH: cumulative counts and busy time (µs); put:HANDLER counts what was put
         "waiters",  # ZSET slot incarnation -> when it wakes by itself (µs)
         "wake",  # LIST of tokens
         "handlers",  # SET of the names of handlers that ever had a task here
         "finished",  # ZSET id -> until when (µs) a finished task is still known, where the queue asks for it
     )
     SLOTS_PARTS = (
-        "packs",  # HASH lock -> [handler, [id, score, id, score, …]]; an id that has ended is false
+        "packs",  # HASH lock -> [handler, [id, …], activation time (µs) of all, or [of each, …]]; the id of a task that
+        # has ended is false
         "locks",  # ZSET lock -> expiry (µs)
         "holders",  # HASH slot incarnation -> last seq, or "dead"
     )
@@ -70,6 +71,11 @@ class QueueKeys:
     def parked(self, collection: str) -> str:
         """ZSET id -> activation time (µs): tasks of a paused collection that have come to the head of a schedule."""
         return f"{self.base}parked:{collection}"
+
+    @property
+    def ticks(self) -> str:
+        """HASH periodic handler -> up to when its ticks are stored, and what became of them: see ``ticks``."""
+        return self.base + "ticks"
 
     def result(self, task: str) -> str:
         """STRING with a time to live: what a finished task has returned, where its handler keeps results."""

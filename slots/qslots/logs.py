@@ -67,6 +67,19 @@ def to_stderr(who: str) -> None:
     if any(not isinstance(handler, PatientHandler) for handler in root.handlers):
         return
     handler = PatientHandler()
-    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {who}: %(message)s"))
+    handler.setFormatter(_Formatter(who))
     root.handlers = [handler]
     root.setLevel(logging.INFO)
+
+
+class _Formatter(logging.Formatter):
+    """Our own lines: who says it, and while which task. Ours that are about a task name it anyway."""
+
+    def __init__(self, who: str) -> None:
+        super().__init__("%(asctime)s %(message)s")
+        self._who = who
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        queue, task = getattr(record, "queue", "-"), getattr(record, "task_id", "-")
+        where = "" if task == "-" or record.name.startswith("qslots.") else f" [{queue} {task}]"
+        return f"{record.asctime} {record.levelname} {self._who}{where}: {record.message}"

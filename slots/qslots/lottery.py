@@ -82,6 +82,11 @@ class PackSize:
         self._last = 0
         self._mean: float | None = None
 
+    @property
+    def mean(self) -> float | None:
+        """Seconds that a task takes as a rule; None while it is unmeasured."""
+        return self._mean
+
     def want(self) -> int:
         """Tasks to ask for."""
         grown = max(1, self._last * _GROWTH)

@@ -10,6 +10,7 @@ from .errors import Error, UsageError
 from .units import duration, moment
 
 LONGEST_TEXT = 4000  # characters of a traceback that are kept with a task
+_OURS = __file__.removesuffix("outcomes.py")
 
 
 class Retry(Error):
@@ -97,7 +98,7 @@ def decided(error: BaseException, options: "Judged", jitter: float) -> Outcome:
         case Postpone():
             at = None if error.at is None else micros(error.at)
             delay = None if error.delay is None else micros(error.delay)
-            return timed(Outcome("postpone", at=at, delay=delay), backoff, jitter)
+            return put_off(Outcome("postpone", at=at, delay=delay), backoff, jitter)
         case Bury():
             return Outcome("bury", spoken(error))
     if isinstance(error, options.never_retry):
@@ -105,7 +106,7 @@ def decided(error: BaseException, options: "Judged", jitter: float) -> Outcome:
     return charged("fail", told(error), options.max_failures, backoff, jitter)
 
 
-def timed(outcome: Outcome, backoff: Backoff, jitter: float) -> Outcome:
+def put_off(outcome: Outcome, backoff: Backoff, jitter: float) -> Outcome:
     """A "not now" that names no time waits for the first backoff: at once would be a hot loop."""
     if outcome.kind == "postpone" and outcome.at is None and outcome.delay is None:
         outcome.delay = micros(backoff.first * jitter)
@@ -130,4 +131,6 @@ def told(error: BaseException) -> str:
     """The traceback of an error, without the frames of qslots above the handler's own."""
     frames = error.__traceback__
     inner = frames.tb_next if frames is not None else None
+    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_OURS):
+        inner = inner.tb_next
     return cut("".join(traceback.format_exception(type(error), error, inner or frames)).rstrip())

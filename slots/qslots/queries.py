@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 
+from . import traces
 from .handlers import PackBody
 from .inspector import Found
-from .records import body, head
+from .records import body, head, trace
 from .states import TaskState
 
 
@@ -52,6 +53,7 @@ class TaskInfo(msgspec.Struct, frozen=True):
     result: Any = None
     finished_at: float | None = None
     server: str = ""  # the queue server that has it
+    traceparent: str | None = None  # of the trace that it was put in
 
     def arguments(self) -> str:
         """The arguments as JSON text, which ``find`` looks through."""
@@ -82,6 +84,7 @@ def described(
         locked=found.place == "locked", owner=owner_of(holder) if holder else None, retries=found.fate.retries,
         failures=found.fate.failures, crashes=found.fate.crashes, losses=found.fate.losses, last_error=why, args=args,
         kwargs=kwargs, afterwards=found.wish, parked=found.place == "parked", server=server,
+        traceparent=traces.text(trace(found.record)),
     )  # fmt: skip
 
 

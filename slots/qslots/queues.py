@@ -12,9 +12,9 @@ from . import foreign, gates, given, results
 from .client import current
 from .consumer import Consumer
 from .errors import Error, QueueServerDown, UnknownTask, UsageError
-from .handlers import LARGEST_BATCH
 from .inspector import Inspector
 from .keys import check_name
+from .options import LARGEST_BATCH
 from .outcomes import micros
 from .queries import TaskInfo, finished
 from .reports import QueueStats, merged

@@ -3,28 +3,29 @@
 Times go in and come out in seconds; scripts speak µs. Every error is one of ``qslots.errors``.
 """
 
-import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 import redis
 
 from . import keys
+from .cascades import NO_CASCADE, Cascade, add, settled
 from .connection import Link, open_redis, supported
+from .counts import stats_of
 from .durability import FAST, Command, Durability, check_reply, fit_for_tasks, promise
 from .errors import CannotKeep, QueueServerDown, QueueServerError
 from .keys import QueueKeys
 from .outcomes import Outcome
 from .producer import Producer, insist, is_worth_another
 from .records import Fate, decode_fate
-from .reports import HandlerStats, QueueStats
-from .scripts import Script, script
+from .reports import QueueStats
+from .scripts import Script, Scripts, script
 
 PACK_BYTES = 4 << 20
 _FLAGS_SINCE = (7,)
-_BECAUSE = b"paused: "  # before the reason in the field of a gate: see gate.lua
 RATE_AS_IT_IS = -1.0  # for ``exchange``: of a process that does not know what is declared
 _LOOKS = 5  # times that names are looked up anew before an UNNAMED key is a fault
 _R = TypeVar("_R")
@@ -66,13 +67,19 @@ class Known(msgspec.Struct, frozen=True):
     collections: tuple[str, ...] = ()
 
 
+_NOTHING = Known()
+
+
 class QueueServer:
     """A client of one queue server. Threads may share it unless it is ``single`` (one connection for one thread)."""
 
-    def __init__(self, url: str, *, name: str, timeout: float = 5.0, single: bool = False) -> None:
+    def __init__(
+        self, url: str, *, name: str, timeout: float = 5.0, single: bool = False, scripts: Scripts = script
+    ) -> None:
         self.url = url
+        self._scripts = scripts
         self._single = single
-        self._open = functools.partial(open_redis, url, name=name, timeout=timeout, single=single)
+        self._open = partial(open_redis, url, name=name, timeout=timeout, single=single)
         # A single connection is opened at its first use, so that who owns it can go on trying where it is used.
         self._redis = None if single else self._open()
         self._link: Link | None = None
@@ -124,7 +131,7 @@ class QueueServer:
         return operation.run(self.link, operation.command(vector, args))[0]
 
     def _script(self, place: str, name: str) -> Script:
-        return script(place, name, self.version() >= _FLAGS_SINCE)
+        return self._scripts(place, name, self.version() >= _FLAGS_SINCE)
 
     def check(self) -> None:
         """QueueServerError if this server is too old, or may lose tasks by its settings."""
@@ -163,7 +170,7 @@ class QueueServer:
         behind = self.promise(queue, durability)
 
         def attempt(seconds: float) -> int:
-            gated = self._known.get(queue, Known()).collections
+            gated = self._known.get(queue, _NOTHING).collections
             return self._put([*names, *map(vector.parked, gated)], args, durability, behind, seconds)
 
         try:
@@ -244,7 +251,7 @@ class QueueServer:
         ]  # fmt: skip
 
         def ask() -> Any:
-            gated = self._known.get(queue, Known()).collections
+            gated = self._known.get(queue, _NOTHING).collections
             return self.run("queue", "exchange", [*names, *map(vector.parked, gated)] if gated else names, args)
 
         reply = self._named(queue, ask)
@@ -256,34 +263,40 @@ class QueueServer:
         return Exchange(pack, 0.0, bool(gone))
 
     def settle(
-        self, queue: str, holder: str, seq: int, outcomes: Mapping[int, Outcome], *, window: float = 0.0,
-        results: Mapping[int, Kept] | None = None,
+        self, queue: str, holder: str, seq: int, outcomes: Mapping[int, Outcome], *, marks: bytes = b"",
+        window: float = 0.0, results: Mapping[int, Kept] | None = None, busy: float = 0.0,
+        cascade: Cascade = NO_CASCADE,
     ) -> bool:  # fmt: skip
         """Says how single tasks (by position, from 1) of a living slot's pack ended; False if the lock is gone.
 
-        ``results``: position -> what is to be kept of a task that is done.
+        ``marks``: one byte a position, 1 is done; ``results``: position -> what is to be kept of a task that is done;
+        ``busy``: seconds that handlers ran, counted if any task has ended by this; ``cascade``: position -> what a task
+        that is done leaves behind, put by the same script: both or neither. If that is refused, it is told as not done.
         """
         vector = self.keys_of(queue)
 
-        def say() -> bool:
+        def say(ends: Mapping[int, Outcome], left: Cascade) -> bool:
             names = self.every_place(queue, slots=True)
-            args = [holder, seq, _encode(outcomes), b"", "keep", "", "", _us(window), b""]
+            args = [holder, seq, _encode(ends), marks, "keep", "", "", _us(window), b"", _us(busy)]
+            args += [b"", b""] if left else []
             places = {}
             for position, kept in (results or {}).items():
                 names.append(vector.result(kept.task))
                 args.append(kept.result)
                 places[position] = (len(names), len(args), round(kept.seconds * 1e3), bool(kept.missing))
             args[8] = _encode(places)
-            return bool(self.run("queue", "settle", names, args))
+            if left:
+                args[10], args[11] = add(names, args, left, self.keys_of)
+            return bool(self.run("queue", "cascade" if left else "settle", names, args))
 
-        return self._named(queue, say)
+        return settled(lambda ends, left: self._named(queue, lambda: say(ends, left)), outcomes, cascade)
 
     def settle_dead(
         self, queue: str, holder: str, *, held: int | None, asked: int, outcomes: Mapping[int, Outcome], marks: bytes,
         rest: str = "back", why: str = "",
     ) -> bool:  # fmt: skip
         """Ends all that a dead slot left in a queue, and refuses whatever of it may still be under way."""
-        args = [holder, "" if held is None else held, _encode(outcomes), marks, rest, why, asked, 0, _encode({})]
+        args = [holder, "" if held is None else held, _encode(outcomes), marks, rest, why, asked, 0, _encode({}), 0]
         return bool(self.inside(queue, "settle", args, slots=True))
 
     def release(
@@ -341,7 +354,7 @@ class QueueServer:
         operation = self._script("queue", "stats")
         calls = [operation.command(self.every_place(queue, slots=True), []) for queue in queues]
         replies = operation.run(self.link, *calls)
-        return [_stats_of(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
+        return [stats_of(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
 
 
 def _known(handlers: Iterable[bytes], gates: list[bytes]) -> Known:
@@ -349,34 +362,6 @@ def _known(handlers: Iterable[bytes], gates: list[bytes]) -> Known:
     return Known(
         tuple(sorted(name.decode() for name in handlers)), tuple(sorted(gate.partition(":")[2] for gate in named))
     )
-
-
-def _stats_of(queue: str, reply: list[Any]) -> QueueStats:
-    counters = {name.decode(): int(value) for name, value in _pairs(reply[10])}
-    gates = {gate.decode(): why_closed(said) for gate, said in _pairs(reply[9]) if b":" in gate}
-    busy = counters.pop("busy", 0) / 1e6
-    cumulative = {name: counters[name] for name in counters if name in QueueStats.__struct_fields__}
-    now, active, inactive, locked, buried, oldest, parked, takeable, expired = (int(value) for value in reply[:9])
-    return QueueStats(
-        queue, now / 1e6, active, inactive, locked, buried, oldest / 1e6, busy=busy, parked=parked, takeable=takeable,
-        expired=expired, paused="queue:" in gates, gates=tuple(sorted(gates)),
-        reasons={gate: why for gate, why in gates.items() if why}, handlers=tuple(map(_handler_stats, reply[11])),
-        **cumulative,
-    )  # fmt: skip
-
-
-def _handler_stats(said: list[Any]) -> HandlerStats:
-    name, active, inactive, oldest, is_open = said
-    return HandlerStats(name.decode(), active, inactive, int(oldest) / 1e6, bool(is_open))
-
-
-def why_closed(said: bytes) -> str:
-    """Why a gate has closed by itself, by what its field says; "" of one that was closed by hand, or is open."""
-    return said.removeprefix(_BECAUSE).decode(errors="replace") if said.startswith(_BECAUSE) else ""
-
-
-def _pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    return zip(flat[::2], flat[1::2], strict=True)
 
 
 def _us(seconds: float) -> int:

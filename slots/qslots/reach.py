@@ -42,12 +42,17 @@ class Reach:
         """The answer of one server. QueueServerDown if it is away and there is another one to serve meanwhile."""
         if self._alone(server):
             return self._repeated(server, operation, partial(self._alone, server))
-        self.spare(server)
+        return self.once(server, operation)
+
+    def once(self, server: str, operation: Callable[[QueueServer], _R]) -> _R:
+        """The answer of one server; QueueServerDown after a single try, without one if the last try has just failed."""
+        if self._outages.until(server) > boot_ns() / 1e9:
+            raise QueueServerDown(f"queue server {server} has not answered; it is left alone for now")
         began = boot_ns()
         try:
             answer = operation(self.servers[server])
         except QueueServerDown as error:
-            log.debug("%s; others are served meanwhile", error)
+            log.debug("%s; it is left alone for now", error)
             self.lost(server, took=(boot_ns() - began) / 1e9)
             raise
         self._outages.answered(server)

@@ -6,6 +6,7 @@ A fixed header that Lua can read without decoding, then the arguments as msgpack
     | length and name of the handler | length and name of the collection | form 1 byte | arguments
 
 All tasks of a call share what stands between the stamp and the form. Large arguments are compressed where that helps.
+Where the producer has a trace, form 3 stands there with 25 bytes of it (traces.py), then the form of the arguments.
 """
 
 import functools
@@ -14,7 +15,10 @@ import zlib
 
 import msgspec
 
+from .traces import SIZE as TRACE_SIZE
+
 PLAIN, DEFLATED = b"\1", b"\2"  # forms of the arguments: msgpack, the same compressed by zlib
+TRACED = b"\3"  # a trace and another form follow
 COMPRESS_FROM = 4096  # bytes; below, it costs more than it saves
 LARGEST = 64 << 20  # bytes that compressed arguments may grow to
 _NAME = 12  # where the length of the handler's name stands
@@ -64,6 +68,9 @@ def body(record: bytes) -> bytes:
         after_name = _NAME + 1 + record[_NAME]
         start = after_name + 1 + record[after_name]
         form = record[start]
+        if form == TRACED[0]:
+            start += 1 + TRACE_SIZE
+            form = record[start]
     except IndexError:
         raise ValueError("a task record that ends in its header") from None
     if form == PLAIN[0]:
@@ -71,6 +78,22 @@ def body(record: bytes) -> bytes:
     if form != DEFLATED[0]:
         raise ValueError(f"a task record of the unknown form {form}")
     return _inflated(record[start + 1 :])
+
+
+def trace(record: bytes) -> bytes:
+    """The trace of a stored record, 25 bytes; b"" if it has none."""
+    try:
+        after_name = _NAME + 1 + record[_NAME]
+        start = after_name + 1 + record[after_name]
+        found = record[start + 1 : start + 1 + TRACE_SIZE] if record[start] == TRACED[0] else b""
+    except IndexError:
+        return b""
+    return found if len(found) == TRACE_SIZE else b""
+
+
+def traced(head: bytes, trace: bytes) -> bytes:
+    """A header (``header``) with the trace behind it, if there is one."""
+    return head + TRACED + trace if trace else head
 
 
 def _inflated(compressed: bytes) -> bytes:

@@ -10,12 +10,24 @@ from collections.abc import Sequence
 import msgspec
 
 
+class Periodic(msgspec.Struct, frozen=True):
+    """When a handler is to run by itself, and how: see ``periodic``."""
+
+    every: int | None = None  # seconds; this or cron
+    cron: str | None = None
+    tz: str = "UTC"
+    catch_up: str = "once"  # or skip, all
+    overlap: bool = True
+    signature: int = 0  # of its parameters, for the records of its ticks
+
+
 class HandlerDeclared(msgspec.Struct, frozen=True):
     """What the manager must know of a handler."""
 
     name: str
     batch: int = 1
     time_limit: float | None = None
+    periodic: Periodic | None = None
 
 
 class QueueDeclared(msgspec.Struct, frozen=True):
@@ -192,6 +204,7 @@ class Plan(msgspec.Struct, frozen=True):
     manager: str
     published: float
     queues: tuple[QueuePlan, ...]
+    declared: tuple[str, ...] = ()  # digests of the declarations it was made from, the newest last
 
 
 def pack(record: msgspec.Struct) -> bytes:

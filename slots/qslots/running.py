@@ -1,4 +1,4 @@
-"""What runs in this process just now, and the ids of what it enqueues.
+"""What runs in this process just now, the ids of what it enqueues, and what of that waits for its success.
 
 A slot runs one task at a time, so one object of the process says which, and beginning a task costs next to nothing. Of
 coroutines many run at once: each has its own object in its context, which asyncio hands on to whatever it starts. The
@@ -8,10 +8,13 @@ ids of children are derived from their parent's, so that a second run of a task 
 import hashlib
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+from .cascades import NO_CASCADE, Cascade, Children, Keep
 from .handlers import Handler
+from .scoreboard import Record
 
 _COUNTING = threading.Lock()  # a handler may enqueue in threads of its own
 
@@ -21,7 +24,14 @@ class Work(Protocol):
 
     @property
     def handler(self) -> Handler: ...
+    @property
+    def record(self) -> Record: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def url(self) -> str: ...
     def task(self, position: int) -> Any: ...
+    def trace(self, position: int) -> bytes: ...
 
 
 class Running:
@@ -30,13 +40,17 @@ class Running:
     ``position`` 0: the scoreboard knows it.
     """
 
-    __slots__ = ("_alike", "enqueued", "parent", "position", "work")
+    __slots__ = ("_alike", "enqueued", "kept", "parent", "position", "postpone", "until", "work")
 
     def __init__(self, parent: str | None = None, *, work: Work | None = None, position: int = 0) -> None:
         self.parent = parent
         self.work = work
         self.position = position
         self.enqueued = 0
+        self.kept: Keep | None = None  # what it has enqueued with its settlement
+        # Of one beside others: sets its soft limit (seconds from now; False if it has none) and its deadline (ns).
+        self.postpone: Callable[[float], bool] | None = None
+        self.until: Callable[[int], None] | None = None
         self._alike: Counter[bytes] | None = None
 
     @classmethod
@@ -52,6 +66,22 @@ class Running:
         """A task begins, or with None the last one is over."""
         self.parent = task_id
         self.enqueued = 0
+        self.kept = None
+
+    def keep(self, children: Children) -> None:
+        """Keeps what was enqueued with its settlement. UsageError: it is too much."""
+        with _COUNTING:
+            kept = self.kept or Keep()
+            kept.add(children)
+            self.kept = kept
+
+    def left_by(self, position: int) -> Cascade:
+        """What is to be sent with its settlement, as that of the task in this position of the pack."""
+        return NO_CASCADE if self.kept is None else {position: self.kept.children}
+
+    def trace(self) -> bytes:
+        """The trace that it belongs to; b"" if it has none."""
+        return self.work.trace(self.position) if self.work is not None and self.parent is not None else b""
 
     def child_ids(self, parent: str, contents: list[bytes]) -> list[str]:
         """Ids that a second run of the same task makes again, so that it does not double what it enqueues.

@@ -23,7 +23,8 @@ SLOTS = 4096
 MARKS = 1000
 DONE, RUNS = 1, 2  # marks; 0 is not begun, or the one task that runs
 WHOLE_PACK = -1  # in TASK: the handler has all tasks of the pack at once
-_MAGIC = 0x71736C6F74730002
+LOOK_UP = 1_000_000_000  # ns that a slot begins tasks without looking up from them: settling, reading STOP_AFTER
+_MAGIC = 0x71736C6F74730003
 _RECORD = 2048
 _HEADER = 4096
 
@@ -47,9 +48,14 @@ class Field(IntEnum):
     MAX_CRASHES = 13  # how a crash of the running task is to be charged
     BACKOFF_FIRST = 14  # µs
     BACKOFF_LONGEST = 15  # µs
+    STOP_AFTER = 16  # written by the master: seq and position of the last task that may begin, see ``stop_after``
+    ALERT_AFTER = 17  # ns that a task of this pack may run before the master says so, 0 for never
+    USUAL = 18  # ns that a task of this handler takes here as a rule (a pack, if it is run as a whole), 0 if not known
 
 
-_TEXT_START = 16 * 8
+_WORDS = 19
+_TEXT_START = _WORDS * 8
+_POSITION = 16  # bits of a position beside its seq
 _SOURCE = 1 + 64 + 1 + 64  # length, queue, @, queue server
 _TEXTS = {"holder": 128, "asked_source": _SOURCE, "held_source": _SOURCE, "handler": 65, "task": 129, "doubts": 255}
 _TEXT_ROOM = 840
@@ -74,6 +80,11 @@ class Record:
         self.words = room[:_TEXT_START].cast("q")
         self._task = room[_TASK + 1 : _TASK + _TASK_ROOM]
         self.marks = room[_MARKS_START : _MARKS_START + MARKS]
+
+    @classmethod
+    def unshared(cls) -> "Record":
+        """A record that no master looks at, for who runs packs without one."""
+        return cls(memoryview(bytearray(_RECORD)), 0)
 
     def text(self, name: str) -> str:
         """A text of the record; may be torn while its slot lives, is exact once the slot is dead."""
@@ -112,7 +123,9 @@ class Record:
         self.words[Field.STATE] = SlotState.STARTING if holder else SlotState.ABSENT
 
     def begin(self, position: int, start: int, deadline: int, task: bytes) -> None:
-        """A task begins. The deadline stands at 0 while the rest changes, so that no old one meets a new task."""
+        """A task begins. The deadline stands at 0 while the rest changes, so that no old one meets a new task; and the
+        start is written before the position, so that no task looks older than it is.
+        """
         words, size = self.words, len(task)
         words[7] = 0
         if size < _TASK_ROOM:
@@ -120,8 +133,8 @@ class Record:
             self._raw[_TASK] = size
         else:
             self.put_text("task", task)
-        words[5] = position
         words[6] = start
+        words[5] = position
         words[7] = deadline
 
     def over(self) -> None:
@@ -144,6 +157,14 @@ class Record:
     def drop(self) -> None:
         """The pack is settled."""
         self.words[Field.HELD] = 0
+
+    def stop_after(self, seq: int, position: int) -> None:
+        """The master's word: of this pack nothing begins after this position. One store, so never half a word."""
+        self.words[Field.STOP_AFTER] = seq << _POSITION | position
+
+    def stops_after(self, position: int) -> bool:
+        """Whether the pack at hand is to end after this position."""
+        return self.words[Field.STOP_AFTER] == self.words[Field.HELD] << _POSITION | position
 
     def trusted_until(self) -> int:
         """Until when nobody else can have this slot's pack (ns since boot)."""

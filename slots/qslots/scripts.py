@@ -7,7 +7,7 @@ import functools
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
@@ -25,9 +25,9 @@ class Script:
 
     __slots__ = ("digest", "text")
 
-    def __init__(self, text: str, flags: str | None) -> None:
+    def __init__(self, text: str, flags: Sequence[str], flagged: bool) -> None:
         # Redis 7 wants to be told what a script may do when memory is full; older servers do not know the line.
-        first = "local FLAGGED = false\n" if flags is None else f"#!lua flags={flags}\nlocal FLAGGED = true\n"
+        first = f"#!lua flags={','.join(flags)}\nlocal FLAGGED = true\n" if flagged else "local FLAGGED = false\n"
         self.text = first + text
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
@@ -48,10 +48,18 @@ class Script:
 @functools.cache
 def script(place: str, name: str, flagged: bool) -> Script:
     """The script ``lua/<place>/<name>.lua``; ``flagged`` if the server knows script flags (Redis 7 and later)."""
+    return Script(*source(place, name), flagged)
+
+
+Scripts = Callable[[str, str, bool], Script]  # ``script``, or what stands in for it
+
+
+def source(place: str, name: str) -> tuple[str, list[str]]:
+    """The text of a script with its rooms, and its flags."""
     folder = importlib.resources.files(__package__) / "lua" / place
     text = (folder / f"{name}.lua").read_text()
     header = dict(_HEADER.findall(text))
     rooms = header.get("with", "").split()
     if place == "queue" and rooms != ["nothing"]:
         text = "".join((folder / f"{room}.lua").read_text() for room in ("prelude", *rooms)) + text
-    return Script(text, ",".join(header["flags"].split()) if flagged else None)
+    return text, header.get("flags", "").split()

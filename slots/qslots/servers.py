@@ -12,6 +12,7 @@ from .connection import ListedUrl
 from .durability import FAST, Durability
 from .errors import QueueServerDown
 from .queueserver import QueueServer
+from .scripts import Scripts, script
 from .settings import Settings
 
 
@@ -31,7 +32,7 @@ class QueueServers:
 
     def __init__(
         self, urls: Mapping[str, str], places: Mapping[str, tuple[str, ...]], *, name: str, timeout: float = 5.0,
-        single: bool = False,
+        single: bool = False, scripts: Scripts = script,
     ) -> None:  # fmt: skip
         self.urls = dict(urls)
         self._places = dict(places)
@@ -39,6 +40,7 @@ class QueueServers:
         self._name = name
         self._timeout = timeout
         self._single = single
+        self._scripts = scripts
         self._opened: dict[str, QueueServer] = {}
         self._turns: dict[str, int] = {}  # queue -> whose turn it is
 
@@ -51,7 +53,9 @@ class QueueServers:
     def __getitem__(self, server: str) -> QueueServer:
         if server not in self._opened:
             url = self.urls[server] if len(self.urls) == 1 else ListedUrl(self.urls[server], server)
-            self._opened[server] = QueueServer(url, name=self._name, timeout=self._timeout, single=self._single)
+            self._opened[server] = QueueServer(
+                url, name=self._name, timeout=self._timeout, single=self._single, scripts=self._scripts
+            )
         return self._opened[server]
 
     @property
@@ -144,7 +148,9 @@ class QueueServers:
 
     def singly(self, name: str) -> "QueueServers":
         """The same servers, each by one connection that is kept open, for one thread."""
-        return QueueServers(self.urls, self._places, name=name, timeout=self._timeout, single=True)
+        return QueueServers(
+            self.urls, self._places, name=name, timeout=self._timeout, single=True, scripts=self._scripts
+        )
 
     def close(self) -> None:
         """Closes all connections; the next operation opens new ones, from scratch."""

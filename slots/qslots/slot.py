@@ -18,10 +18,12 @@ from functools import partial
 from typing import NoReturn
 
 from . import debts, gates, logs, orders
+from .alerts import alert_after
 from .bell import Bell
 from .errors import HolderDead, QueueServerDown, QueueServerError
 from .handlers import Handler, Registry
 from .holding import Holding
+from .limits import ALARM
 from .lottery import Lottery, PackSize
 from .queueserver import Exchange, Pack, QueueServer
 from .reach import Leave, Reach, by_server
@@ -63,6 +65,7 @@ class Slot:
         self._worker = Worker(record, self._pack.tell, self._may_go_on)
         TERM.asked = False
         TERM.watch()
+        ALARM.listen()
         self._wakeup, waker = socket.socketpair()
         waker.setblocking(False)
         self._waker = waker
@@ -257,15 +260,16 @@ class Slot:
     def _work(self, drawn: str, pack: Pack) -> None:
         self._record.words[Field.STATE] = SlotState.BUSY
         handler = self._registry.handlers[pack.handler]
-        start = boot_ns()
-        began, whole = self._worker.run(handler, pack)
-        seconds = (boot_ns() - start) / 1e9
-        self._pack.busy += seconds
+        self._say_what_is_usual(handler, pack)
+        start = self._pack.since = boot_ns()
+        began, whole = self._worker.run(handler, pack, self._servers.urls[parted(drawn)[1]])
+        now = boot_ns()
+        seconds = (now - start) / 1e9
+        self._pack.busy += (now - self._pack.since) / 1e9
         self._size(pack.handler).ran(began, seconds)
         self._lottery.ran(drawn, seconds)
-        why = self._worker.why_park(handler.name)
-        if why:
-            self._park(handler, why)
+        if self._worker.why_park:
+            self._park(handler, self._worker.why_park)
         if not whole:
             self._pack.stopped(together=handler.arguments.takes_pack, leave=TERM.asked)
 
@@ -280,11 +284,18 @@ class Slot:
         if closed:  # else somebody was faster, and has said it
             log.error("handler %s of queue %s is parked: %s", handler.name, handler.queue, why)
 
+    def _say_what_is_usual(self, handler: Handler, pack: Pack) -> None:
+        """To the master: how long its tasks take as a rule, and when one is worth an alert."""
+        mean = self._size(handler.name).mean
+        usual = None if mean is None else mean * (len(pack.ids) if handler.arguments.takes_pack else 1)
+        self._record.words[Field.USUAL] = int((usual or 0.0) * 1e9)
+        self._record.words[Field.ALERT_AFTER] = int((alert_after(handler.options.alert_after, usual) or 0.0) * 1e9)
+
     def _may_go_on(self, now: int) -> bool:
         """Whether the next task may begin: not told to leave, and nobody else can have the pack."""
-        if TERM.asked:
+        if TERM.asked or not self._pack.settle_marked(now):
             return False
-        return now < self._record.trusted_until() or self._pack.vouch()
+        return boot_ns() < self._record.trusted_until() or self._pack.vouch()
 
     def _idle(self) -> None:
         if self._pack.source is not None:  # nothing was drawn that could settle it on its way

@@ -5,15 +5,17 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from . import durability, given, results
+from . import durability, given, results, traces, tracing
+from .cascades import Children
 from .client import current, override
 from .errors import ArgumentsError, CannotKeep, DuplicateTask, HandlerError, NoResult, TaskTooLarge, UsageError
 from .handlers import REGISTRY, Call, Handler, declare
 from .ids import new_ids
 from .outcomes import Outcome, micros
 from .queries import Owner
-from .records import COMPRESS_FROM, PLAIN, formed, header
-from .running import here
+from .records import COMPRESS_FROM, PLAIN, formed, header, trace, traced
+from .running import Running, Work, here
+from .servers import parted
 from .units import duration, moment
 
 _P = ParamSpec("_P")
@@ -27,14 +29,16 @@ class Task:
     """One unit of work. ``enqueue`` returns one with ``id`` and ``queue``; a pack handler gets them with arguments."""
 
     __slots__ = (
-        "args", "crashes", "failures", "handler", "id", "kwargs", "outcome", "owner", "put_at", "queue", "retries",
+        "_record", "args", "crashes", "failures", "handler", "id", "kwargs", "outcome", "owner", "put_at", "queue",
+        "retries",
     )  # fmt: skip
 
     def __init__(
         self, id: str, queue: str, handler: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None,  # noqa: A002
         *, retries: int = 0, failures: int = 0, crashes: int = 0, put_at: float | None = None,
-        owner: Owner | None = None,
+        owner: Owner | None = None, record: bytes = b"",
     ) -> None:  # fmt: skip
+        self._record = record
         self.id = id
         self.queue = queue
         self.handler = handler
@@ -46,6 +50,11 @@ class Task:
         self.put_at = put_at
         self.owner = owner
         self.outcome: Outcome | None = None
+
+    @property
+    def traceparent(self) -> str | None:
+        """The trace that it was put in, as the W3C writes it; None if it was put in none."""
+        return traces.text(trace(self._record))
 
     def retry(self, delay: str | float = 0.0, why: str = "") -> None:
         """This task of the pack is to run again after ``delay``; no failure is counted."""
@@ -100,11 +109,12 @@ def current_task() -> Task | None:
 class Using:
     """How the next ``enqueue`` of a handler is to be done."""
 
-    __slots__ = ("_collection", "_handler", "_id", "_on_duplicate", "_when")
+    __slots__ = ("_collection", "_handler", "_id", "_on_duplicate", "_trace", "_when", "_with_settlement")
 
     def __init__(
         self, handler: Handler, delay: str | float | None = None, at: float | datetime.datetime | None = None,
         id: str | None = None, collection: str | None = None, on_duplicate: str = "refuse",  # noqa: A002
+        *, with_settlement: bool = False, traceparent: str | None = None,
     ) -> None:  # fmt: skip
         where = f"task {handler.name}"
         if delay is not None and at is not None:
@@ -116,6 +126,17 @@ class Using:
         self._on_duplicate = on_duplicate
         self._when = _when(where, delay, at)
         self._collection = "" if collection is None else given.collection(collection, where, least=0)
+        self._with_settlement = with_settlement
+        self._trace = b"" if traceparent is None else traces.parse(traceparent, f"{where}: traceparent")
+        if id is not None:
+            self._check_own_ids(where)
+
+    def _check_own_ids(self, where: str) -> None:
+        if self._with_settlement and self._on_duplicate != "ignore":
+            raise UsageError(
+                f"{where}: nobody is there to be told of a duplicate when with_settlement puts it: an id of your own "
+                "takes on_duplicate='ignore' then"
+            )
 
     def enqueue(self, *args: Any, **kwargs: Any) -> Task:
         """Puts one task into the queue; returns when the queue server has it.
@@ -135,31 +156,49 @@ class Using:
         if self._id is not None and len(pairs) > 1:
             raise UsageError(f"{where}: one id cannot name {len(pairs)} tasks")
         own = [self._id] if self._id is not None else given.new_ids(ids, where)
-        if own is not None and len(own) != len(pairs):
-            raise UsageError(f"{where}: {len(own)} ids for {len(pairs)} tasks")
+        if own is not None:
+            self._check_own_ids(where)
+            if len(own) != len(pairs):
+                raise UsageError(f"{where}: {len(own)} ids for {len(pairs)} tasks")
         done: list[Task] = []
         for start in range(0, len(pairs), _A_TRIP):
             end = start + _A_TRIP
-            done += self._put(pairs[start:end], None if own is None else own[start:end])
+            done += self._put(pairs[start:end], None if own is None else own[start:end], many=True)
         return done
 
-    def _put(self, calls: list[Call], own: Sequence[str] | None) -> list[Task]:
-        handler = self._handler
+    def _put(self, calls: list[Call], own: Sequence[str] | None, *, many: bool = False) -> list[Task]:
+        handler, running = self._handler, here()
         head = header(handler.name, handler.arguments.signature, self._collection)
-        declared = REGISTRY.queue(handler.queue, override(handler.queue))
-        bodies = self._bodies(calls, declared.max_size)
-        running = here()
+        bodies = self._bodies(calls, REGISTRY.queue(handler.queue, override(handler.queue)).max_size)
         parent = running.parent
-        derived = own is None and parent is not None
         if own is not None:
             ids = list(own)
         else:
             ids = new_ids(len(calls)) if parent is None else running.child_ids(parent, [head + body for body in bodies])
+        if tracing.is_on():
+            with tracing.sending(handler.queue, ids, self._trace, many=many) as trace_of_span:
+                head = traced(head, self._trace or trace_of_span or running.trace())
+                self._send(running, head, ids, bodies, own=own is not None)
+        else:
+            head = traced(head, self._trace or running.trace())
+            self._send(running, head, ids, bodies, own=own is not None)
+        record = bytes(8) + head
+        return [
+            Task(id_, handler.queue, handler.name, args, dict(kwargs) if kwargs else None, record=record)
+            for id_, (args, kwargs) in zip(ids, calls, strict=True)
+        ]
+
+    def _send(self, running: Running, head: bytes, ids: list[str], bodies: list[bytes], *, own: bool) -> None:
+        """Puts tasks now, or has them kept for the settlement of the task that runs."""
+        handler, derived = self._handler, not own and running.parent is not None
+        if self._with_settlement and running.parent is not None and running.work is not None:
+            self._check_place(running.work, ids if own else ())
+            return running.keep(Children(handler.queue, handler.name, head, ids, bodies, self._when))
+        promised = REGISTRY.queue(handler.queue, override(handler.queue)).durability
         try:
             current().put(
-                handler.queue, handler.name, head, ids, bodies, when=self._when, own_ids=derived or own is not None,
-                on_duplicate="ignore" if derived else self._on_duplicate,
-                durability=durability.parse(declared.durability),
+                handler.queue, handler.name, head, ids, bodies, when=self._when, own_ids=derived or own,
+                on_duplicate="ignore" if derived else self._on_duplicate, durability=durability.parse(promised),
             )  # fmt: skip
         except CannotKeep as error:
             raise CannotKeep(f"{error}; {_said_where(handler.queue)}") from None
@@ -168,10 +207,21 @@ class Using:
                 f"task {error} is in queue {handler.queue} already, or was a moment ago: choose another id, or "
                 "on_duplicate='ignore', 'replace' or 'rearm'"
             ) from None
-        return [
-            Task(id_, handler.queue, handler.name, args, dict(kwargs) if kwargs else None)
-            for id_, (args, kwargs) in zip(ids, calls, strict=True)
-        ]
+
+    def _check_place(self, work: Work, own: Sequence[str]) -> None:
+        """UsageError unless these tasks can be put where the one that runs is settled."""
+        servers, queue, (parent, server) = current(), self._handler.queue, parted(work.source)
+        places = servers.places(queue)
+        homes = {servers.home(queue, task_id) for task_id in own}  # where duplicates of ids of one's own meet
+        settled = {place for place in places if servers.urls[place] == work.url}
+        if not settled or homes - settled:
+            lives = (
+                f"{min(own)} of {queue} belongs on {min(homes - settled)}" if settled else f"{queue} is on {places[0]}"
+            )
+            raise UsageError(
+                f"task {self._handler.name}: with_settlement takes one queue server for both: queue {parent} is "
+                f"settled on {server}, {lives}"
+            )
 
     def _bodies(self, calls: list[Call], most: int) -> list[bytes]:
         """The arguments as they are stored. ArgumentsError, TaskTooLarge."""
@@ -213,10 +263,16 @@ class TaskFunction(Generic[_P, _R]):
 
     def using(
         self, *, delay: str | float | None = None, at: float | datetime.datetime | None = None, id: str | None = None,  # noqa: A002
-        collection: str | None = None, on_duplicate: str = "refuse",
+        collection: str | None = None, on_duplicate: str = "refuse", with_settlement: bool = False,
+        traceparent: str | None = None,
     ) -> Using:  # fmt: skip
-        """``delay`` ("10m", seconds) or ``at`` (Unix time, datetime); ``id`` of your own; ``on_duplicate``."""
-        return Using(self.handler, delay, at, id, collection, on_duplicate)
+        """``delay`` ("10m", seconds) or ``at`` (Unix time, datetime); ``id`` of your own; ``on_duplicate``;
+        ``with_settlement``: not before the task that runs has succeeded; ``traceparent``: the trace that it belongs to.
+        """
+        return Using(
+            self.handler, delay, at, id, collection, on_duplicate, with_settlement=with_settlement,
+            traceparent=traceparent,
+        )  # fmt: skip
 
     def enqueue(self, *args: Any, **kwargs: Any) -> Task:
         """Puts one task into the queue: see ``Using.enqueue``. A pack handler's tasks take any arguments."""
@@ -240,7 +296,8 @@ def task(
 ) -> Any:
     """Makes a handler of a function. Options of the queue: priority (1 to 100), min_slots, max_slots, target_delay,
     lock, memory, rate ("10/s"), durability, dedupe_window, max_size; of the handler: batch, time_limit, max_failures,
-    max_crashes, backoff ("5s..15m"), never_retry, keep_result ("10m").
+    max_crashes, backoff ("5s..15m"), never_retry, keep_result ("10m"); of one that runs by itself:
+    every ("10m") or cron ("0 3 * * *") with tz, and catch_up ("once", "skip", "all"), overlap.
 
     HandlerError: the name is used twice, or an option or a parameter cannot be served.
     """

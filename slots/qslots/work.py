@@ -9,25 +9,41 @@ import logging
 import os
 import random
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol, cast
 
+from . import tracing
+from .cascades import NO_CASCADE, Cascade, done
+from .coroutines import Limited
 from .errors import ArgumentsError
 from .handlers import Handler
+from .hooks import HOOKS, hooked, told, word
+from .limits import NEVER, timed
 from .misfits import MisfitRow
 from .outcomes import Outcome, charged, decided, micros, spoken
 from .queries import Owner, owner_of
 from .queueserver import Kept, Pack
-from .records import Fate, body, head, put_at
+from .records import Fate, body, head, put_at, trace
 from .results import kept
+from .running import Running
 from .scoreboard import Field, Record
 from .tasks import Task
 
 log = logging.getLogger("qslots.slot")
 LONGEST_LINE = 200  # characters of an error's text in the log; the whole of it is kept with the task
-# Stores outcomes, and what is to be kept of tasks that are done, on the queue server; False: the lock is gone.
-Report = Callable[[dict[int, Outcome], dict[int, Kept]], bool]
 MayGoOn = Callable[[int], bool]  # whether another task may begin at this time (ns since boot)
+Witness = Callable[[int, BaseException], None]  # sees what was raised, and at which position
+
+
+class Report(Protocol):
+    """Stores outcomes on the queue server, what is to be kept of tasks that are done, and what they have enqueued with
+    their settlement; False: the lock is gone.
+    """
+
+    def __call__(
+        self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE, /
+    ) -> bool: ...
 
 
 def jitter() -> float:
@@ -52,6 +68,10 @@ class Term:
 TERM = Term()
 
 
+def unwitnessed(position: int, error: BaseException) -> None:
+    """Nobody wants to see the error itself: its text is kept with the task."""
+
+
 def end_if_forked() -> None:
     """A handler that forks and comes back in the child must not make a second slot of it."""
     if TERM.forked:
@@ -61,18 +81,26 @@ def end_if_forked() -> None:
 class PackRun:
     """A pack with its handler. Positions count from 1, as on the scoreboard."""
 
-    __slots__ = ("_may_go_on", "_owner", "handler", "limit", "misfits", "pack", "record", "report")
+    __slots__ = (
+        "_may_go_on", "_owner", "function", "handler", "limit", "misfits", "pack", "record", "report", "url", "witness",
+    )  # fmt: skip
 
     def __init__(
-        self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn, *, misfits: MisfitRow
-    ) -> None:
-        self.handler = handler
+        self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn,
+        witness: Witness = unwitnessed, *, misfits: MisfitRow,
+    ) -> None:  # fmt: skip
+        self.handler = handler = tracing.handling(handler) if tracing.is_on() else handler
+        self.function = timed(handler, record)  # what is called: the handler's function, under its alarms if it has any
+        if HOOKS.before_task and not handler.arguments.takes_pack:
+            self.function = hooked(self.function, is_async=handler.is_async)
         self.pack = pack
         self.record = record
         self.report = report
         self.misfits = misfits
         self._may_go_on = may_go_on
+        self.witness = witness
         self._owner: Owner | None = None
+        self.url = ""  # of the server that the pack came from
         limit = handler.options.time_limit
         self.limit = 0 if limit is None else int(limit * 1e9)  # ns; 0 for none
         record.words[Field.MAX_CRASHES] = handler.options.max_crashes
@@ -83,9 +111,37 @@ class PackRun:
         """Whether another task may begin at this time (ns since boot)."""
         return not self.misfits.is_too_long and self._may_go_on(now)
 
+    def coroutine(self, running: Running, *args: Any, **kwargs: Any) -> Awaitable[object]:
+        """What the call of an async handler gives, under its soft limit and its alert if it has any."""
+        coroutine, options = self.function(*args, **kwargs), self.handler.options
+        if options.soft_time_limit is None and options.on_alert is None:
+            return cast(Awaitable[object], coroutine)
+        after = self.record.words[Field.ALERT_AFTER] / 1e9 if options.on_alert is not None else 0.0
+        limited = Limited(
+            coroutine, self.handler.name, soft=options.soft_time_limit or NEVER, alert_after=after or NEVER,
+            alert=partial(options.on_alert or print, running.parent or ""),
+        )  # fmt: skip
+        running.postpone = limited.postpone
+        return limited
+
     def id_of(self, position: int) -> str:
         """The id of one of the tasks, as text."""
         return self.pack.ids[position - 1].decode(errors="replace")
+
+    def done(self) -> Outcome:
+        """The end of a task that is done, where the queue server is to be told of it."""
+        return done(self.handler.options.max_failures, self.handler.options.backoff, jitter())
+
+    @property
+    def source(self) -> str:
+        """Where the pack came from, ``queue@server``."""
+        return self.record.text("held_source")
+
+    def trace(self, position: int) -> bytes:
+        """The trace of a task; 0 is the one that runs. Of a whole pack the one that all its tasks share, else none."""
+        position = position or self.record.words[Field.TASK]
+        traces = set(map(trace, self.pack.records if position <= 0 else self.pack.records[position - 1 : position]))
+        return traces.pop() if len(traces) == 1 else b""
 
     def task(self, position: int) -> Task | None:
         """One of the tasks; 0 is the one that runs, None if that is the pack as a whole."""
@@ -102,11 +158,10 @@ class PackRun:
         """One of the tasks, its arguments being known."""
         if self._owner is None:
             self._owner = owner_of(self.record.text("holder"))
-        fate = self.pack.fates[position - 1] or Fate()
+        fate, record = self.fate(position), self.pack.records[position - 1]
         return Task(
             self.id_of(position), self.handler.queue, self.handler.name, args, kwargs, retries=fate.retries,
-            failures=fate.failures, crashes=fate.crashes, put_at=put_at(self.pack.records[position - 1]),
-            owner=self._owner,
+            failures=fate.failures, crashes=fate.crashes, put_at=put_at(record), owner=self._owner, record=record,
         )  # fmt: skip
 
     def raised(self, position: int, error: BaseException) -> Outcome:
@@ -125,10 +180,25 @@ class PackRun:
             log.warning("%s %s is done, but %s", self.handler.name, stored.task, stored.missing)
         return stored
 
+    def ended(self, position: int, outcome: Outcome | None) -> None:
+        """A task has ended so; None is success. Called if there are hooks for it."""
+        told(HOOKS.after_task, self.task(position), word(outcome, self.fate(position)))
+
+    def failed(self, position: int, outcome: Outcome, error: BaseException) -> None:
+        """The end of a task is one that the hooks for failures are to know."""
+        if HOOKS.on_failure and outcome.kind in ("fail", "bury"):
+            told(HOOKS.on_failure, self.task(position), error, word(outcome, self.fate(position)))
+
+    def fate(self, position: int) -> Fate:
+        """What befell a task before."""
+        return self.pack.fates[position - 1] or Fate()
+
     def _logged(self, position: int, outcome: Outcome, error: BaseException) -> Outcome:
         level = logging.INFO if outcome.kind in ("retry", "postpone") else logging.WARNING
-        what = happened(outcome, self.pack.fates[position - 1] or Fate())
+        what = happened(outcome, self.fate(position))
         log.log(level, "%s %s %s: %s", self.handler.name, self.id_of(position), what, briefly(error))
+        self.failed(position, outcome, error)
+        self.witness(position, error)
         return outcome
 
 

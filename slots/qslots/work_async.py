@@ -3,19 +3,25 @@
 A mark says that its task is running from the moment it begins, and that it is done when nothing of it lives in this
 process alone. So after a death those that had begun come back as a loss, whoever of them was to blame, and the others
 as if nothing had been. What ends in one turn of the loop is told to the queue server in one request; the loop stands
-still meanwhile, and no deadline runs.
+still meanwhile.
+
+There is no coroutine but those of the handler's tasks: nothing of ours that a handler could cancel.
 """
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 
+from .cascades import Children
+from .deadlines import Deadlines
 from .errors import ArgumentsError
 from .eventloop import EventLoop
+from .hooks import HOOKS
 from .outcomes import Outcome
 from .queueserver import Kept
 from .records import body
 from .running import Running, enter
-from .scoreboard import DONE, RUNS, Field, boot_ns
+from .scoreboard import DONE, LOOK_UP, Field, boot_ns
 from .work import TERM, PackRun, end_if_forked
 
 
@@ -24,6 +30,7 @@ def run_async(run: PackRun, loop: EventLoop) -> int:
     pack = _Concurrent(run, loop.asyncio)
     pack.fill()
     loop.run(run.handler.name, pack.is_over)
+    pack.close()
     if pack.fault is not None:
         raise pack.fault
     loop.cancel_left(run.handler.name)
@@ -36,22 +43,20 @@ class _Concurrent:
     def __init__(self, run: PackRun, loop: asyncio.AbstractEventLoop) -> None:
         self._run = run
         self._loop = loop
+        self._deadlines = Deadlines(run.record, run.pack.ids, run.limit)
         self._positions = iter(range(1, len(run.pack.ids) + 1))
         self._limit = run.handler.options.concurrency or len(run.pack.ids)
         self._alive = 0  # coroutines that have not ended
-        self._begun: dict[
-            int, tuple[int, int]
-        ] = {}  # position -> when, and how long nothing had run then; oldest first
         self._ends: dict[int, Outcome | None] = {}
         self._untold: dict[int, Outcome] = {}
         self._kept: dict[int, Kept] = {}
+        self._left: dict[int, Sequence[Children]] = {}  # what they have enqueued with their settlement
         self._news = False  # something is untold that the queue server was not asked to store
         self._telling = False
         self._stopped = False  # no more tasks begin
         self._refused = False  # it could not be told; tried once more when all have ended
-        self._shown = 0  # position on the scoreboard
-        self._still = 0  # ns that the loop stood still to tell
-        self._trusted = 0
+        self._look_up = 0  # until when tasks may begin without looking up (ns since boot)
+        self._timer = loop.call_later(LOOK_UP / 1e9, self._look_round)
         self.fault: BaseException | None = None
         self.marked = 0
 
@@ -74,46 +79,67 @@ class _Concurrent:
         if self.is_over():
             self._loop.stop()
 
+    def close(self) -> None:
+        """Nothing is to ring any more."""
+        self._timer.cancel()
+
     async def _one(self, position: int) -> None:
         """One task: it is looked at when its turn has come, which may be long after it was made."""
         if not self._may_begin():
             self._stopped = True
             return
-        self._begin(position)
-        self._ends[position] = await self._attempt(position)
+        self._deadlines.begin(position)
+        outcome = await self._attempt(position)
+        if HOOKS.after_task:
+            self._run.ended(position, outcome)
+        self._ends[position] = outcome
 
     async def _attempt(self, position: int) -> Outcome | None:
         run = self._run
-        enter(Running.beside_others(run.id_of(position), run, position))
+        running = Running.beside_others(run.id_of(position), run, position)
+        running.until = partial(self._extend, position)
+        enter(running)
         try:
             args, kwargs = run.handler.arguments.call(body(run.pack.records[position - 1]))
         except (ArgumentsError, ValueError) as error:
             return run.misfit(position, error)
         try:
-            value = await run.handler.coroutine(*args, **kwargs)
+            value = await run.coroutine(running, *args, **kwargs)
         except BaseException as error:
             end_if_forked()
             return run.raised(position, error)
         end_if_forked()
         seconds = run.handler.options.keep_result
-        if seconds is None:
+        if seconds is not None:
+            self._kept[position] = run.result(position, value, seconds)
+        elif running.kept is None:
             return None
-        self._kept[position] = run.result(position, value, seconds)
-        return Outcome("done")
+        self._left |= running.left_by(position)
+        return run.done()
+
+    def _extend(self, position: int, deadline: int) -> None:
+        self._loop.call_soon_threadsafe(self._deadlines.move, position, deadline)
 
     def _may_begin(self) -> bool:
-        now = boot_ns()
-        if self._stopped or now >= self._trusted or TERM.asked or self._run.misfits.is_too_long:
-            if self._stopped or not self._run.may_go_on(now):
-                return False
-            self._trusted = self._run.record.trusted_until()
-        return True
+        if self._stopped or self._run.misfits.is_too_long:
+            return False
+        return (boot_ns() < self._look_up and not TERM.asked) or self._may_go_on()
 
-    def _begin(self, position: int) -> None:
-        self._run.record.marks[position - 1] = RUNS
-        self._begun[position] = boot_ns(), self._still
-        if not self._shown:
-            self._show()
+    def _may_go_on(self) -> bool:
+        """Looks up from the tasks: what is done is settled meanwhile, and it shows whether more may begin."""
+        with self._deadlines.standing_still():
+            granted = self._run.may_go_on(boot_ns())
+        self._look_up = min(self._run.record.trusted_until(), boot_ns() + LOOK_UP)
+        return granted
+
+    def _look_round(self) -> None:
+        """Once in a while also where no task begins."""
+        self._timer = self._loop.call_later(LOOK_UP / 1e9, self._look_round)
+        try:
+            self._stopped = self._stopped or not self._may_go_on()
+        except BaseException as error:
+            self.fault = error
+            self._loop.stop()
 
     def _over(self, position: int, task: "asyncio.Task[None]") -> None:
         self._alive -= 1
@@ -121,47 +147,35 @@ class _Concurrent:
             self.fault = task.exception()
         elif position in self._ends:
             outcome = self._ends.pop(position)
+            self._deadlines.over(position)
             if outcome is None:
                 self._mark(position)
             else:
                 self._untold[position] = outcome
                 self._news = True
-            del self._begun[position]
-            if position == self._shown:
-                self._show()
         self.fill()
 
     def _tell(self) -> None:
         self._telling = self._news = False
-        self._run.record.over()
-        began = boot_ns()
+        kept = {position: self._kept[position] for position in self._untold if position in self._kept}
+        left = {position: self._left[position] for position in self._untold if position in self._left}
         try:
-            stored = self._run.report(self._untold, self._kept)
+            with self._deadlines.standing_still():
+                stored = self._run.report(self._untold, kept, left)
         except BaseException as error:
             self.fault = error
         else:
             if stored:
                 for position in self._untold:
                     self._mark(position)
-                self._untold, self._kept = {}, {}
+                    self._kept.pop(position, None)
+                    self._left.pop(position, None)
+                self._untold = {}
             self._stopped = self._stopped or not stored
             self._refused = self._refused or not stored
-        self._still += boot_ns() - began
-        self._show()
         self.fill()
 
     def _mark(self, position: int) -> None:
         self._run.record.marks[position - 1] = DONE
         self._run.record.words[Field.DONE] += 1
         self.marked += 1
-
-    def _show(self) -> None:
-        """The oldest running task stands on the scoreboard: its deadline comes first."""
-        record, limit = self._run.record, self._run.limit
-        self._shown = next(iter(self._begun), 0)
-        if self._shown:
-            start, still = self._begun[self._shown]
-            deadline = start + limit + self._still - still if limit else 0
-            record.begin(self._shown, start, deadline, self._run.pack.ids[self._shown - 1])
-        else:
-            record.end()

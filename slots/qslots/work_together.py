@@ -1,10 +1,13 @@
 """Runs a pack whose handler has all its tasks at once (``list[Task]``), and says of each how it ends."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
+from .cascades import NO_CASCADE, Cascade
 from .errors import ArgumentsError
 from .eventloop import EventLoop
-from .outcomes import Outcome, decided, micros, timed, told
+from .hooks import HOOKS
+from .outcomes import Bury, Outcome, decided, micros, put_off, told
 from .records import body
 from .running import RUNNING, Running
 from .scoreboard import DONE, RUNS, WHOLE_PACK, Field, boot_ns
@@ -17,16 +20,36 @@ def run_together(run: PackRun, loop: Callable[[], EventLoop]) -> int:
     if not run.may_go_on(boot_ns()):
         return 0
     tasks, outcomes = readable(run)
+    cascade = NO_CASCADE
+    if HOOKS.before_task:
+        outcomes |= stopped_by_hooks(run, tasks)
     if tasks:
+        running = Running.beside_others(run.id_of(next(iter(tasks))), run, 0) if run.handler.is_async else RUNNING
         begin(run, tasks)
-        error = called(run, list(tasks.values()), loop)
+        error = called(run, list(tasks.values()), running, loop)
         end_if_forked()
         if error is not None:
-            blame(run, error, list(tasks.values()))
+            blame(run, error, tasks)
         run.record.over()
+        for position, task in tasks.items():
+            if task.outcome is not None and task.outcome.kind == "bury" and error is None:
+                run.failed(position, task.outcome, Bury(task.outcome.why))
         backoff = run.handler.options.backoff
-        outcomes |= {at: timed(task.outcome, backoff, jitter()) for at, task in tasks.items() if task.outcome}
-    return settled(run, outcomes)
+        outcomes |= {at: put_off(task.outcome, backoff, jitter()) for at, task in tasks.items() if task.outcome}
+        cascade = left(run, running, tasks, outcomes)
+    if HOOKS.after_task:
+        for position in range(1, len(run.pack.ids) + 1):
+            run.ended(position, outcomes.get(position))
+    return settled(run, outcomes, cascade)
+
+
+def left(run: PackRun, running: Running, tasks: Iterable[int], outcomes: dict[int, Outcome]) -> Cascade:
+    """What the handler has enqueued with the settlement of the pack. All that is done ends in one request with it, so
+    it is added to ``outcomes``; if nothing is done, nothing is sent.
+    """
+    done = [position for position in tasks if position not in outcomes] if running.kept is not None else []
+    outcomes |= {position: run.done() for position in done}
+    return running.left_by(done[0]) if done else NO_CASCADE
 
 
 def begin(run: PackRun, tasks: Iterable[int]) -> None:
@@ -38,21 +61,21 @@ def begin(run: PackRun, tasks: Iterable[int]) -> None:
     run.record.begin(WHOLE_PACK, now, now + run.limit if run.limit else 0, run.pack.ids[0])
 
 
-def called(run: PackRun, tasks: list[Task], loop: Callable[[], EventLoop]) -> BaseException | None:
+def called(run: PackRun, tasks: list[Task], running: Running, loop: Callable[[], EventLoop]) -> BaseException | None:
     """What the handler has raised."""
     handler = run.handler
     if handler.is_async:
-        return loop().finish(handler.name, handler.coroutine(tasks), Running.beside_others(tasks[0].id, run, 0))
+        return loop().finish(handler.name, partial(run.coroutine, running, tasks), running)
     try:
-        handler.function(tasks)
+        run.function(tasks)
     except BaseException as error:
         return error
     return None
 
 
-def settled(run: PackRun, outcomes: dict[int, Outcome]) -> int:
+def settled(run: PackRun, outcomes: dict[int, Outcome], cascade: Cascade) -> int:
     """Marks the whole pack, once the queue server has stored what ended other than well."""
-    if outcomes and not run.report(outcomes, {}):
+    if outcomes and not run.report(outcomes, {}, cascade):
         return 0
     size = len(run.pack.ids)
     run.record.marks[:size] = bytes([DONE]) * size
@@ -60,15 +83,30 @@ def settled(run: PackRun, outcomes: dict[int, Outcome]) -> int:
     return size
 
 
-def blame(run: PackRun, error: BaseException, tasks: list[Task]) -> None:
+def stopped_by_hooks(run: PackRun, tasks: dict[int, Task]) -> dict[int, Outcome]:
+    """Takes out of ``tasks`` those that a hook does not let run, and says what becomes of them."""
+    stopped: dict[int, Outcome] = {}
+    for position, task in tasks.items():
+        try:
+            HOOKS.begin(task)
+        except BaseException as error:
+            stopped[position] = run.raised(position, error)
+    for position in stopped:
+        del tasks[position]
+    return stopped
+
+
+def blame(run: PackRun, error: BaseException, tasks: dict[int, Task]) -> None:
     """The handler raised: who is to blame is only known of a task that was alone; the others come narrower."""
     log.warning("%s raised on a pack of %d: %s", run.handler.name, len(tasks), briefly(error))
     options = run.handler.options
-    for task in tasks:
+    for position, task in tasks.items():
         if task.outcome is not None:
             continue
+        run.witness(position, error)
         if len(tasks) == 1:
             task.outcome = decided(error, options, jitter())
+            run.failed(position, task.outcome, error)
         else:
             task.outcome = Outcome("loss", told(error), delay=micros(options.backoff.first * jitter()))
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
-from qslots import logs
+from qslots import hooks, logcontext, logs
 from qslots.errors import Error
 from qslots.handlers import REGISTRY
 from qslots.orders import Born, Stillborn, send
@@ -42,9 +42,7 @@ def live(order: Fork, descriptor: int, begin: Begin, board: Scoreboard) -> NoRet
         adopted_by(begin.master)
         send(channel, Born(os.getpid()))  # before it leaves the mold's session: see linux.kill_strays
         become_oneself(order)
-        slot = make(order, channel, begin, board)
-        slot.run()
-        code = 0
+        code = work(order, channel, begin, board)
     except Error as error:
         send(channel, Stillborn(str(error)))
         log.error("slot %d: %s", order.index, error)  # noqa: TRY400 - the message says all
@@ -54,6 +52,18 @@ def live(order: Fork, descriptor: int, begin: Begin, board: Scoreboard) -> NoRet
     finally:
         end(code)
     raise AssertionError
+
+
+def work(order: Fork, channel: socket.socket, begin: Begin, board: Scoreboard) -> int:
+    """The life of a slot between the hooks of its application."""
+    me = hooks.Slot(order.holder.partition("/")[0], order.index, begin.generation)
+    hooks.HOOKS.born(me)
+    slot = make(order, channel, begin, board)
+    try:
+        slot.run()
+    finally:
+        hooks.told(hooks.HOOKS.before_exit, me)
+    return 0
 
 
 def adopted_by(master: int) -> None:
@@ -84,7 +94,9 @@ def become_oneself(order: Fork) -> None:
         numpy.random.seed()  # Python's own generator reseeds itself after a fork
     gc.enable()
     setproctitle(f"qmaster: slot {order.index}")
-    logs.to_stderr(f"slot {order.index}")
+    server = order.holder.partition("/")[0]
+    logcontext.carry(server, order.index)
+    logs.to_stderr(f"slot {order.index} of {server}")
 
 
 def make(order: Fork, channel: socket.socket, begin: Begin, board: Scoreboard) -> Slot:

@@ -7,6 +7,8 @@ not touch the next: whatever comes is matched by channel or pid, never by index.
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from .watch import Overdue
+
 
 class Phase(IntEnum):
     """The life of a tenant; it only rises."""
@@ -31,6 +33,7 @@ class Child:
     pid: int | None = None
     queues: tuple[str, ...] = ()
     why: str = ""  # why we ended it, if we did
+    overdue: Overdue | None = None  # the task over its limit for which we killed it
     unsettled: list[str] = field(default_factory=list)  # sources whose settlement is not answered yet
 
 

@@ -35,6 +35,7 @@ from .letters import (
     Measure,
     Measured,
     Pay,
+    Relieve,
     Reply,
     Request,
     SendReport,
@@ -48,7 +49,7 @@ from .wire import Wire
 CHANNEL = 3  # the descriptor that the master gives us
 TIMEOUT = 2.0  # seconds for one answer of the queue server
 _CODES = ("TAKEN", "REPLACED")
-_URGENCY = (Connect, Join, SettleDead, Pay, Extend, Beat, SendReport, Measure, Leave)
+_URGENCY = (Connect, Join, SettleDead, Pay, Relieve, Extend, Beat, SendReport, Measure, Leave)
 
 
 class Courier:
@@ -126,6 +127,12 @@ class Courier:
                 return Done()
             case Pay():
                 debts.pay(server, letter.holder, letter.owed)
+                return Done()
+            case Relieve():
+                queue, _ = parted(letter.source)
+                server.settle(
+                    queue, letter.holder, letter.seq, letter.back, marks=letter.marks, window=letter.window
+                )  # fmt: skip
                 return Done()
             case Extend():
                 asked = boot_ns()

@@ -12,6 +12,7 @@ from qslots.outcomes import Outcome
 from qslots.scoreboard import RUNS, Field, Record
 
 from .letters import SettleDead
+from .watch import Overdue
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,19 @@ class Cause:
 HARD_LIMIT = "ran longer than its time limit"
 
 
+def cause_of(status: int, why: str, record: Record, overdue: Overdue | None) -> Cause:
+    """The cause of an exit. ``overdue``: the task for whose hard limit we killed, as read before; it may have ended
+    between the reading and the kill, and the task that died in its stead is innocent.
+    """
+    if overdue is None or status & 0x7F != signal.SIGKILL:
+        return decode(status, "" if overdue is not None else why)
+    if (record.words[Field.TASK], record.words[Field.START]) == (overdue.task, overdue.start):
+        return Cause(f"was killed: it {HARD_LIMIT}", own=True)
+    return Cause(f"was killed: the task before this one {HARD_LIMIT}", own=False)
+
+
 def decode(status: int, why: str) -> Cause:
     """The cause of an exit by its wait status and our own reason, if we ended it."""
-    if why == HARD_LIMIT:
-        return Cause(f"was killed: it {why}", own=True)
     if why:
         return Cause(f"was ended by its master: {why}", own=False)
     number = status & 0x7F

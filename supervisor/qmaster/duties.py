@@ -16,7 +16,7 @@ from qslots.reports import MapRow, Report, SlotReport
 from qslots.scoreboard import Field, Record, boot_ns
 from qslots.servers import parted
 
-from . import deaths, watch
+from . import deaths, relief, watch
 from .books import Books, MoldSize, monotonic
 from .children import Phase
 from .couriers import Couriers
@@ -46,7 +46,10 @@ class Duties:
         self._under_way: set[tuple[str, str]] = set()  # (queue server, kind of letter)
         self._declaration_wanted = True
         self._overdue: dict[int, watch.Overdue] = {}
-        self._overdue_at: float | None = None  # when to read them a second time
+        self._standing: dict[int, relief.Standing] = {}
+        self._relieved: dict[int, relief.Standing] = {}
+        self._told: dict[int, int] = {}  # slot -> start of the last task that took unusually long
+        self._again_at: float | None = None  # when to read both a second time
         self._next = 0.0
         self._warned = False
         self.row: MapRow | None = None  # the map row in force
@@ -58,18 +61,21 @@ class Duties:
         if now >= self._next:
             self._next = now + (TICK if self.row is not None else FIRST_TICK)
             self._tick(now)
-        if self._overdue_at is not None and now >= self._overdue_at:
+        if self._again_at is not None and now >= self._again_at:
+            self._again_at = None
             self._act_on_overdue()
-        return min(self._next, self._overdue_at or self._next)
+            self._relieve(now)
+        return min(self._next, self._again_at or self._next)
 
     def _tick(self, now: float) -> None:
         records = [self._nursery.record(child.index) for child in self._nursery.living()]
         self._extend(records, now)
         for name in self._couriers.others:
             self._once(name, "beat", Beat(), lambda _: None, now)
-        if self._overdue_at is None:
-            self._overdue = watch.overdue(records, boot_ns())
-            self._overdue_at = now + watch.AGREE if self._overdue else None
+        if self._again_at is None:
+            self._look(records)
+            self._again_at = now + watch.AGREE if self._overdue or self._standing else None
+        self._tell_of_slow(records)
         self._measure(now)
         mold, ready = self._keeper.mold, self._keeper.ready
         if ready is not None:
@@ -123,12 +129,49 @@ class Duties:
             if child is not None and child.phase in (Phase.LIVE, Phase.LEAVING):
                 self._nursery.kill(child, "its pack was taken away: another may run it")
 
+    def _tell_of_slow(self, records: list[Record]) -> None:
+        """Once for each task."""
+        for index, found in watch.slow(records, boot_ns(), self._told).items():
+            self._told[index] = found.start
+            usual = f"; it usually takes {found.usual:.3g} s" if found.usual else ""
+            log.warning(
+                "slot %d: %s %s has been running for %.0f s%s", index, found.handler, found.task, found.age, usual
+            )
+
+    def _look(self, records: list[Record]) -> None:
+        """The first of two readings."""
+        self._overdue = watch.overdue(records, boot_ns())
+        self._standing = relief.standing(records, boot_ns(), self._relieved)
+        for index, at in self._standing.items():
+            self._nursery.record(index).stop_after(at.seq, at.position)
+
+    def _relieve(self, now: float) -> None:
+        """What could not begin before STOP_AFTER was written cannot begin any more."""
+        windows = {queue.name: queue.dedupe_window for queue in self._keeper.declared.queues}
+        living = {child.index for child in self._nursery.living()}
+        for index in self._standing.keys() & living:
+            at = self._standing[index]
+            letter = relief.settlement(self._nursery.record(index), at, windows)
+            if letter is not None:
+                log.debug("slot %d stands at task %d: %d go back", index, at.position, len(letter.back))
+                on_reply = partial(self._was_relieved, index=index, at=at)
+                self._once(parted(letter.source)[1], f"relieve {index}", letter, on_reply, now)
+
+    def _was_relieved(self, reply: Reply, *, index: int, at: relief.Standing) -> None:
+        """Asked again while the queue server is down, and the slot stands there."""
+        if isinstance(reply, Failed) and reply.code == "down":
+            return
+        if isinstance(reply, Failed):
+            log.error("slot %d could not be relieved of its pack: %s", index, reply.why)
+        self._relieved[index] = at
+
     def _act_on_overdue(self) -> None:
-        self._overdue_at = None
         living = {child.index: child for child in self._nursery.living()}
         records = [self._nursery.record(index) for index in self._overdue if index in living]
         for index in watch.confirmed(self._overdue, watch.overdue(records, boot_ns())):
-            self._nursery.kill(living[index], deaths.HARD_LIMIT)
+            if living[index].phase < Phase.KILLED:
+                living[index].overdue = self._overdue[index]
+                self._nursery.kill(living[index], deaths.HARD_LIMIT)
 
     def _measure(self, now: float) -> None:
         pids = [child.pid for child in self._nursery.living() if child.pid]

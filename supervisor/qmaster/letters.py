@@ -61,6 +61,17 @@ class Pay(msgspec.Struct, tag="pay"):
     owed: Owed
 
 
+class Relieve(msgspec.Struct, tag="relieve"):
+    """Settle what is marked of a living slot's pack, and give back what it cannot get to."""
+
+    source: str
+    holder: str
+    seq: int
+    back: dict[int, Outcome]
+    marks: bytes
+    window: float
+
+
 class Extend(msgspec.Struct, tag="extend"):
     """Give the locks of living slots a full ttl (seconds) again."""
 
@@ -80,7 +91,7 @@ class Leave(msgspec.Struct, tag="leave"):
     """Take this master off the books."""
 
 
-Letter = Connect | Join | Beat | SendReport | SettleDead | Pay | Extend | Measure | Leave
+Letter = Connect | Join | Beat | SendReport | SettleDead | Pay | Relieve | Extend | Measure | Leave
 KEPT = (Connect, Join, SettleDead, Pay, Leave)  # sent again until they are answered
 
 

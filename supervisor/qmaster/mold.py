@@ -23,7 +23,7 @@ from types import TracebackType  # noqa: E402
 
 from setproctitle import setproctitle  # noqa: E402
 
-from qslots import client, durability, logs  # noqa: E402
+from qslots import client, durability, logcontext, logs  # noqa: E402
 from qslots.errors import Error, QueueServerDown  # noqa: E402
 from qslots.handlers import REGISTRY  # noqa: E402
 from qslots.reports import Declared  # noqa: E402
@@ -129,6 +129,7 @@ def main() -> None:
     if not isinstance(begin, Begin) or os.getppid() != begin.master:
         return
     setproctitle(f"qmaster: mold gen {begin.generation}, loading")
+    logcontext.carry()
     logs.to_stderr("mold")
     logs.print_by_lines()
     report = load_and_report(begin)

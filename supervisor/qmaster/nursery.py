@@ -167,7 +167,7 @@ class Nursery:
         """A slot was reaped: settle exactly what its record says; then its index is free."""
         now = monotonic()
         record = self.record(child.index)
-        cause = deaths.decode(status, child.why)
+        cause = deaths.cause_of(status, child.why, record, child.overdue)
         orderly = child.phase is Phase.LEAVING and status == 0
         doing = f"{record.text('handler')} {record.text('task')}" if record.words[Field.TASK] else "nothing"
         log.log(

@@ -51,6 +51,29 @@ def to_extend(records: Iterable[Record], now: int) -> dict[tuple[str, float], di
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """A task that runs longer than its handler's alert allows; seconds."""
+
+    task: str
+    handler: str
+    start: int
+    age: float
+    usual: float  # 0 if not known
+
+
+def slow(records: Iterable[Record], now: int, told: Mapping[int, int]) -> dict[int, Slow]:
+    """By index the tasks worth an alert that were not told of; ``told``: index -> start of the last one."""
+    found = {}
+    for record in records:
+        words = record.words
+        task, start, after = words[Field.TASK], words[Field.START], words[Field.ALERT_AFTER]
+        if task and after and now - start > after and told.get(record.index) != start:
+            name, handler = record.text("task"), record.text("handler")
+            found[record.index] = Slow(name, handler, start, (now - start) / 1e9, words[Field.USUAL] / 1e9)
+    return found
+
+
 def holds_still(record: Record, lock: str) -> bool:
     """Whether the slot still works on the pack of this lock."""
     return lock_name(record.text("holder"), record.words[Field.HELD]) == lock

@@ -263,7 +263,7 @@ class Fleet:
     def locked(self, queue: str = "work") -> list[int]:
         """The sizes of the packs that are held."""
         stored: Any = self.client.redis.hvals(f"qs:{{{queue}}}:packs")
-        return [len(msgspec.msgpack.decode(raw, type=list[Any])[1]) // 2 for raw in stored]
+        return [len(msgspec.msgpack.decode(raw, type=list[Any])[1]) for raw in stored]
 
     def runs(self, *words: object) -> list[Run]:
         """What handlers have written, beginning with these words."""

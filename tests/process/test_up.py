@@ -176,7 +176,7 @@ def test_a_queue_server_that_is_not_the_first_may_be_away(fleet: Fleet) -> None:
             "queue_servers: {east: 'unix:///elsewhere', b: 'unix:///none'}\nqueues: {work: {queue_server: east}}\n"
         )
         program = up(fleet, "-c", "q.yml", "--redis", first.url)
-        assert "queue server unix:///none does not answer" in program.said()
+        wait_for(lambda: "queue server unix:///none does not answer" in program.said(), program.said)
         assert f"(export QSLOTS_CONFIG={fleet.folder}/q.yml QSLOTS_REDIS={first.url})" in program.said()
         fleet.app.work.enqueue(1)
         fleet.wait_run("end", 1)

@@ -38,9 +38,9 @@ from qslots.servers import QueueServers
 REDIS = pathlib.Path(__file__).parents[2] / "deploy" / "redis"
 ROLES = ("producer", "slot", "manager", "reader")
 
-WITH_LOCKS = {f"queue/{name}" for name in ("exchange", "extend", "reclaim", "release", "settle", "stats")}
+WITH_LOCKS = {f"queue/{name}" for name in ("cascade", "exchange", "extend", "reclaim", "release", "settle", "stats")}
 OF_MASTERS = {"control/beat", "control/leave", "control/report", "control/takeover"}
-OF_MANAGERS = {"control/epoch", "control/publish"}
+OF_MANAGERS = {"control/epoch", "control/publish", "queue/tick"}
 SCRIPTS = {
     "producer": scripts() - WITH_LOCKS - OF_MASTERS - OF_MANAGERS,
     "slot": scripts() - OF_MANAGERS,

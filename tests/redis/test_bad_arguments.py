@@ -19,14 +19,19 @@ encode = msgspec.msgpack.encode
 OUTCOMES = {1: Outcome("fail", "why", limit=3, base=1.0, cap=9.0), 2: Outcome("postpone", delay=5.0)}
 ATTEMPTS = 60  # a script and server; thousands were tried once
 RECORD = header(HANDLER, 7, "") + formed(b"\x80")
-SLOTS = ("exchange", "settle", "release", "reclaim", "extend", "stats")
+SLOTS = ("cascade", "exchange", "settle", "release", "reclaim", "extend", "stats")
 GOOD: dict[str, list[Any]] = {
     "put": [
         QUEUE, HANDLER, 9, "replace", 1, "", header(HANDLER, 7), encode(["a", "e", "z"]), encode([2, 2, 2]),
         b"\1\x80" * 3,
     ],
     "exchange": ["slot", 3, 2, 60_000_000, 5, 3_000_000, 4 << 20, 1, "", 60_000_000, 5, 5],
-    "settle": ["slot", 2, encode(OUTCOMES), b"\0\0\1", "keep", "why", "", 60_000_000, encode({})],
+    "settle": ["slot", 2, encode(OUTCOMES), b"\0\0\1", "keep", "why", "", 60_000_000, encode({}), 0],
+    "cascade": [
+        "slot", 2, encode(OUTCOMES | {3: Outcome("done")}), b"", "keep", "", "", 60_000_000, encode({}), 0,
+        encode([["child", 16, 26, 27]]), encode([[3, 1, "c", "+5", ["i", "j"], [2, 2], 13]]),
+        header("c", 7), b"\1\x80" * 2,
+    ],
     "release": ["slot", 2, b"\1\0\1", 5, 1, 60_000_000],
     "extend": [60_000_000, "slot:2", "nobody:1"],
     "reclaim": [60_000_000],
@@ -75,6 +80,10 @@ def names_for(server: QueueServer, script: str) -> list[str]:
     places = [vector.schedule(HANDLER), vector.schedule("x"), vector.parked("c")]
     if script == "put":
         return [*vector.vector, vector.producer("p"), keys.QUEUES, *places]
+    if script == "cascade":
+        child = server.keys_of("child")
+        more = [*child.vector, child.schedule("c"), child.schedule("d"), keys.QUEUES]
+        return [*vector.slots_vector, vector.schedule(HANDLER), *more]
     return [*(vector.slots_vector if script in SLOTS else vector.vector), *places]
 
 

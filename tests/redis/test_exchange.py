@@ -55,6 +55,17 @@ def test_request_after_a_later_one_is_refused(server: QueueServer, slot: Holder)
     assert stats(server).locked == 1
 
 
+@pytest.mark.parametrize("dues", [["5", "5", "5", "5"], ["2", "3", "5", "7"], ["5", "5", "5", "7"]])
+def test_a_pack_handed_back_is_due_when_it_was(server: QueueServer, slot: Holder, dues: list[str]) -> None:
+    for name, due in zip("abcd", dues, strict=True):
+        put(server, name, when=due)
+    before = server.redis.zrange(server.keys_of(QUEUE).schedule("h"), 0, -1, withscores=True)
+    assert slot.work() == ["a", "b", "c", "d"]
+    slot.release([1])
+    after = server.redis.zrange(server.keys_of(QUEUE).schedule("h"), 0, -1, withscores=True)
+    assert after == before[1:]
+
+
 def test_next_request_settles_the_pack_before(server: QueueServer, slot: Holder) -> None:
     put(server, "a", "b", "c")
     assert slot.work(2) == ["a", "b"]

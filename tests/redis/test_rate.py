@@ -73,6 +73,12 @@ def test_untouched_tasks_give_their_tokens_back_and_ended_ones_do_not(many: Hold
     assert 6 <= len(many.keep(many.take(500, rate=10 + SLOW))) <= 7
 
 
+def test_tail_that_goes_back_while_its_pack_runs_gives_its_tokens_back(many: Holder) -> None:  # case 18
+    assert len(many.keep(many.take(500, rate=10 + SLOW))) == 10
+    many.settle({position: Outcome("back") for position in range(3, 11)}, marks=b"\1")
+    assert round(tokens(many.server)) == 8
+
+
 def test_slot_that_waits_wakes_when_the_next_token_comes(many: Holder) -> None:
     drained(many.server, 2.0)
     answer = many.take(10, rate=2.0, wait=3.0)

@@ -1,7 +1,7 @@
 """How tasks end: outcomes of a living slot, what a leaving one hands back, what a dead one leaves."""
 
 import pytest
-from support.holder import HANDLER, QUEUE, Holder, ids, micros_now, put, stats
+from support.holder import HANDLER, QUEUE, Holder, ids, marks, micros_now, put, stats
 
 from qslots.errors import HolderDead
 from qslots.outcomes import Outcome
@@ -161,6 +161,37 @@ def test_pack_all_settled_singly_is_still_the_slots_own(server: QueueServer, slo
     assert server.extend(QUEUE, 60.0, ["s:1"]) == []
     assert slot.take().gone is False
     assert stats(server).done == 0
+
+
+def test_tail_of_a_pack_goes_back_to_its_place_while_its_head_goes_on(server: QueueServer, slot: Holder) -> None:
+    # case 18
+    for name in "abcde":
+        put(server, name)
+    slot.work(5)
+    tail = {4: Outcome("back"), 5: Outcome("back")}
+    for _ in range(2):  # repeated, it changes nothing
+        assert slot.settle(tail, marks=marks([1, 2]), busy=1.5)
+        assert (stats(server).done, stats(server).returned, stats(server).locked, stats(server).active) == (2, 2, 1, 2)
+        assert stats(server).busy == 1.5
+    other = Holder(server, "other")
+    assert [*other.work(5), *other.work(5)] == ["d", "e"], "in their old order"
+    assert [fate(server, task) for task in "de"] == [None, None]
+    assert slot.release([1, 2, 3]), "the slot comes back, ends its pack and finds it its own"
+    other.take()
+    after = stats(server)
+    assert (after.done, after.returned, after.taken, after.locked, after.lost) == (5, 2, 7, 0, 0)
+
+
+def test_dead_slot_whose_tail_went_back_is_charged_for_what_ran_only(server: QueueServer, slot: Holder) -> None:
+    put(server, *"abcde")
+    slot.work(5)
+    slot.settle({4: Outcome("back"), 5: Outcome("back")}, marks=marks([1, 2]))
+    other = Holder(server, "other")
+    assert other.work(1) == ["d"]
+    assert slot.die({3: CRASH}, done=[1, 2])
+    after = stats(server)
+    assert (after.done, after.crashed, after.returned, after.locked, after.active) == (2, 1, 2, 1, 1)
+    assert fate(server, "c") == Fate(1, 0, 1, 1, "killed")
 
 
 def test_release_hands_back_in_the_old_order_without_a_charge(server: QueueServer, slot: Holder) -> None:

@@ -4,24 +4,27 @@ import os
 import pathlib
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
-from support.holder import put, stats
+from support.holder import put, resume_long_ago, stats
 
 import qslots
 import qslots.tasks
-from qslots import orders
+from qslots import holding, orders, work_each
 from qslots.connection import Link
-from qslots.debts import Owed
+from qslots.debts import Owed, pay
 from qslots.errors import QueueServerDown
 from qslots.handlers import Registry
+from qslots.outcomes import Outcome
 from qslots.queueserver import QueueServer
 from qslots.scoreboard import Field, Record, Scoreboard
 from qslots.scripts import Script
 from qslots.servers import QueueServers
 from qslots.slot import Slot
+from qslots.tasks import Using
 
 HOLDER = "web/0/x.1"
 QUEUE = HANDLER = "work"
@@ -187,3 +190,150 @@ def test_slot_that_finds_work_on_one_server_waits_on_none(
     assert taken is not None
     for each in (server, second):
         assert each.redis.zscore(each.keys_of(QUEUE).part("waiters"), HOLDER) is None
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slot that looks up after each task, not only once a second."""
+    monkeypatch.setattr(holding, "LOOK_UP", 0)
+    monkeypatch.setattr(work_each, "LOOK_UP", 0)
+
+
+def work_by(hand: Hand, function: Callable[[], None]) -> Any:
+    """The next pack, whose tasks this function runs."""
+    registry = hand.slot._registry
+    registry.handlers[HANDLER] = msgspec.structs.replace(registry.handlers[HANDLER], function=function)
+    hand.slot._size(HANDLER)._last = 10  # as if it had grown
+    taken = hand.slot._take()
+    assert taken is not None
+    return taken
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_is_done_is_settled_while_the_pack_runs_and_counted_once(hand: Hand, second: QueueServer) -> None:
+    put_work(second, *"abcde")
+    seen: list[int] = []
+    taken = work_by(hand, lambda: seen.append(stats(second, QUEUE).done))
+    hand.work(taken)
+    assert seen == [0, 1, 2, 3, 4]
+    assert bytes(hand.record.marks[:5]) == b"\1" * 5
+    before = stats(second, QUEUE)
+    assert (before.done, before.locked) == (4, 1)
+    assert before.busy > 0
+    assert hand.take() is None
+    after = stats(second, QUEUE)
+    assert (after.done, after.locked, after.returned) == (5, 0, 0)
+    assert before.busy < after.busy < 1.0
+    assert locked(second) == set()
+
+
+@pytest.mark.usefixtures("at_once")
+def test_lost_server_repeats_what_ran_since_the_last_settlement_and_no_more(hand: Hand, second: QueueServer) -> None:
+    put_work(second, *"abcde")
+    ran: list[int] = []
+
+    def work() -> None:
+        ran.append(1)
+        if len(ran) == 4:
+            raise KeyboardInterrupt  # its end cannot be told either: the server is lost
+
+    taken = work_by(hand, work)
+    seq = hand.record.words[Field.HELD]
+    hand.slot._worker._report = lambda *_: False  # type: ignore[assignment]
+    hand.slot._worker.run(hand.slot._registry.handlers[HANDLER], taken[1])
+    name = f"{HOLDER}:{seq}"
+    resume_long_ago(second)
+    second.redis.zadd(second.keys_of(QUEUE).part("locks"), {name: 1})
+    assert second.reclaim(QUEUE, 60.0)
+    found = {raw.decode() for raw in second.redis.zrange(second.keys_of(QUEUE).schedule(HANDLER), 0, -1)}
+    assert found == {"d", "e"}
+    assert (stats(second, QUEUE).done, stats(second, QUEUE).lost) == (3, 2)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_slot_dead_after_a_settlement_of_its_pack_is_settled_exactly(hand: Hand, second: QueueServer) -> None:
+    put_work(second, *"abcde")
+    record = hand.record
+    died: list[tuple[int, bytes]] = []
+
+    def work() -> None:
+        if record.words[Field.TASK] == 4:
+            died.append((record.words[Field.TASK], bytes(record.marks[:5])))
+
+    taken = work_by(hand, work)
+    seq = record.words[Field.HELD]
+    hand.slot._worker.run(hand.slot._registry.handlers[HANDLER], taken[1])
+    [(task, marks)] = died
+    assert (task, marks) == (4, b"\1\1\1\0\0")
+    crash = Outcome("crash", "killed", limit=3, base=0.0, cap=0.0)
+    second.settle_dead(QUEUE, HOLDER, held=seq, asked=seq, outcomes={task: crash}, marks=marks)
+    after = stats(second, QUEUE)
+    assert (after.done, after.crashed, after.returned, after.locked) == (4, 0, 1, 0), "a to d were settled: e goes back"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_pack_that_was_taken_away_is_given_up_at_the_next_settlement(hand: Hand, second: QueueServer) -> None:
+    put_work(second, *"abcde")
+    ran: list[int] = []
+
+    def work() -> None:
+        ran.append(1)
+        if len(ran) == 2:
+            resume_long_ago(second)
+            second.redis.zadd(second.keys_of(QUEUE).part("locks"), {f"{HOLDER}:{hand.record.words[Field.HELD]}": 1})
+            second.reclaim(QUEUE, 60.0)
+
+    hand.work(work_by(hand, work))
+    assert len(ran) == 2
+
+
+@pytest.mark.usefixtures("at_once")
+def test_server_away_at_a_settlement_holds_up_nothing_and_is_told_at_the_end(
+    hand: Hand, second: QueueServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_work(second, *"abcde")
+    tried: list[int] = []
+
+    def run(self: Script, link: Link, *commands: Any, wait: float = 0.0) -> list[Any]:
+        if "-- settle: " in self.text:
+            tried.append(1)
+            raise QueueServerDown("away")
+        return run_script(self, link, *commands, wait=wait)
+
+    monkeypatch.setattr(Script, "run", run)
+    hand.work(work_by(hand, lambda: None))
+    assert bytes(hand.record.marks[:5]) == b"\1" * 5
+    assert len(tried) == 1, "left alone for a while after the first try"
+    monkeypatch.setattr(Script, "run", run_script)
+    monkeypatch.setattr(hand.slot._reach._outages, "_until", {})
+    assert hand.take() is None
+    assert (stats(second, QUEUE).done, stats(second, QUEUE).locked) == (5, 0)
+
+
+def test_cascade_that_its_server_does_not_take_is_owed_and_paid_with_the_settlement(
+    hand: Hand, second: QueueServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {QUEUE: ("a", "b"), "other": ("a", "b")}
+    monkeypatch.setattr(qslots.client, "_current", QueueServers(hand.servers.urls, places, name="app"))
+    later = Using(hand.slot._registry.handlers["other"], with_settlement=True)
+    put_work(second, *"abcde")
+    ran: list[int] = []
+
+    def work() -> None:
+        ran.append(1)
+        if len(ran) == 2:
+            later.enqueue()
+            second.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+
+    taken = work_by(hand, work)
+    try:
+        hand.work(taken)
+    finally:
+        second.redis.execute_command("REPLICAOF", "NO", "ONE")
+    owed = hand.told()
+    assert isinstance(owed, Owed)
+    assert (len(ran), owed.marks, [each.queue for each in owed.cascade[2]]) == (2, b"\1\0\0\0\0", ["other"])
+    assert (stats(second, "other").active, stats(second, QUEUE).done) == (0, 0)
+    for _ in range(2):
+        pay(second, HOLDER, owed)
+        assert (stats(second, "other").put, stats(second, QUEUE).done, stats(second, QUEUE).active) == (1, 2, 3)

@@ -60,7 +60,12 @@ def look(server: QueueServer, handlers: Iterable[str], collections: Iterable[str
     now = seconds * 1_000_000 + micros
     buried, finished, locks, waiters = ranges[:4]
     whole = {lock.decode(): _decode(packed) for lock, packed in packs.items()}
-    held = [pair for _, heads in whole.values() for pair in zip(heads[::2], heads[1::2], strict=True) if pair[0]]
+    held = [
+        (name, dues[at] if isinstance(dues, list) else dues)
+        for _, ids, dues in whole.values()
+        for at, name in enumerate(ids)
+        if name
+    ]
     return Actual(
         now=now,
         tasks=_named(tasks),
@@ -73,7 +78,7 @@ def look(server: QueueServer, handlers: Iterable[str], collections: Iterable[str
         fates={name: _decode(packed) for name, packed in _named(fates).items()},
         wishes={name: _wish(packed) for name, packed in _named(wishes).items()},
         finished={name for name, until in _times([finished]).items() if until > now},
-        packs={lock: (handler, [name or None for name in heads[::2]]) for lock, (handler, heads) in whole.items()},
+        packs={lock: (handler, [name or None for name in ids]) for lock, (handler, ids, _) in whole.items()},
         locks=set(_times([locks])),
         waiters=set(_times([waiters])),
         gates={name: value.decode() for name, value in _named(gates).items() if name != "version"},

@@ -1,8 +1,9 @@
 """Runs packs as a slot does, without a queue server: what would be told to it is noted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from qslots.cascades import NO_CASCADE, Cascade, Children
 from qslots.handlers import Handler
 from qslots.outcomes import Outcome
 from qslots.queueserver import Kept, Pack
@@ -25,14 +26,16 @@ class Runs:
         self.record = record
         self.handler: Handler = handler
         self.kept: dict[int, Kept] = {}
+        self.cascade: dict[int, Sequence[Children]] = {}
         self.reports = 0
         self.lock_is_gone = False
         self.deadline_when_told = -1
         self.why_park = ""
         record.hold(1, b"q", handler.name.encode(), len(bodies))
 
-    def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept]) -> bool:
+    def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE) -> bool:
         self.told |= outcomes
+        self.cascade |= cascade
         self.kept |= kept
         self.reports += 1
         self.deadline_when_told = self.record.words[Field.DEADLINE]
@@ -42,7 +45,7 @@ class Runs:
         worker = Worker(self.record, self.report, may_go_on)
         try:
             ended = worker.run(self.handler, self.pack)
-            self.why_park = worker.why_park(self.handler.name)
+            self.why_park = worker.why_park
             return ended
         finally:
             worker.close()

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from qmaster import watch
-from qmaster.deaths import HARD_LIMIT, Cause, decode, left_behind
+from qmaster import relief, watch
+from qmaster.deaths import HARD_LIMIT, Cause, cause_of, decode, left_behind
 from qmaster.letters import SettleDead
 from qslots.scoreboard import DONE, RUNS, WHOLE_PACK, Field, Record, Scoreboard
 
@@ -40,13 +40,42 @@ def record(tmp_path: pathlib.Path) -> Iterator[Record]:
         (signal.SIGABRT | 0x80, "", "was killed by SIGABRT", True),
         (3 << 8, "", "exited with code 3", True),
         (0, "", "exited with code 0", True),
-        (signal.SIGKILL, HARD_LIMIT, "was killed: it ran longer than its time limit", True),
         (signal.SIGKILL, "did not leave in time", "was ended by its master: did not leave in time", False),
         (60, "", "was killed by signal 60", True),
     ],
 )
 def test_an_exit_is_decoded(status: int, why: str, text: str, own: bool) -> None:
     assert decode(status, why) == Cause(text, own)
+
+
+OVER = watch.Overdue(3, 100, 200)  # what the fixture's record runs
+INNOCENT = "was killed: the task before this one ran longer than its time limit"
+
+
+@pytest.mark.parametrize(
+    ("status", "ran", "text", "own"),
+    [
+        (signal.SIGKILL, (3, 100), "was killed: it ran longer than its time limit", True),
+        (signal.SIGKILL, (4, 250), INNOCENT, False),  # it ended after the second reading, before the kill
+        (signal.SIGKILL, (3, 250), INNOCENT, False),  # the same place in the next pack
+        (signal.SIGKILL, (0, 100), INNOCENT, False),  # nothing ran
+        (signal.SIGSEGV, (3, 100), "was killed by SIGSEGV", True),  # it was faster than the kill
+        (3 << 8, (3, 100), "exited with code 3", True),
+    ],
+)
+def test_a_kill_at_the_hard_limit_is_charged_to_the_task_whose_limit_it_was(
+    record: Record, status: int, ran: tuple[int, int], text: str, own: bool
+) -> None:
+    record.words[Field.TASK], record.words[Field.START] = ran
+    cause = cause_of(status, HARD_LIMIT, record, OVER)
+    assert cause == Cause(text, own)
+    (letter,) = left_behind(record, cause, 1.0)
+    assert list(letter.outcomes) == ([3] if own else [])
+
+
+def test_a_task_over_its_limit_is_charged_also_in_a_slot_that_was_leaving(record: Record) -> None:
+    assert cause_of(signal.SIGKILL, "drained", record, OVER).own
+    assert not cause_of(signal.SIGKILL, "drained", record, None).own
 
 
 def test_the_marked_are_done_the_one_that_ran_is_charged_the_rest_goes_back(record: Record) -> None:
@@ -161,3 +190,9 @@ def test_where_a_dead_slot_only_waited_it_waits_no_more(record: Record) -> None:
     pack, elsewhere = left_behind(record, CRASH, 1.0, ("mail@main", "photos@main"))
     assert (pack.source, pack.held) == ("mail@main", 7)
     assert (elsewhere.source, elsewhere.held, elsewhere.outcomes) == ("photos@main", None, {})
+
+
+def test_slot_whose_tasks_run_beside_each_other_is_not_relieved_of_those_behind_the_oldest(record: Record) -> None:
+    assert list(relief.standing([record], 100 + 2 * SECOND, {})) == [3]
+    record.marks[2] = RUNS
+    assert relief.standing([record], 100 + 2 * SECOND, {}) == {}

@@ -1,5 +1,6 @@
 """What the documents say of settings and commands is what the code knows, and the other way round."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -9,9 +10,9 @@ import msgspec
 import qslots
 from qmanager import admin, queueviews
 from qmanager.readings import CUMULATIVE
-from qslots import Queue, Task, TaskInfo, TaskState, keys, settings, units
-from qslots.handlers import HANDLER_OPTIONS, QUEUE_OPTIONS, Options
+from qslots import Queue, Task, TaskInfo, TaskState, hooks, keys, settings, testing, units
 from qslots.keys import QueueKeys
+from qslots.options import HANDLER_OPTIONS, QUEUE_OPTIONS, Options
 from qslots.reports import QueueDeclared, QueueStats
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
@@ -64,7 +65,7 @@ def documented(command: str) -> set[str]:
 def test_the_keys_of_the_documents_are_listed() -> None:
     row = queueviews.queue_document("q", None, QueueStats("q", 1.0))
     assert documented("queues") - {"queues"} == row.keys()
-    more = {"arrivals", "expired", "counters", "handlers", "servers", "name", "answers", *CUMULATIVE}
+    more = {"arrivals", "expired", "counters", "handlers", "servers", "periodic", "name", "answers", *CUMULATIVE}
     assert documented("queue show") - {"queue", "show", "queues"} == more | set(queueviews.PART)
     assert documented("task show") - {"task", "show"} | {"queue"} == set(TaskInfo.__struct_fields__)
 
@@ -82,7 +83,7 @@ def rows(heading: str, page: str = SERVER) -> list[str]:
 def test_the_page_of_the_queue_server_has_every_key_and_no_other() -> None:
     listed = {name for row in rows("Keys") for name in re.findall(r"`([\w:]+)`", row.split(" | ")[0])}
     of_queues = {*QueueKeys.PARTS, *QueueKeys.SLOTS_PARTS}
-    of_queues |= {"schedule:HANDLER", "parked:COLLECTION", "result:ID", "producer:ID"}
+    of_queues |= {"ticks", "schedule:HANDLER", "parked:COLLECTION", "result:ID", "producer:ID"}
     overall = {value for name, value in vars(keys).items() if name.isupper() and str(value).startswith("qs:")}
     assert listed == of_queues | overall - {keys.PREFIX}
 
@@ -90,7 +91,7 @@ def test_the_page_of_the_queue_server_has_every_key_and_no_other() -> None:
 def test_the_page_of_the_queue_server_has_every_script_and_no_other() -> None:
     named = " ".join(row for row in rows("Operations") if not re.match(r"\| `[A-Z]", row))
     listed = set(re.findall(r"`([a-z]+)`", named))
-    rooms = {"prelude", "gates", "fates", "places", "gating", "locks"}
+    rooms = {"prelude", "gates", "fates", "places", "gating", "locks", "outcomes", "clock"}
     assert listed == {path.stem for path in LUA.rglob("*.lua")} - rooms
 
 
@@ -122,6 +123,15 @@ def test_the_page_of_the_api_has_every_public_name_and_no_other() -> None:
     assert first_names("How a task ends") == ends
 
 
+def test_the_page_of_testing_has_every_name_and_no_other() -> None:
+    page = (DOCS / "testing.md").read_text()
+    listed = {row.split("`")[1].partition("(")[0] for row in rows("What there is", page)[1:]}
+    of_session = {f"q.{name}" for name in of_class(testing.Queues)}
+    assert listed == of_session | {"testing.queues"} | set(testing.__all__) - {"Queues", "queues"}
+    words = set(re.findall(r"`(\w+)`", next(row for row in rows("What there is", page) if row.startswith("| `Ran`"))))
+    assert words >= {field.name for field in dataclasses.fields(testing.Ran)} | {"done", *hooks._WORDS.values()}
+
+
 def test_the_page_of_the_api_has_every_option_with_its_owner_and_default() -> None:
     cells = {row.split("`")[1]: row.strip("| ").split(" | ") for row in rows("`@task`, the decorator", API)[1:]}
     assert cells.keys() == {"name", "queue"} | QUEUE_OPTIONS | HANDLER_OPTIONS
@@ -136,8 +146,8 @@ def test_the_page_of_the_api_has_every_option_with_its_owner_and_default() -> No
 
 def written(option: str, default: str) -> object:
     """What a default of the table means."""
-    if default == "none":
-        return None
+    if default in ("none", "True"):
+        return None if default == "none" else True
     if option == "backoff":
         return qslots.outcomes.Backoff(*units.span(default))
     if option == "max_size":

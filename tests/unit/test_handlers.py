@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from qslots.errors import ArgumentsError, HandlerError
-from qslots.handlers import Options, Registry, declare, handler_options, overridden, queue_options
+from qslots.handlers import Registry, declare, overridden
+from qslots.options import Options, handler_options, queue_options
 from qslots.outcomes import Backoff
 from qslots.reports import HandlerDeclared, QueueDeclared
 from qslots.settings import QueueSettings
@@ -103,7 +104,7 @@ def test_function_that_cannot_be_served_is_refused_at_its_place(function: Any, m
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"priorty": 5}, "@task does not know the option 'priorty'; it knows backoff, batch"),
+    ({"priorty": 5}, "@task does not know the option 'priorty'; it knows alert_after, backoff, batch"),
     ({"priority": 0}, "priority is 0: write a whole number, 1 to 100"),
     ({"priority": True}, "priority is True"),
     ({"min_slots": -1}, "min_slots is -1: write a whole number, 0 or more"),
@@ -119,6 +120,11 @@ def test_function_that_cannot_be_served_is_refused_at_its_place(function: Any, m
     ({"time_limit": "40000d"}, "time_limit is '40000d': at most 36500d"),
     ({"max_failures": 0}, "max_failures is 0"),
     ({"max_crashes": "3"}, "max_crashes is '3'"),
+    ({"soft_time_limit": 0}, "soft_time_limit is 0: at least 0.001 s"),
+    ({"soft_time_limit": "5m", "time_limit": "5m"}, "soft_time_limit is 300 s, time_limit 300 s: the soft one must be"),
+    ({"soft_time_limit": 61, "time_limit": "1m"}, "soft_time_limit is 61 s, time_limit 60 s: the soft one must be"),
+    ({"alert_after": "soon"}, "alert_after is 'soon'"),
+    ({"on_alert": "print"}, "on_alert is 'print': write a function (task_id, seconds)"),
     ({"backoff": "5s"}, "backoff is '5s': write two durations"),
     ({"backoff": "15m..5s"}, "backoff is '15m..5s'"),
     ({"never_retry": "KeyError"}, "never_retry is 'KeyError': write exception classes"),
@@ -141,9 +147,11 @@ def test_async_handlers_are_known_and_so_is_how_many_of_their_tasks_run_at_a_tim
 def test_options_become_numbers() -> None:
     options = {
         "batch": 7, "time_limit": "5m", "max_failures": 2, "max_crashes": 1, "backoff": "1s..1m",
-        "never_retry": KeyError,
+        "never_retry": KeyError, "soft_time_limit": "4m", "alert_after": "1m", "on_alert": print,
     }  # fmt: skip
-    assert handler_options(options, "") == Options(7, 300.0, 2, 1, Backoff(1.0, 60.0), (KeyError,))
+    assert handler_options(options, "") == Options(
+        7, 300.0, 2, 1, Backoff(1.0, 60.0), (KeyError,), None, 240.0, 60.0, print
+    )  # fmt: skip
     assert handler_options({"time_limit": None}, "") == Options()
     assert queue_options({"lock": "2m", "memory": "1M", "max_slots": None}, "") == {
         "lock": 120.0, "memory": 1 << 20, "max_slots": None,

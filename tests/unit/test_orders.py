@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from qslots.cascades import Children
 from qslots.debts import Owed
 from qslots.orders import Born, Serve, Stillborn, receive, send
 from qslots.outcomes import Outcome
@@ -22,7 +23,15 @@ def pair() -> Iterator[Pair]:
 
 
 def test_messages_come_one_by_one_as_they_were_sent(pair: Pair) -> None:
-    owed = Owed("q@b", 9, {2: Outcome("fail", "why", 3, base=1.0)}, {1: Kept("t", b"r", 9.0)}, b"\1\0\1", 0.5)
+    owed = Owed(
+        "q@b",
+        9,
+        {2: Outcome("fail", "why", 3, base=1.0)},
+        {1: Kept("t", b"r", 9.0)},
+        b"\1\0\1",
+        0.5,
+        cascade={1: [Children("c", "h", b"\0\xff", ["x"], [b"\1\x80"], "+5")]},
+    )
     messages = [Born(7), Stillborn("no room"), Serve(("a", "b")), Serve(()), owed]
     assert all(send(pair[0], message) for message in messages)
     assert [receive(pair[1]) for _ in messages] == messages
@@ -44,6 +53,8 @@ def test_sending_to_one_who_does_not_read_or_is_gone_is_false_and_never_waits(pa
 def test_what_is_too_large_for_a_packet_is_not_sent(pair: Pair) -> None:
     assert send(pair[0], Owed("q@b", 9, marks=b"\1" * 1000))
     assert not send(pair[0], Owed("q@b", 9, outcomes={n: Outcome("fail", "x" * 4000) for n in range(1, 50)}))
+    large = Children("c", "h", b"head", ["x"], [b"x" * (1 << 16)], "")
+    assert not send(pair[0], Owed("q@b", 9, outcomes={1: Outcome("done")}, cascade={1: [large]}))
     assert receive(pair[1]) == Owed("q@b", 9, marks=b"\1" * 1000)
     with pytest.raises(BlockingIOError):
         receive(pair[1])

@@ -5,7 +5,7 @@ import datetime
 import msgspec
 import pytest
 
-from qslots.handlers import Options
+from qslots.options import Options
 from qslots.outcomes import LONGEST_TEXT, Backoff, Bury, Outcome, Postpone, Retry, SoftTimeLimit, cut, decided, told
 
 OPTIONS = Options(max_failures=4, backoff=Backoff(2.0, 60.0), never_retry=(KeyError,))

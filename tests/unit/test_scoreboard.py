@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from qslots.errors import Error
-from qslots.scoreboard import _MARKS_START, _PLACES, _RECORD, MARKS, SLOTS, Field, Scoreboard, boot_ns
+from qslots.scoreboard import _MARKS_START, _PLACES, _RECORD, _WORDS, MARKS, SLOTS, Field, Scoreboard, boot_ns
 from qslots.states import SlotState
 
 SIZE = 4096 + SLOTS * _RECORD
@@ -63,7 +63,7 @@ def test_parts_of_a_record_do_not_overlap() -> None:
     parts = sorted([*numbers, *texts, (_MARKS_START, _MARKS_START + MARKS)])
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(parts))
     assert parts[-1][1] <= _RECORD
-    assert len(numbers) == len(set(numbers)) == 16
+    assert len(numbers) == len(set(numbers)) == _WORDS
 
 
 def test_records_do_not_touch_their_neighbours(board: Scoreboard) -> None:
@@ -71,11 +71,11 @@ def test_records_do_not_touch_their_neighbours(board: Scoreboard) -> None:
     two.clear(holder="x" * 500, generation=-1)
     two.put_text("task", b"t" * 500)
     two.marks[:] = b"\1" * MARKS
-    for number in range(16):
+    for number in range(_WORDS):
         two.words[number] = -1
     for record in (one, three):
         assert bytes(record.marks) == bytes(MARKS)
-        assert list(record.words) == [0] * 16
+        assert list(record.words) == [0] * _WORDS
         assert record.text("holder") == record.text("task") == ""
     for index in (-1, SLOTS):
         with pytest.raises(IndexError):
@@ -141,7 +141,7 @@ def test_life_of_a_pack(board: Scoreboard) -> None:
     record.drop()
     assert words[Field.HELD] == 0
     record.clear()
-    assert (list(words), record.text("holder"), words[Field.STATE]) == ([0] * 16, "", SlotState.ABSENT)
+    assert (list(words), record.text("holder"), words[Field.STATE]) == ([0] * _WORDS, "", SlotState.ABSENT)
 
 
 def test_trust_is_the_later_of_what_slot_and_master_know(board: Scoreboard) -> None:

@@ -8,7 +8,7 @@ import pytest
 from qslots.scripts import script
 
 LUA = pathlib.Path(__file__).parents[2] / "slots" / "qslots" / "lua"
-ROOMS = ("prelude", "gates", "fates", "places", "gating", "locks")
+ROOMS = ("prelude", "gates", "fates", "places", "gating", "locks", "outcomes")
 SCRIPTS = sorted(path.stem for path in (LUA / "queue").glob("*.lua") if path.stem not in ROOMS)
 DEFINED = re.compile(r"local function (\w+)")
 CALLED = re.compile(r"(?<![\w.:])([a-z_]+)\(")

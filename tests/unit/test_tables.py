@@ -111,6 +111,7 @@ def one(**changes: object) -> views.Document:
     }
     more = {
         "arrivals": 4.0, "expired": 0, "counters": {"put": 12345, "busy": 6.5}, "handlers": ["send"],
+        "periodic": [{"handler": "send", "schedule": "every 10m", "state": "done"}],
         "servers": [{"name": "main", "answers": True, **part}],
     }  # fmt: skip
     return queue() | more | changes

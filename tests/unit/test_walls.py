@@ -18,9 +18,22 @@ IMPURE = {
     "multiprocessing", "asyncio", "secrets", "psutil", "fcntl", "mmap",
 }  # fmt: skip
 PURE = {
-    "qslots": ["keys", "lottery", "outcomes", "records", "reports", "states", "units", "errors"],
-    "qmaster": ["capacity", "children", "deaths", "reconcile", "watch", "letters"],
-    "qmanager": ["demand", "grant", "placement", "planner", "readings"],
+    "qslots": [
+        "keys",
+        "lottery",
+        "outcomes",
+        "records",
+        "reports",
+        "states",
+        "traces",
+        "units",
+        "errors",
+        "alerts",
+        "periodic",
+        "testing/wanted",
+    ],
+    "qmaster": ["capacity", "children", "deaths", "reconcile", "watch", "letters", "relief"],
+    "qmanager": ["demand", "grant", "placement", "planner", "readings", "schedules"],
 }
 ONLY_NAMES = {("deaths", "signal")}  # the names of signals are data
 

@@ -12,7 +12,8 @@ import pytest
 from support.runs import Runs, body
 
 import qslots
-from qslots import Bury, Postpone, Retry, Task, current_task, task, tasks
+from qslots import Bury, Postpone, Retry, SoftTimeLimit, Task, current_task, extend, task, tasks, work_async
+from qslots.cascades import NO_CASCADE, Cascade
 from qslots.handlers import Registry
 from qslots.outcomes import Outcome
 from qslots.queueserver import Kept
@@ -77,6 +78,25 @@ def test_marks_say_which_tasks_run_and_which_have_not_begun(record: Record) -> N
     assert runs.marks() == [DONE] * 4
 
 
+def test_what_is_done_is_settled_while_others_run_long(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work_async, "LOOK_UP", 1_000_000)
+    settled = asyncio.Event()
+
+    @task(time_limit="5m")
+    async def push(n: int) -> None:
+        await (settled.wait() if n == 2 else asyncio.sleep(0))
+
+    runs = Runs(record, push, *(body(push, n) for n in (1, 2)))
+
+    def may_go_on(_: int) -> bool:  # what the slot settles on this occasion
+        if runs.marks() == [DONE, RUNS]:
+            assert record.words[Field.DEADLINE] == 0, "no deadline runs while the loop stands still"
+            settled.set()
+        return True
+
+    assert runs.run(may_go_on) == (2, True)
+
+
 @pytest.mark.parametrize(("concurrency", "most"), [(None, 20), (1, 1), (7, 7), (1000, 20)])
 def test_no_more_run_at_a_time_than_the_limit_says(record: Record, concurrency: int | None, most: int) -> None:
     alive, peak = 0, 0
@@ -126,15 +146,92 @@ def test_time_that_the_loop_stands_still_to_tell_counts_for_no_task(record: Reco
         deadlines.append(record.words[Field.DEADLINE])
 
     class Slow(Runs):
-        def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept]) -> bool:
+        def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE) -> bool:
             threading.Event().wait(0.02)
             told.set()
-            return super().report(outcomes, kept)
+            return super().report(outcomes, kept, cascade)
 
     runs = Slow(record, push, body(push, 1), body(push, 2))
     runs.run()
     assert runs.deadline_when_told == 0
     assert deadlines[1] - deadlines[0] >= 20_000_000
+
+
+def test_deadline_that_a_task_has_moved_gives_way_to_the_next_one(record: Record) -> None:
+    shown: list[tuple[int, float]] = []
+
+    @task(time_limit="5m")
+    async def push(n: int) -> None:
+        if n == 1:
+            extend("1h")
+            await asyncio.to_thread(extend, "2h")
+        await asyncio.sleep(0.01 * (3 - n))
+        words = record.words
+        shown.append((words[Field.TASK], round((words[Field.DEADLINE] - words[Field.START]) / 60e9)))
+
+    runs = Runs(record, push, body(push, 1), body(push, 2))
+    assert runs.run() == (2, True)
+    assert shown == [(2, 5), (1, 120)]
+
+
+def test_soft_limit_is_raised_where_a_coroutine_awaits_and_may_be_caught(
+    record: Record, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: dict[int, str] = {}
+
+    async def part() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended[9] = "cancelled"
+            raise
+
+    @task(soft_time_limit="20ms")
+    async def push(n: int) -> None:
+        if n == 3:
+            return
+        try:
+            async with asyncio.timeout(60):
+                await (asyncio.gather(part(), part()) if n == 1 else asyncio.Event().wait())
+        except SoftTimeLimit as error:
+            ended[n] = str(error)
+            if n == 2:
+                raise
+            await asyncio.sleep(0)  # it can tidy up, and is not hit again
+
+    runs = Runs(record, push, *(body(push, n) for n in (1, 2, 3)))
+    assert runs.run() == (3, True)
+    assert ended == dict.fromkeys((1, 2), "ran longer than its soft limit of 0.02 s") | {9: "cancelled"}
+    assert kinds(runs) == {2: "fail"}
+    assert "SoftTimeLimit" in runs.told[2].why
+    assert "/qslots/" not in runs.told[2].why
+    [one, two] = [each.getMessage() for each in caplog.records if "ran into its soft limit" in each.getMessage()]
+    assert "in push" in one and "asyncio.gather" in one
+    assert "in push" in two
+
+
+def test_soft_limit_of_an_async_pack_and_extend_and_alert(record: Record) -> None:
+    alerts: list[tuple[str, float]] = []
+    record.words[Field.ALERT_AFTER] = 1_000_000
+
+    def on_alert(task_id: str, seconds: float) -> None:
+        alerts.append((task_id, seconds))
+        raise ValueError("a fault of the hook harms nobody")
+
+    @task(soft_time_limit="10ms", on_alert=on_alert)
+    async def index(pack: list[Task]) -> None:
+        if pack[0].args == (1,):
+            extend("1h")
+            await asyncio.sleep(0.02)
+            return
+        await asyncio.Event().wait()
+
+    runs = Runs(record, index, body(index, 1))
+    runs.run()
+    assert (runs.told, alerts[0][0]) == ({}, "t1")
+    runs = Runs(record, index, body(index, 2))
+    runs.run()
+    assert kinds(runs) == {1: "fail"}
 
 
 def test_told_to_leave_no_more_begin_and_those_that_run_end_first(record: Record) -> None:
@@ -159,9 +256,9 @@ def test_server_that_cannot_be_told_stops_the_pack_and_is_told_of_the_rest_at_th
     refused = asyncio.Event()
 
     class Refused(Runs):
-        def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept]) -> bool:
+        def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE) -> bool:
             refused.set()
-            return super().report(outcomes, kept)
+            return super().report(outcomes, kept, cascade)
 
     @task(concurrency=3)
     async def push(n: int) -> None:
@@ -181,8 +278,8 @@ def test_server_that_cannot_be_told_stops_the_pack_and_is_told_of_the_rest_at_th
 
 def test_slot_that_is_to_leave_at_once_leaves_its_running_tasks(record: Record) -> None:
     class Left(Runs):
-        def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept]) -> bool:
-            super().report(outcomes, kept)
+        def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE) -> bool:
+            super().report(outcomes, kept, cascade)
             raise Leave
 
     @task
@@ -311,6 +408,17 @@ def test_results_are_kept_before_their_tasks_are_marked(record: Record) -> None:
     runs = Runs(record, push, body(push, 3))
     runs.lock_is_gone = True
     assert (runs.run(), runs.marks()) == ((0, False), [RUNS])
+
+
+def test_coroutine_of_a_handler_that_does_not_look_async_is_a_failure_and_no_success(record: Record) -> None:
+    async def push(n: int) -> int:
+        return n
+
+    made = task(name="push")(lambda n: push(n))
+    runs = Runs(record, made, body(made, 1))
+    runs.run()
+    assert kinds(runs) == {1: "fail"}
+    assert "push gave a coroutine, which runs nowhere" in runs.told[1].why
 
 
 def test_async_pack_handler_gets_all_tasks(record: Record) -> None:

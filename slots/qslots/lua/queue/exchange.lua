@@ -19,12 +19,6 @@ local ttl, busy, longest, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5]), ton
 local rate, window = tonumber(ARGV[9]), tonumber(ARGV[10])
 local lock, waiting = string.format('%s:%d', holder, seq or 0), nil -- whether anybody waits
 
-local function ids_of(heads)
-  local ids = {}
-  for i = 1, #heads / 2 do ids[i] = heads[2 * i - 1] or '' end
-  return ids
-end
-
 local function fates_of(ids)
   return has_fates() and call('HMGET', FATE, unpack(ids)) or {}
 end
@@ -40,9 +34,9 @@ local function answer()
   if not pack then return { 0, 0, 0 } end
   may_fill()
   call('ZADD', LOCKS, 'XX', now + ttl, lock)
-  local handler, heads = unpack(pack)
-  local ids = ids_of(heads)
-  return reply_of(handler, ids, call('HMGET', TASKS, unpack(ids)), heads[2])
+  local handler, ids, dues = unpack(pack)
+  for i = 1, #ids do ids[i] = ids[i] or '' end
+  return reply_of(handler, ids, call('HMGET', TASKS, unpack(ids)), due_at(dues, 1))
 end
 
 -- The place of the schedule whose head is due longest, or nil. A single one is looked at when it is taken from.
@@ -83,15 +77,28 @@ local function fitting(ids, most)
 end
 
 -- The first `size` tasks, without ids that have no record: nobody shall trip over those.
-local function cut(heads, ids, records, size)
-  local some_heads, some_ids, some_records = {}, {}, {}
+local function cut(ids, dues, records, size)
+  local some_ids, some_dues, some_records = {}, {}, {}
   for i = 1, size do
     if records[i] then
-      some_ids[#some_ids + 1], some_records[#some_records + 1] = ids[i], records[i]
-      some_heads[#some_heads + 1], some_heads[#some_heads + 2] = ids[i], heads[2 * i]
+      local at = #some_ids + 1
+      some_ids[at], some_dues[at], some_records[at] = ids[i], due_at(dues, i), records[i]
     end
   end
-  return some_heads, some_ids, some_records
+  return some_ids, type(dues) == 'table' and some_dues or dues, some_records
+end
+
+-- The first tasks of a schedule, and when they were due: one time if it is that of all, as after a put of many. To have
+-- the time of each written out costs as much as all the rest of a take.
+local function heads_of(schedule, most)
+  local first = call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
+  local last = most > 1 and call('ZRANGE', schedule, most - 1, most - 1, 'WITHSCORES') or first
+  if first[2] == last[2] then return call('ZRANGE', schedule, 0, most - 1), first[2] end
+  local heads, ids, dues = call('ZRANGE', schedule, 0, most - 1, 'WITHSCORES'), {}, {}
+  for i = 1, most do
+    ids[i], dues[i] = heads[2 * i - 1], heads[2 * i]
+  end
+  return ids, dues
 end
 
 -- Locks tasks from the head of a schedule. Returns the reply; or nil, and whether something is due behind what was
@@ -104,19 +111,18 @@ local function take(place)
   local clear = gates and gates.sifts and sift(schedule) or CHUNK
   local most = math.min(math.max(1, math.min(whole, math.ceil(active / live))), tokens(), clear)
   if most == 0 then return nil, true end
-  local heads = call('ZRANGEBYSCORE', schedule, '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
-  local ids = ids_of(heads)
+  local ids, dues = heads_of(schedule, most)
   local size, records, holes = fitting(ids, narrowed(ids, whole))
-  if holes or size < #ids then heads, ids, records = cut(heads, ids, records, size) end
+  if holes or size < #ids then ids, dues, records = cut(ids, dues, records, size) end
   call('ZREMRANGEBYRANK', schedule, 0, size - 1)
   if #ids == 0 then return nil, true end
   local handler = handler_of[schedule]
-  call('HSET', PACKS, lock, cmsgpack.pack({ handler, heads }))
+  call('HSET', PACKS, lock, cmsgpack.pack({ handler, ids, dues }))
   call('ZADD', LOCKS, now + ttl, lock)
   spend(#ids)
   count('taken', #ids)
   count('packs', 1)
-  return reply_of(handler, ids, records, heads[2])
+  return reply_of(handler, ids, records, due_at(dues, 1))
 end
 
 -- Registers who found nothing. Only one of those who wait wakes for the next due task; the others sleep on.

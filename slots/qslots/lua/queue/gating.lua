@@ -4,6 +4,7 @@
 -- that a million of them at the head are passed over once and not by every take.
 
 local SIFTED = 200 -- heads that one call looks at
+local SIFTED_BYTES = 4194304 -- about as many bytes of records that it reads
 local PORTION = 32 -- records read at once where they may be large: of 1 MB, 32 MB
 
 -- Reads the next few records of these tasks, false for one that is missing; twice as many each time while they are small.
@@ -11,16 +12,6 @@ local function read_on(records, ids, most, bytes)
   local from = #records
   local size = bytes < 16384 * from and from or PORTION
   for i, record in ipairs(call('HMGET', TASKS, unpack(ids, from + 1, math.min(from + size, most)))) do
-    records[from + i] = record
-  end
-end
-local SIFTED_BYTES = 4194304 -- about as many bytes of records that it reads
-local PORTION = 32 -- records read at once where they may be large: of 1 MB, 32 MB
-
--- Reads the next few records of these tasks, false for one that is missing.
-local function read_on(records, ids, most)
-  local from = #records
-  for i, record in ipairs(call('HMGET', TASKS, unpack(ids, from + 1, math.min(from + PORTION, most)))) do
     records[from + i] = record
   end
 end

@@ -112,7 +112,8 @@ local function all_done(done, window)
 end
 
 local packs = {}
--- The pack of a lock, [handler, [id, score, id, score, …]], or nil; unpacked once.
+-- The pack of a lock, [handler, [id, …], activation time of all or [of each, …]], or nil; unpacked once. The id of a task
+-- that has ended is false.
 local function pack_of(lock)
   if packs[lock] == nil then
     local packed = call('HGET', PACKS, lock)
@@ -121,17 +122,26 @@ local function pack_of(lock)
   return packs[lock] or nil
 end
 
+-- Whether the task at this position of a pack has not ended yet.
+local function is_held(lock, position)
+  local pack = pack_of(lock)
+  return pack and pack[2][position]
+end
+
 local function unlock(lock)
   packs[lock] = nil
   call('HDEL', PACKS, lock)
   call('ZREM', LOCKS, lock)
 end
 
+-- When the task at this position of a pack was due, as text.
+local function due_at(dues, position) return type(dues) == 'table' and dues[position] or dues end
+
 -- The common case: the whole pack is done, and nobody has said anything of its tasks meanwhile.
-local function end_whole(lock, heads, window)
+local function end_whole(lock, ids, window)
   local done = {}
-  for i = 1, #heads, 2 do
-    if heads[i] then done[#done + 1] = heads[i] end
+  for _, id in ipairs(ids) do
+    if id then done[#done + 1] = id end
   end
   all_done(done, window)
   unlock(lock)
@@ -141,19 +151,18 @@ end
 -- all others: 'done', 'back', 'loss' or 'keep' (they stay locked); window: how long finished ids stay known, µs;
 -- results: position -> {place of its key, place of the result among ARGV, how long to keep it, ms, whether the value is
 -- missing in it}.
--- Returns false if the lock is gone, else true.
+-- Returns false if the lock is gone, else true and how many tasks have ended by this.
 local function settle_lock(lock, said, marks, rest, why, window, results)
   local pack = pack_of(lock)
   if not pack then return false end
-  local handler, heads = unpack(pack)
+  local handler, ids, dues = unpack(pack)
   local schedule, spoken = schedule_of[handler], call('HLEN', AGAIN) > 0
   if rest == 'done' and not spoken then
-    end_whole(lock, heads, window)
-    return true
+    end_whole(lock, ids, window)
+    return true, #ids
   end
-  local done, left, returned = {}, 0, 0
-  for i = 1, #heads, 2 do
-    local position, id = (i + 1) / 2, heads[i]
+  local done, left, returned, ended = {}, 0, 0, 0
+  for position, id in ipairs(ids) do
     local outcome = said[position]
     local kind = outcome and outcome.kind or (string.byte(marks, position) == 1 and 'done') or rest
     if not id or kind == 'keep' then
@@ -165,7 +174,7 @@ local function settle_lock(lock, said, marks, rest, why, window, results)
         done[#done + 1] = id
       else
         returned = returned + (kind == 'back' and 1 or 0)
-        end_task(kind, id, tonumber(heads[i + 1]), schedule, outcome or { why = why })
+        end_task(kind, id, tonumber(due_at(dues, position)), schedule, outcome or { why = why })
       end
       local kept = results and results[position]
       if kept then
@@ -173,7 +182,8 @@ local function settle_lock(lock, said, marks, rest, why, window, results)
         count('unkept', kept[4] and 1 or 0)
         tell_end(id)
       end
-      heads[i] = false
+      ids[position] = false
+      ended = ended + 1
     end
   end
   all_done(done, window or 0)
@@ -184,7 +194,7 @@ local function settle_lock(lock, said, marks, rest, why, window, results)
   else
     unlock(lock)
   end
-  return true
+  return true, ended
 end
 
 -- What a script must know before it writes: that the pack of this lock, if there is one, can be put back.
@@ -208,7 +218,7 @@ local function reap_expired(ttl)
     if can_settle(lock) then -- else it waits for a slot that knows its handler
       reaped = reaped + 1
       local pack = pack_of(lock)
-      moved = moved + (pack and #pack[2] / 2 or 0)
+      moved = moved + (pack and #pack[2] or 0)
       declare_dead(string.match(lock, '^(.*):%d+$'))
       if not settle_lock(lock, {}, '', 'loss', 'its lock expired: the server that held it was lost') then
         call('ZREM', LOCKS, lock)

@@ -18,8 +18,8 @@ local now = clock[1] * 1000000 + clock[2]
 local SCHEDULES, schedule_of, handler_of, parked_of = {}, {}, {}, {} -- keys in order; handler -> key; back; collection -> key
 
 -- Finds schedules and parking places among the keys from this place on.
-local function learn(first)
-  for i = first, #KEYS do
+local function learn(first, last)
+  for i = first, last or #KEYS do
     local kind, name = string.match(KEYS[i], '}:(%a+):(.*)$')
     if kind == 'schedule' then
       SCHEDULES[#SCHEDULES + 1] = KEYS[i]
@@ -55,6 +55,13 @@ end
 
 local function count(name, by)
   if by > 0 then call('HINCRBY', COUNTERS, name, by) end
+end
+
+-- Counts new tasks of a handler; with the first of them the handler and its queue become known.
+local function count_put(handler, tasks, queues, queue)
+  if tasks == 0 or call('HINCRBY', COUNTERS, 'put:' .. handler, tasks) > tasks then return end
+  call('SADD', HANDLERS, handler)
+  call('SADD', queues, queue)
 end
 
 -- The name of a record's handler, or of its collection: see records.py for the places.

@@ -15,15 +15,6 @@
 learn(13)
 local handler, request, on_duplicate, may_be_known = ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1'
 local producer, schedule = KEYS[11], KEYS[13]
-local first = call('GET', producer)
-if first then
-  local served, answer = string.match(first, '^(%d+):(%d+)$')
-  if served == request then
-    call('PEXPIRE', producer, 900000) -- a write: who waits for replicas after this waits for the first one too
-    return tonumber(answer)
-  end
-  if tonumber(served) > tonumber(request) then return redis.error_reply('LATE a later request was served before') end
-end
 
 local function time_of(when)
   local from, at = string.match(when, '^(%+?)(%d+)$')
@@ -39,6 +30,24 @@ if not dues[1] and #ARGV[6] > 0 and string.byte(ARGV[6]) >= 128 then
   end
 end
 if #lengths ~= #ids or #dues ~= #ids and #dues ~= 1 then return redis.error_reply('BADTIME ' .. ARGV[6]) end
+
+local function remember(answer, ...) return call('SET', producer, answer, 'PX', 900000, ...) end
+
+-- The last request of this producer. Of ids that nobody has seen all are stored: such a request takes its place at once.
+local first
+if may_be_known then
+  first = call('GET', producer)
+else
+  first = remember(string.format('%s:%d', request, #ids), 'GET')
+end
+if first then
+  local served, answer = string.match(first, '^(%d+):(%d+)$')
+  local is_late = tonumber(served) > tonumber(request)
+  if is_late or served == request then
+    remember(first) -- a write: who waits for replicas after this waits for the first one too
+    return is_late and redis.error_reply('LATE a later request was served before') or tonumber(answer)
+  end
+end
 
 -- A slot has it just now, but it was deleted: it is gone when its run is over, and what is put now comes after it.
 local function is_leaving(id)
@@ -103,10 +112,8 @@ for i, id in ipairs(ids) do
 end
 in_chunks('HSET', TASKS, records)
 in_chunks('ZADD', schedule, scores)
-count('put', #records / 2)
+count_put(handler, #records / 2, KEYS[12], ARGV[1])
 stored = stored + #records / 2
-call('SADD', HANDLERS, handler)
-call('SADD', KEYS[12], ARGV[1])
-call('SET', producer, string.format('%s:%d', request, stored), 'PX', 900000)
+if may_be_known then remember(string.format('%s:%d', request, stored)) end
 if call('EXISTS', WAITERS) == 1 then wake() end
 return stored
