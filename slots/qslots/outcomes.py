@@ -109,7 +109,7 @@ def decided(error: BaseException, options: "Judged", jitter: float) -> Outcome:
 def put_off(outcome: Outcome, backoff: Backoff, jitter: float) -> Outcome:
     """A "not now" that names no time waits for the first backoff: at once would be a hot loop."""
     if outcome.kind == "postpone" and outcome.at is None and outcome.delay is None:
-        outcome.delay = micros(backoff.first * jitter)
+        outcome.base, outcome.jitter = micros(backoff.first), jitter
     return outcome
 
 

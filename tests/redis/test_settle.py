@@ -105,7 +105,8 @@ def test_success_clears_the_fate(server: QueueServer, slot: Holder) -> None:
 
 
 @pytest.mark.parametrize(("outcome", "after"), [
-    (Outcome("postpone", at=4e15), None), (Outcome("postpone", delay=5e6), 5e6), (Outcome("postpone", delay=0.0), 0),
+    (Outcome("postpone", at=4e15), None), (Outcome("postpone", delay=5e6), 5e6),
+    (Outcome("postpone", base=5e6, jitter=1.1), 5.5e6), (Outcome("postpone", delay=0.0), 0),
 ])  # fmt: skip
 def test_postponed_task_counts_nothing(
     server: QueueServer, slot: Holder, outcome: Outcome, after: float | None

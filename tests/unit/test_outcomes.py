@@ -21,7 +21,7 @@ MOMENT = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
     (Postpone(at=MOMENT), Outcome("postpone", at=MOMENT.timestamp() * 1e6)),
     (Postpone(delay="1m"), Outcome("postpone", delay=60e6)),
     (Postpone(delay=0), Outcome("postpone", delay=0.0)),
-    (Postpone(), Outcome("postpone", delay=2.2e6)),  # not at once: that would be a hot loop
+    (Postpone(), Outcome("postpone", base=2e6, jitter=1.1)),  # not at once: that would be a hot loop
     (Bury("hopeless"), Outcome("bury", "hopeless")),
     (Bury(), Outcome("bury", "the handler buried the task")),
     (KeyError("x"), Outcome("bury", "KeyError: 'x'")),

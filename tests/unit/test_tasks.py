@@ -254,7 +254,8 @@ def test_not_now_of_one_task_of_a_pack_waits_for_the_first_backoff(record: Recor
 
     runs = Runs(record, index, body(index, 1), body(index, 2))
     runs.run()
-    assert 3.4e6 <= (runs.told[1].delay or 0) <= 4.6e6
+    assert (runs.told[1].base, runs.told[1].delay) == (4e6, None)
+    assert 0.85 <= runs.told[1].jitter <= 1.15
     assert runs.told[2] == Outcome("postpone", delay=0.0)
 
 

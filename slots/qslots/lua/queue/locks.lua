@@ -48,7 +48,9 @@ end
 -- The delay of a task that is to run again: the one asked for, else min(cap, base * 2^(retries - 1)) with jitter.
 local function end_task(how, id, score, schedule, outcome)
   if how == 'back' then return call('ZADD', schedule, score, id) end
-  if how == 'postpone' then return call('ZADD', schedule, outcome.at or (now + outcome.delay), id) end
+  if how == 'postpone' then
+    return call('ZADD', schedule, outcome.at or now + (outcome.delay or math.floor(outcome.base * outcome.jitter)), id)
+  end
   local fate, limit = fate_of(id), outcome.limit or 0
   if how == 'bury' then return bury(id, fate, outcome.why) end
   local at = now + (outcome.delay or 0)
