@@ -56,14 +56,17 @@ class Task(msgspec.Struct, eq=False):
         )
 
     def postpone(self, at: float | datetime.datetime | None = None, *, delay: str | float | None = None) -> None:
-        """This task of the pack is not for now: ``at`` is Unix time or a datetime, ``delay`` counts from now."""
+        """This task of the pack is not for now: ``at`` is Unix time or a datetime, ``delay`` counts from now; without
+        either it waits as long as after a first failure.
+        """
         where = f"task {self.id}: postpone"
-        if (at is None) == (delay is None):
+        if at is not None and delay is not None:
             raise UsageError(f"{where}: give a point in time, or delay='1h', and not both")
-        if delay is not None:
-            self.outcome = Outcome("postpone", delay=micros(duration(delay, f"{where}: delay")))
-        elif at is not None:
-            self.outcome = Outcome("postpone", at=micros(moment(at, f"{where}: at", "postpone(delay='1h')")))
+        self.outcome = Outcome(
+            "postpone",
+            at=None if at is None else micros(moment(at, f"{where}: at", "postpone(delay='1h')")),
+            delay=None if delay is None else micros(duration(delay, f"{where}: delay")),
+        )
 
     def bury(self, why: str) -> None:
         """This task of the pack can never succeed."""
