@@ -4,7 +4,9 @@ Each function returns what is meant, or raises UsageError on one line: where it 
 So nothing that a caller gets wrong is noticed later, in a place that does not know what was asked for.
 """
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Collection, Iterable
+from typing import Any
 
 from .errors import UsageError
 from .states import TaskState
@@ -12,6 +14,12 @@ from .units import duration
 
 LONGEST_ID = 128  # bytes
 LONGEST_COLLECTION = 64
+
+
+def meant(word: str, known: Collection[str]) -> str:
+    """What to say to somebody who wrote a name that is not known: the nearest one that is, or all of them."""
+    near = difflib.get_close_matches(word, known, 1, 0.5)
+    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
 
 
 def text(value: object, what: str) -> str:
@@ -83,6 +91,12 @@ def count(value: object, what: str, least: int = 0, most: int | None = None) -> 
     if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
         raise UsageError(f"{what} is {value!r}: write a whole number, {top}")
     return value
+
+
+def slots(least: Any, most: Any) -> None:
+    """How many slots a queue is to have at least and at most, checked each by itself before; None is not said."""
+    if least is not None and most is not None and least > most:
+        raise UsageError(f"min_slots is {least} and max_slots {most}: the least must not be above the most")
 
 
 def patience(value: str | float | None, where: str) -> float | None:
