@@ -5,7 +5,8 @@ So nothing that a caller gets wrong is noticed later, in a place that does not k
 """
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from .errors import UsageError
@@ -16,9 +17,12 @@ LONGEST_ID = 128  # bytes
 LONGEST_COLLECTION = 64
 
 
-def meant(word: str, known: Collection[str]) -> str:
-    """What to say to somebody who wrote a name that is not known: the nearest one that is, or all of them."""
-    near = difflib.get_close_matches(word, known, 1, 0.5)
+def meant(word: str, known: Collection[str], elsewhere: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What to say to somebody who wrote a name that is not known: the nearest one that is, or all of them.
+
+    ``elsewhere``: what is known here of words that other systems use.
+    """
+    near = [elsewhere[word]] if word in elsewhere else difflib.get_close_matches(word, known, 1, 0.5)
     return f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
 
 
@@ -90,6 +94,13 @@ def count(value: object, what: str, least: int = 0, most: int | None = None) -> 
     top = f"{least} or more" if most is None else f"{least} to {most:,}"
     if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
         raise UsageError(f"{what} is {value!r}: write a whole number, {top}")
+    return value
+
+
+def switch(value: object, what: str) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise UsageError(f"{what} is {value!r}: write True or False")
     return value
 
 

@@ -118,7 +118,7 @@ def check_known(options: Mapping[str, object], where: str) -> None:
     """HandlerError if an option is none of ``@task``."""
     for name in options:
         if name not in _KNOWN:
-            hint = f"did you mean {_ELSEWHERE[name]}?" if name in _ELSEWHERE else given.meant(name, _KNOWN)
+            hint = given.meant(name, _KNOWN, _ELSEWHERE)
             raise HandlerError(f"{where}: @task does not know the option {name!r}: {hint}")
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import cronsim
 import msgspec
 
+from . import given
 from .reports import Periodic
 from .units import duration
 
@@ -101,15 +102,8 @@ def policy(value: object, what: str) -> str:
     return str(value)
 
 
-def switch(value: object, what: str) -> bool:
-    """True or False."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{what} is {value!r}: write True or False")
-    return value
-
-
 CHECKS: dict[str, typing.Callable[[typing.Any, str], object]] = {
-    "every": interval, "cron": expression, "tz": zone, "catch_up": policy, "overlap": switch,
+    "every": interval, "cron": expression, "tz": zone, "catch_up": policy, "overlap": given.switch,
 }  # fmt: skip
 
 

@@ -103,7 +103,7 @@ class Queues:
 
     # Claims
 
-    def assert_enqueued(self, handler: "TaskFunction[..., Any] | Using", /, *args: Any, **kwargs: Any) -> TaskInfo:
+    def assert_enqueued(self, handler: TaskFunction[..., Any] | Using[...], /, *args: Any, **kwargs: Any) -> TaskInfo:
         """A task of this handler waits; with these arguments, if any are given. Returns the first that does.
 
         ``handler.using(delay="10m", at=…, id=…, collection=…)`` asks for that too; a delay counts from when the task
@@ -121,7 +121,7 @@ class Queues:
             )
         return found
 
-    def assert_not_enqueued(self, handler: "TaskFunction[..., Any] | Using", /, *args: Any, **kwargs: Any) -> None:
+    def assert_not_enqueued(self, handler: TaskFunction[..., Any] | Using[...], /, *args: Any, **kwargs: Any) -> None:
         """No such task waits: see ``assert_enqueued``."""
         __tracebackhide__ = True
         wanted, now = Wanted(handler, args, kwargs), self.now
