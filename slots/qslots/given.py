@@ -23,7 +23,7 @@ def meant(word: str, known: Collection[str], elsewhere: Mapping[str, str] = Mapp
     ``elsewhere``: what is known here of words that other systems use.
     """
     near = [elsewhere[word]] if word in elsewhere else difflib.get_close_matches(word, known, 1, 0.5)
-    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(known) or 'none'}"
 
 
 def text(value: object, what: str) -> str:

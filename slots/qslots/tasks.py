@@ -9,7 +9,7 @@ import msgspec
 
 from . import durability, given, results, traces, tracing
 from .cascades import Children
-from .client import current, override
+from .client import current, in_test, override
 from .errors import ArgumentsError, CannotKeep, DuplicateTask, HandlerError, NoResult, TaskTooLarge, UsageError
 from .handlers import REGISTRY, Call, Handler, declare
 from .ids import new_ids
@@ -82,8 +82,17 @@ class Task(msgspec.Struct, eq=False):
         known = REGISTRY.handlers.get(self.handler)
         if known is not None and known.options.keep_result is None:
             raise NoResult(f"task {self.id}: handler {self.handler} keeps no results: @task(keep_result='10m')")
+        kept = here().kept
+        if kept is not None and kept.has(self.id):
+            raise UsageError(
+                f"task {self.id}: it has not been sent yet: with_settlement sends it when the task that runs has "
+                "succeeded: ask for its result elsewhere, or enqueue it without"
+            )
         home = results.home(current(), self.queue, self.id)
-        return results.wait(home, self.queue, self.id, seconds, keeps=known is not None)
+        outlook = "it goes on"
+        if in_test():
+            seconds, outlook = seconds or 0.0, "in a test drain() runs it"  # nobody would end a wait without an end
+        return results.wait(home, self.queue, self.id, seconds, keeps=known is not None, outlook=outlook)
 
     def __repr__(self) -> str:
         return f"Task({self.handler} {self.id} in {self.queue})"
