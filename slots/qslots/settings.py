@@ -142,12 +142,10 @@ def read(
 def build(document: object) -> Settings:
     """Settings from a parsed document; SettingsError with the path of the first thing that does not fit."""
     settings = _struct(Settings, document, "")
-    for name, said in settings.queues.items():
-        check_name(name, "queues: the queue name")
-        try:
-            given.slots(said.min_slots, said.max_slots)
-        except UsageError as error:
-            raise SettingsError(f"queues.{name}: {error}") from None
+    for module in settings.app:
+        _check_module(module)
+    for name, of_queue in settings.queues.items():
+        _check_queue(name, of_queue)
     if settings.server.name is not None:
         check_name(settings.server.name, "server.name")
     for name in settings.queue_servers:
@@ -159,6 +157,24 @@ def build(document: object) -> Settings:
         if len(set(places)) < len(places):
             raise SettingsError(f"queues.{queue}.queue_server: {', '.join(places)}: one is named twice")
     return settings
+
+
+def _check_module(name: str) -> None:
+    """SettingsError with the module that is meant if this is a file or a folder."""
+    if "/" in name or name.endswith(".py"):
+        steps = [step for step in pathlib.PurePath(name.removesuffix(".py")).parts if step.isidentifier()]
+        meant = ".".join(steps[-1:] if name.startswith("/") else steps) or "such as shop.tasks"
+        raise SettingsError(
+            f"app: {name!r} is a path: write the module's name, {meant}, and start in the folder where it is found"
+        )
+
+
+def _check_queue(name: str, queue: QueueSettings) -> None:
+    check_name(name, "queues: the queue name")
+    try:
+        given.slots(queue.min_slots, queue.max_slots)
+    except UsageError as error:
+        raise SettingsError(f"queues.{name}: {error}") from None
 
 
 def _document(text: str, where: str) -> dict[str, typing.Any]:
