@@ -90,11 +90,10 @@ def charged(kind: str, why: str, limit: int, backoff: Backoff, jitter: float) ->
 def decided(error: BaseException, options: "Judged", jitter: float) -> Outcome:
     """What becomes of a task whose handler raised."""
     backoff = options.backoff
-    base, cap = micros(backoff.first), micros(backoff.longest)
     match error:
         case Retry():
             delay = None if error.delay is None else micros(error.delay)
-            return Outcome("retry", spoken(error), delay=delay, base=base, cap=cap, jitter=jitter)
+            return put_off(Outcome("retry", spoken(error), delay=delay), backoff, jitter)
         case Postpone():
             at = None if error.at is None else micros(error.at)
             delay = None if error.delay is None else micros(error.delay)
@@ -107,9 +106,11 @@ def decided(error: BaseException, options: "Judged", jitter: float) -> Outcome:
 
 
 def put_off(outcome: Outcome, backoff: Backoff, jitter: float) -> Outcome:
-    """A "not now" that names no time waits for the first backoff: at once would be a hot loop."""
-    if outcome.kind == "postpone" and outcome.at is None and outcome.delay is None:
-        outcome.base, outcome.jitter = micros(backoff.first), jitter
+    """A retry or "not now" that names no time waits for the backoff, the latter for its first: at once would be a hot
+    loop.
+    """
+    if outcome.kind in ("retry", "postpone") and outcome.at is None and outcome.delay is None:
+        outcome.base, outcome.cap, outcome.jitter = micros(backoff.first), micros(backoff.longest), jitter
     return outcome
 
 
