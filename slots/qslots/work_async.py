@@ -16,13 +16,14 @@ from .cascades import Children
 from .deadlines import Deadlines
 from .errors import ArgumentsError
 from .eventloop import EventLoop
+from .forks import end_if_forked
 from .hooks import HOOKS
 from .outcomes import Outcome
 from .queueserver import Kept
 from .records import body
 from .running import Running, enter
 from .scoreboard import DONE, LOOK_UP, Field, boot_ns
-from .work import TERM, PackRun, end_if_forked
+from .work import TERM, PackRun
 
 
 def run_async(run: PackRun, loop: EventLoop) -> int:
@@ -106,7 +107,6 @@ class _Concurrent:
         try:
             value = await run.coroutine(running, *args, **kwargs)
         except BaseException as error:
-            end_if_forked()
             return run.raised(position, error)
         end_if_forked()
         seconds = run.handler.options.keep_result

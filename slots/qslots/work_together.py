@@ -6,13 +6,14 @@ from functools import partial
 from .cascades import NO_CASCADE, Cascade
 from .errors import ArgumentsError
 from .eventloop import EventLoop
+from .forks import end_if_forked
 from .hooks import HOOKS
 from .outcomes import Bury, Outcome, decided, micros, told
 from .records import body
 from .running import RUNNING, Running
 from .scoreboard import DONE, RUNS, WHOLE_PACK, Field, boot_ns
 from .tasks import Task
-from .work import PackRun, briefly, end_if_forked, jitter, log
+from .work import PackRun, briefly, jitter, log
 
 
 def run_together(run: PackRun, loop: Callable[[], EventLoop]) -> int:
@@ -90,6 +91,7 @@ def stopped_by_hooks(run: PackRun, tasks: dict[int, Task]) -> dict[int, Outcome]
             HOOKS.begin(task)
         except BaseException as error:
             stopped[position] = run.raised(position, error)
+        end_if_forked()
     for position in stopped:
         del tasks[position]
     return stopped
