@@ -93,6 +93,8 @@ class _Concurrent:
         outcome = await self._attempt(position)
         if HOOKS.after_task:
             self._run.ended(position, outcome)
+        if outcome is None:  # here, not when asyncio tells: what others do in this turn may end the process
+            self._mark(position)
         self._ends[position] = outcome
 
     async def _attempt(self, position: int) -> Outcome | None:
@@ -148,9 +150,7 @@ class _Concurrent:
         elif position in self._ends:
             outcome = self._ends.pop(position)
             self._deadlines.over(position)
-            if outcome is None:
-                self._mark(position)
-            else:
+            if outcome is not None:
                 self._untold[position] = outcome
                 self._news = True
         self.fill()

@@ -74,10 +74,12 @@ def called(run: PackRun, tasks: list[Task], running: Running, loop: Callable[[],
 
 
 def settled(run: PackRun, outcomes: dict[int, Outcome], cascade: Cascade) -> int:
-    """Marks the whole pack, once the queue server has stored what ended other than well."""
+    """Marks the whole pack: what ended well at once, the rest when the queue server has stored how it ended."""
+    size = len(run.pack.ids)
+    for position in set(range(1, size + 1)) - outcomes.keys():
+        run.record.marks[position - 1] = DONE
     if outcomes and not run.report(outcomes, {}, cascade):
         return 0
-    size = len(run.pack.ids)
     run.record.marks[:size] = bytes([DONE]) * size
     run.record.words[Field.DONE] += size
     return size
