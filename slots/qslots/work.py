@@ -97,7 +97,7 @@ class PackRun:
         after = self.record.words[Field.ALERT_AFTER] / 1e9 if options.on_alert is not None else 0.0
         limited = Limited(
             coroutine, self.handler.name, soft=options.soft_time_limit or NEVER, alert_after=after or NEVER,
-            alert=partial(options.on_alert or print, running.parent or ""),
+            alert=partial(options.on_alert or print, running.parent or ""), still=running.still,
         )  # fmt: skip
         running.postpone = limited.postpone
         return limited

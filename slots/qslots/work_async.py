@@ -101,6 +101,7 @@ class _Concurrent:
         run = self._run
         running = Running.beside_others(run.id_of(position), run, position)
         running.until = partial(self._extend, position)
+        running.still = self._deadlines.stood_still
         enter(running)
         try:
             args, kwargs = run.handler.arguments.call(body(run.pack.records[position - 1]))

@@ -35,7 +35,7 @@ class Bench:
         self.told: dict[int, Outcome] = {}
         self.worker = Worker(record, self.report, lambda _: True)
 
-    def report(self, outcomes: dict[int, Outcome], _: object) -> bool:
+    def report(self, outcomes: dict[int, Outcome], *_: object) -> bool:
         assert not self.told.keys() & outcomes.keys(), "told twice"
         self.told |= outcomes
         return True

@@ -182,6 +182,24 @@ def test_time_that_the_loop_stands_still_to_tell_counts_for_no_task(record: Reco
     assert deadlines[1] - deadlines[0] >= 20_000_000
 
 
+def test_soft_limit_does_not_pass_while_the_loop_stands_still_to_tell(record: Record) -> None:
+    @task(soft_time_limit="100ms")
+    async def push(n: int) -> None:
+        if n == 2:
+            raise ValueError
+        await asyncio.sleep(0.01 if n == 1 else 60)
+
+    class Slow(Runs):
+        def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE) -> bool:
+            threading.Event().wait(0.2)  # its queue server hangs for longer than the limit
+            return super().report(outcomes, kept, cascade)
+
+    runs = Slow(record, push, *(body(push, n) for n in (1, 2, 3)))
+    assert runs.run() == (3, True)
+    assert kinds(runs) == {2: "fail", 3: "fail"}
+    assert "SoftTimeLimit" in runs.told[3].why
+
+
 def test_deadline_that_a_task_has_moved_gives_way_to_the_next_one(record: Record) -> None:
     shown: list[tuple[int, float]] = []
 
