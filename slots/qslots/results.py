@@ -16,6 +16,7 @@ from .queries import Finished
 from .queueserver import Kept, QueueServer
 from .servers import QueueServers
 
+_LARGEST = 64 << 20  # bytes of a result; much more no queue server takes, however often it is told
 _LOOK_AGAIN = 3.0  # seconds without a message after which a waiter looks all the same
 _finished = msgspec.msgpack.Decoder(Finished).decode
 
@@ -24,7 +25,10 @@ def kept(task: str, handler: str, holder: str, value: object, seconds: float) ->
     """What is to be stored of a task that has returned ``value``; of a value that cannot be, the reason."""
     said = Finished(handler, time.time(), holder, value)
     try:
-        return Kept(task, msgspec.msgpack.encode(said), seconds)
+        stored = msgspec.msgpack.encode(said)
+        if len(stored) > _LARGEST:
+            raise ValueError(f"it has {len(stored):,} bytes, {_LARGEST:,} are allowed")
+        return Kept(task, stored, seconds)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         why = f"its result, {type(value).__name__}, cannot be stored: {error}"
         return Kept(task, msgspec.msgpack.encode(Finished(handler, said.at, holder, error=why)), seconds)

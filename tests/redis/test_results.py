@@ -84,7 +84,11 @@ def test_no_result_is_kept_when_the_lock_is_gone(app: QueueServer, slot: Holder)
     assert not app.redis.exists(result_key(app))
 
 
-@pytest.mark.parametrize("value", [object(), {1, object()}, 1 << 70, "\udc80"], ids=["object", "set", "int", "text"])
+@pytest.mark.parametrize(
+    "value",
+    [object(), {1, object()}, 1 << 70, "\udc80", bytes(65 << 20)],
+    ids=["object", "set", "int", "text", "large"],
+)
 def test_result_that_cannot_be_stored_says_why_and_the_task_is_done(slot: Holder, made: Task, value: object) -> None:
     done(slot, value)
     with pytest.raises(NoResult, match=f"task a of queue q is done, but its result, {type(value).__name__}, cannot be"):
