@@ -8,7 +8,7 @@ All times are seconds, on the queue server's clock.
 
 import bisect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -191,7 +191,12 @@ def _gated(wanted: float, reason: str, stats: QueueStats) -> tuple[float, str]:
     if stats.paused and not stats.takeable:
         return 0.0, "paused"
     held = [gate for gate in stats.gates if gate.startswith(("collection:", "handler:"))]
-    return wanted, f"{reason}; held back: {', '.join(held)}" if held else reason
+    return wanted, f"{reason}; held back: {', '.join(with_reasons(held, stats.reasons))}" if held else reason
+
+
+def with_reasons(gates: Iterable[str], reasons: Mapping[str, str]) -> list[str]:
+    """Closed gates, with the reasons of those that have closed by themselves."""
+    return [f"{gate} ({reasons[gate]})" if gate in reasons else gate for gate in gates]
 
 
 def _clamped(queue: QueueDeclared, wanted: float, reason: str) -> Demand:

@@ -14,6 +14,7 @@ from qslots.reports import Declared, QueueDeclared, QueuePlan, QueueStats, Repor
 from .demand import Demand, Samples, measure, observe, unknown
 from .grant import Grant, Held, Holding, Names, grant, remembered
 from .placement import Change, Rows, Server, place
+from .unserved import in_words, servable, unserved
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def plan(
         digest: frozenset(queue.name for queue in each.queues if queue.handlers) for digest, each in declared.items()
     }
     servers = [_server(report, knows.get(report.declared)) for report in sorted(reports, key=lambda each: each.server)]
-    samples, demands = _demands(queues, stats, reports, memory, interval)
+    samples, demands = _demands(queues, _Counted(stats, _known(declared, reports)), reports, memory, interval)
     rows = {server.name: current.get(server.name, ()) for server in servers}
     present = Counter(names for row in rows.values() for names in row if names)
     before = memory.holding or remembered(present, now)
@@ -87,6 +88,32 @@ def _queues(declared: Mapping[str, Declared], reports: Sequence[Report]) -> dict
     return dict(sorted(found.items()))
 
 
+def _known(declared: Mapping[str, Declared], reports: Sequence[Report]) -> dict[str, set[str]]:
+    """Per queue the handlers that some living server knows, of whatever generation."""
+    known: dict[str, set[str]] = {}
+    for digest in {report.declared for report in reports} & declared.keys():
+        for queue in declared[digest].queues:
+            known.setdefault(queue.name, set()).update(handler.name for handler in queue.handlers)
+    return known
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """What was counted of the queues, and the handlers that somebody knows."""
+
+    stats: Mapping[str, QueueStats]
+    known: Mapping[str, set[str]]
+
+    def servable(self, queue: str) -> QueueStats | None:
+        """The counts of what may be worked on."""
+        return servable(self.stats[queue], self.known.get(queue, ())) if queue in self.stats else None
+
+    def told(self, demand: Demand) -> Demand:
+        """The demand, with what waits for a handler that nobody knows in its reason."""
+        words = in_words(unserved(self.stats[demand.queue.name], self.known.get(demand.queue.name, ())))
+        return replace(demand, reason=f"{demand.reason}; {words}") if words else demand
+
+
 def _server(report: Report, knows: frozenset[str] | None) -> Server:
     return Server(
         name=report.server,
@@ -101,19 +128,19 @@ def _server(report: Report, knows: frozenset[str] | None) -> Server:
 
 
 def _demands(
-    queues: Mapping[str, QueueDeclared], stats: Mapping[str, QueueStats], reports: Sequence[Report], memory: Memory,
-    interval: float,
+    queues: Mapping[str, QueueDeclared], counted: _Counted, reports: Sequence[Report], memory: Memory, interval: float
 ) -> tuple[dict[str, Samples], dict[str, Demand]]:  # fmt: skip
     """Per queue its history with the newest reading, and its demand; without a reading both stay as they were."""
     listening, running = _observed(queues, reports)
     samples: dict[str, Samples] = {}
     demands: dict[str, Demand] = {}
     for name, queue in queues.items():
-        history, reading = memory.samples.get(name, ()), stats.get(name)
+        history, reading = memory.samples.get(name, ()), counted.servable(name)
         ages, slots = running.get(name, ()), listening[name]
         if reading is not None:
             history = observe(history, reading, running=ages, slots=slots)
-            demands[name] = measure(queue, history, reading, running=ages, slots=slots, interval=interval)
+            demand = measure(queue, history, reading, running=ages, slots=slots, interval=interval)
+            demands[name] = counted.told(demand)
         elif name in memory.demands:
             demands[name] = replace(memory.demands[name], queue=queue)
         else:

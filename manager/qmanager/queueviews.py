@@ -6,7 +6,7 @@ count that nobody can give is null, never 0.
 
 import difflib
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 from qslots.control import Control
 from qslots.errors import Error, QueueServerError
@@ -16,6 +16,7 @@ from qslots.servers import QueueServers
 
 from .readings import CUMULATIVE
 from .strays import Parts, parted
+from .unserved import unserved
 from .views import Document, View, newest_plan
 
 NO_PLAN = "not in the plan: no manager has looked at this queue yet"
@@ -26,13 +27,17 @@ _T = typing.TypeVar("_T")
 
 def queues_view(servers: QueueServers) -> View:
     """[{name, priority, min, wanted, granted, max, load, active, inactive, locked, buried, oldest, rate, mean_time,
-    reason, parked, takeable, paused, gates}], by name: the queues of the plan and those that ever had a task."""
+    reason, parked, takeable, paused, gates, reasons, unserved}], by name: those of the plan and those that ever had
+    a task.
+    """
     planned, why, plan_notes = _planned(servers)
     counts, silent = _counted(servers)
     parts, strays = parted(counts, servers)
+    known = _declared(servers)
     document = [
         queue_document(
-            name, planned.get(name), _sum(parts.get(name, {})), silent=bool(_away(servers, name, silent)), unplanned=why
+            name, planned.get(name), _sum(parts.get(name, {})), known.get(name, ()),
+            silent=bool(_away(servers, name, silent)), unplanned=why,
         )
         for name in sorted(planned.keys() | parts.keys())
     ]  # fmt: skip
@@ -50,7 +55,8 @@ def queue_view(servers: QueueServers, name: str) -> View:
     plan, mine, away = planned.get(name), parts.get(name, {}), bool(_away(servers, name, silent))
     stats = _sum(mine)
     handlers = {handler for server in mine for handler in servers[server].handlers(name)}
-    document = queue_document(name, plan, stats, silent=away, unplanned=why) | {
+    known = _declared(servers).get(name, ())
+    document = queue_document(name, plan, stats, known, silent=away, unplanned=why) | {
         "arrivals": plan.arrivals if plan else None,
         "expired": _value(stats, "expired", silent=away),
         "counters": {counter: _value(stats, counter, silent=away) for counter in CUMULATIVE},
@@ -98,23 +104,26 @@ def handlers_of(servers: QueueServers, name: str) -> View:
     found, silent = asked(
         servers, lambda server, client: client.handlers(name) if server in servers.places(name) else []
     )
-    control = Control(servers.control)
-    digests = {report.declared for report in control.reports()[0].values()}
-    declared = {
-        handler.name
-        for each in control.declared(digests).values()
-        for queue in each.queues
-        if queue.name == name
-        for handler in queue.handlers
-    }
+    declared = _declared(servers).get(name, set())
     return View(sorted(declared.union(*found.values())), notes(_away(servers, name, silent)))
 
 
+def _declared(servers: QueueServers) -> dict[str, set[str]]:
+    """Per queue the handlers that the applications of the servers that report declare."""
+    control, found = Control(servers.control), dict[str, set[str]]()
+    digests = {report.declared for report in control.reports()[0].values()}
+    for queue in (queue for each in control.declared(digests).values() for queue in each.queues):
+        found.setdefault(queue.name, set()).update(handler.name for handler in queue.handlers)
+    return found
+
+
 def queue_document(
-    name: str, plan: QueuePlan | None, stats: QueueStats | None, *, silent: bool = False, unplanned: str = NO_PLAN
-) -> Document:
+    name: str, plan: QueuePlan | None, stats: QueueStats | None, known: Container[str] = (), *, silent: bool = False,
+    unplanned: str = NO_PLAN,
+) -> Document:  # fmt: skip
     """One queue from what is known of it. Pure.
 
+    known      the handlers of it that some server knows
     silent     a server that may have more of it did not answer
     unplanned  why there is no plan for it, if there is none
     """
@@ -142,6 +151,8 @@ def queue_document(
         "takeable": count("takeable"),
         "paused": count("paused"),
         "gates": [gate.rstrip(":") for gate in stats.gates] if stats else [],
+        "reasons": dict(stats.reasons) if stats else {},
+        "unserved": unserved(stats, known) if stats else {},
     }
 
 

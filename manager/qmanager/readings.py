@@ -6,7 +6,7 @@ from qslots.reports import QueueStats
 
 CUMULATIVE = (
     "put", "taken", "returned", "done", "failed", "crashed", "busy", "packs", "empty", "lost", "burials", "deleted",
-    "dropped", "renewed",
+    "dropped", "renewed", "unkept",
 )  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from .demand import with_reasons
+from .unserved import in_words
 from .views import Document
 
 NOTHING = "·"
@@ -121,7 +123,8 @@ def _queue_rows(queue: Document) -> list[tuple[str, str]]:
         ("tasks", ", ".join(f"{_number(queue[field])} {word}" for field, word in tasks)),
         ("oldest", seconds(queue["oldest"] or None)),
         ("pace", f"{', '.join(rates)}, {seconds(queue['mean_time'])} a task"),
-        ("held back", ", ".join(queue["gates"]) or NOTHING),
+        ("held back", ", ".join(with_reasons(queue["gates"], queue["reasons"])) or NOTHING),
+        ("unserved", in_words(queue["unserved"]) or NOTHING),
         ("so far", ", ".join(f"{_number(value)} {name}" for name, value in queue["counters"].items())),
         ("expired", f"{_number(queue['expired'])} locks"),
         ("handlers", ", ".join(queue["handlers"]) or NOTHING),

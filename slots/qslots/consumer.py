@@ -18,7 +18,7 @@ from .bell import Bell
 from .client import override
 from .errors import ArgumentsError, LockLost, QueueServerDown
 from .handlers import REGISTRY
-from .outcomes import Bury, Outcome, Postpone, Retry, decided, micros, told
+from .outcomes import Bury, Outcome, Postpone, Retry, decided, micros, put_off, told
 from .producer import insist
 from .queries import owner_of
 from .queueserver import RATE_AS_IT_IS, Exchange, Pack, QueueServer, lock_name
@@ -170,7 +170,7 @@ class Consumer:
         for position, task in self._given.items():
             outcome = task.outcome or self._of_error(error)
             if outcome is not None:
-                self._outcomes[position] = outcome
+                self._outcomes[position] = put_off(outcome, self._options.backoff, jitter())
         handed_back = error is not None and not isinstance(error, Exception)
         done = bytes(not handed_back and position not in self._outcomes for position in range(1, size + 1))
         server, outcomes = self._server, self._outcomes

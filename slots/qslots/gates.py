@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 from . import given
 from .connection import translated
+from .counts import why_closed
 from .errors import QueueServerDown, UsageError
 from .inspector import Inspector
 from .keys import check_name
+from .queueserver import QueueServer
 from .servers import QueueServers
 
 log = logging.getLogger("qslots")
@@ -31,6 +33,15 @@ def name(queue: str, collection: str | None, handler: str | None) -> str:
 def close(servers: QueueServers, queue: str, gate: str) -> None:
     """Pauses on every server of the queue that answers."""
     _everywhere(servers, queue, lambda inspector, version: inspector.pause(gate, version))
+
+
+def park(server: QueueServer, queue: str, handler: str, why: str) -> bool:
+    """Closes the gate of a handler on one server, with the reason; False if it is closed, by hand or so, already.
+
+    Only a resume opens it: slots of old and new code run side by side, so none can know that what did not fit now does.
+    """
+    remedy = f"once the code fits: qslots queue resume {queue} --handler {handler}"
+    return Inspector(server, queue).pause(name(queue, None, handler), why=f"{why}; {remedy}")
 
 
 def open_again(servers: QueueServers, queue: str, gate: str) -> int:
@@ -63,9 +74,10 @@ def level(servers: QueueServers, queue: str) -> None:
     for place, known in closed.items():
         if _version(known) < _version(newest):
             inspector = Inspector(servers[place], queue)
-            for gate in _named(newest) - _named(known):
-                inspector.pause(gate, _version(newest))
-            for gate in _named(known) - _named(newest):
+            theirs, ours = _named(newest), _named(known)
+            for gate in theirs.keys() - ours.keys():
+                inspector.pause(gate, _version(newest), why=theirs[gate])
+            for gate in ours.keys() - theirs.keys():
                 inspector.resume(gate, _version(newest))
             with translated(inspector.server.url):  # they may be equal by now, and still be counted from another change
                 inspector.server.redis.hset(inspector.server.keys_of(queue).part("gates"), "version", _version(newest))
@@ -91,10 +103,10 @@ def _version(gates: Mapping[bytes, bytes]) -> int:
     return int(gates.get(b"version", b"0"))
 
 
-def _named(gates: Mapping[bytes, bytes]) -> set[str]:
-    """The gates that are closed; a drop is over by itself, and one being opened counts as open."""
+def _named(gates: Mapping[bytes, bytes]) -> dict[str, str]:
+    """The gates that are closed, with their reasons; a drop is over by itself, and one being opened counts as open."""
     return {
-        gate.decode()
+        gate.decode(): why_closed(said)
         for gate, said in gates.items()
-        if said == b"paused" and not gate.startswith((b"drop:", b"version"))
+        if said.startswith(b"paused") and not gate.startswith((b"drop:", b"version"))
     }

@@ -110,9 +110,13 @@ class Inspector:
                 break
         return kicked
 
-    def pause(self, gate: str, version: int = 0) -> None:
-        """Closes a gate: ``queue:``, ``handler:NAME`` or ``collection:NAME``."""
-        self._gate("pause", gate, version)
+    def pause(self, gate: str, version: int = 0, *, why: str = "") -> bool:
+        """Closes a gate: ``queue:``, ``handler:NAME`` or ``collection:NAME``. True if it was open.
+
+        With a reason (of a handler's gate only) one that is closed stays as it is, without it a reason goes.
+        """
+        closed, _ = self._gate("pause", gate, version, *([cut(why)] if why else []))
+        return bool(closed)
 
     def resume(self, gate: str, version: int = 0) -> int:
         """Opens it; returns how many parked tasks came back to their places."""
@@ -123,9 +127,9 @@ class Inspector:
             total += moved
         return total
 
-    def _gate(self, what: str, gate: str, version: int) -> tuple[int, int]:
+    def _gate(self, what: str, gate: str, version: int, *why: str) -> tuple[int, int]:
         collection = gate.removeprefix("collection:") if gate.startswith("collection:") else ""
-        moved, left = self.server.inside(self.queue, "gate", [what, gate, version], extra=collection)
+        moved, left = self.server.inside(self.queue, "gate", [what, gate, version, *why], extra=collection)
         return moved, left
 
     def drop(self, collection: str) -> Iterator[tuple[int, int]]:

@@ -40,8 +40,8 @@ class QueueKeys:
         "fate",  # HASH id -> [retries, failures, crashes, losses, last error]
         "again",  # HASH id -> what was said of a task while it was locked: [rearm | replace, time, record],
         # [gone, the counter of its end]
-        "gates",  # HASH queue: | handler:X | collection:X -> paused | resuming; drop:X -> instant (µs); version of
-        # these; rate, tokens, filled (µs): the token bucket
+        "gates",  # HASH queue: | handler:X | collection:X -> paused[: reason] | resuming; drop:X -> instant (µs);
+        # version of these; rate, tokens, filled (µs): the token bucket
         "counters",  # HASH: cumulative counts and busy time (µs); put:HANDLER counts what was put
         "waiters",  # ZSET slot incarnation -> when it wakes by itself (µs)
         "wake",  # LIST of tokens

@@ -22,14 +22,17 @@ class Retry(Error):
 
 
 class Postpone(Error):
-    """Raise it in a handler: not now; ``at`` Unix time or a datetime, or after ``delay``. Nothing is counted."""
+    """Raise it in a handler: not now; ``at`` Unix time or a datetime, or after ``delay``. Nothing is counted.
+
+    Without either the task waits as long as after a first failure.
+    """
 
     def __init__(self, at: float | datetime.datetime | None = None, *, delay: str | float | None = None) -> None:
         super().__init__("the handler postponed the task")
         if at is not None and delay is not None:
             raise UsageError("Postpone: give at or delay, not both")
         self.at = None if at is None else moment(at, "Postpone: at", "raise Postpone(delay='1h')")
-        self.delay = duration(0 if delay is None else delay, "Postpone: delay")
+        self.delay = None if delay is None else duration(delay, "Postpone: delay")
 
 
 class Bury(Error):
@@ -102,12 +105,20 @@ def _decided(error: BaseException, options: "Judged", jitter: float) -> Outcome:
             return Outcome("retry", spoken(error), delay=delay, base=base, cap=cap, jitter=jitter)
         case Postpone():
             at = None if error.at is None else micros(error.at)
-            return Outcome("postpone", at=at, delay=micros(error.delay))
+            delay = None if error.delay is None else micros(error.delay)
+            return put_off(Outcome("postpone", at=at, delay=delay), backoff, jitter)
         case Bury():
             return Outcome("bury", spoken(error))
     if isinstance(error, options.never_retry):
         return Outcome("bury", told(error))
     return charged("fail", told(error), options.max_failures, backoff, jitter)
+
+
+def put_off(outcome: Outcome, backoff: Backoff, jitter: float) -> Outcome:
+    """A "not now" that names no time waits for the first backoff: at once would be a hot loop."""
+    if outcome.kind == "postpone" and outcome.at is None and outcome.delay is None:
+        outcome.base, outcome.jitter = micros(backoff.first), jitter
+    return outcome
 
 
 def cut(text: str) -> str:

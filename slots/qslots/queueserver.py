@@ -4,7 +4,7 @@ Times go in and come out in seconds; scripts speak µs. Every error is one of ``
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ import redis
 from . import keys
 from .cascades import NO_CASCADE, Cascade, add, settled
 from .connection import Link, open_redis, supported
+from .counts import stats_of
 from .durability import FAST, Command, Durability, check_reply, fit_for_tasks, promise
 from .errors import CannotKeep, QueueServerDown, QueueServerError
 from .keys import QueueKeys
@@ -56,6 +57,7 @@ class Kept(msgspec.Struct, frozen=True):
     task: str
     result: bytes
     seconds: float
+    missing: str = ""  # why the value is not in it
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -281,7 +283,7 @@ class QueueServer:
             for position, kept in (results or {}).items():
                 names.append(vector.result(kept.task))
                 args.append(kept.result)
-                places[position] = (len(names), len(args), round(kept.seconds * 1e3))
+                places[position] = (len(names), len(args), round(kept.seconds * 1e3), bool(kept.missing))
             args[8] = _encode(places)
             if left:
                 args[10], args[11] = add(names, args, left, self.keys_of)
@@ -316,10 +318,12 @@ class QueueServer:
         return [lock.decode() for lock in gone]
 
     def due(self, handlers: Mapping[str, Sequence[str]]) -> set[str]:
-        """Which of these queues (with their handlers) have a task whose time has come."""
-        places = [(queue, name) for queue, names in handlers.items() for name in names]
-        found = self.run("control", "due", [self.keys_of(queue).schedule(name) for queue, name in places], [])
-        return {places[place - 1][0] for place in found}
+        """Which of these queues (with their handlers) have a task that may be taken now."""
+        operation = self._script("queue", "due")
+        places = [(self.keys_of(queue), names) for queue, names in handlers.items()]
+        calls = [operation.command([*place.vector, *map(place.schedule, names)], []) for place, names in places]
+        found = operation.run(self.link, *calls)
+        return {queue for queue, has in zip(handlers, found, strict=True) if has}
 
     def unwait(self, holder: str, handlers: Mapping[str, Sequence[str]]) -> None:
         """This slot waits in these queues (with their handlers) no more; others are rung in its place."""
@@ -350,7 +354,7 @@ class QueueServer:
         operation = self._script("queue", "stats")
         calls = [operation.command(self.every_place(queue, slots=True), []) for queue in queues]
         replies = operation.run(self.link, *calls)
-        return [_stats_of(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
+        return [stats_of(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
 
 
 def _known(handlers: Iterable[bytes], gates: list[bytes]) -> Known:
@@ -358,23 +362,6 @@ def _known(handlers: Iterable[bytes], gates: list[bytes]) -> Known:
     return Known(
         tuple(sorted(name.decode() for name in handlers)), tuple(sorted(gate.partition(":")[2] for gate in named))
     )
-
-
-def _stats_of(queue: str, reply: list[Any]) -> QueueStats:
-    counters = {name.decode(): int(value) for name, value in _pairs(reply[10])}
-    gates = {gate.decode() for gate, _ in _pairs(reply[9]) if b":" in gate}
-    busy = counters.pop("busy", 0) / 1e6
-    cumulative = {name: counters[name] for name in counters if name in QueueStats.__struct_fields__}
-    cumulative["put"] = sum(value for name, value in counters.items() if name.startswith("put:"))
-    now, active, inactive, locked, buried, oldest, parked, takeable, expired = (int(value) for value in reply[:9])
-    return QueueStats(
-        queue, now / 1e6, active, inactive, locked, buried, oldest / 1e6, busy=busy, parked=parked, takeable=takeable,
-        expired=expired, paused="queue:" in gates, gates=tuple(sorted(gates)), **cumulative,
-    )  # fmt: skip
-
-
-def _pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    return zip(flat[::2], flat[1::2], strict=True)
 
 
 def _us(seconds: float) -> int:

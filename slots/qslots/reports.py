@@ -104,6 +104,16 @@ class MapRow(msgspec.Struct, frozen=True):
     slots: tuple[tuple[str, ...], ...]
 
 
+class HandlerStats(msgspec.Struct, frozen=True):
+    """What waits for one handler of a queue."""
+
+    name: str
+    active: int = 0
+    inactive: int = 0
+    oldest: float = 0.0  # age of the oldest active task
+    open: bool = True  # neither it nor its queue is paused
+
+
 class QueueStats(msgspec.Struct, frozen=True):
     """One queue as the ``stats`` script sees it; counters are cumulative since the queue's first task."""
 
@@ -127,12 +137,16 @@ class QueueStats(msgspec.Struct, frozen=True):
     burials: int = 0
     deleted: int = 0
     dropped: int = 0
+    unkept: int = 0  # of those done, whose results could not be stored
     renewed: int = 0  # of those taken, put back because they were replaced or rearmed while they ran
     parked: int = 0  # tasks of paused collections that have come to the head of the queue; not among the active
     takeable: int = 0  # of the active, those that a slot may take now: not paused, not beyond the rate
     expired: int = 0  # locks whose time is over
     paused: bool = False
     gates: tuple[str, ...] = ()  # what is paused or being dropped: queue:, handler:NAME, collection:NAME, drop:NAME
+    reasons: dict[str, str] = {}  # gate -> why, of those that have closed by themselves
+
+    handlers: tuple[HandlerStats, ...] = ()  # those that ever had a task here
 
     @property
     def tasks(self) -> int:
@@ -144,11 +158,26 @@ def merged(parts: Sequence[QueueStats]) -> QueueStats:
     """The counts of a queue that lives on several servers: sums, the oldest of all, closed gates of any."""
     if len(parts) == 1:
         return parts[0]
-    counted = set(QueueStats.__struct_fields__) - {"name", "now", "oldest", "paused", "gates"}
+    counted = set(QueueStats.__struct_fields__) - {"name", "now", "oldest", "paused", "gates", "reasons", "handlers"}
     chosen = {name: sum(getattr(part, name) for part in parts) for name in counted}
     gates = tuple(sorted({gate for part in parts for gate in part.gates}))
+    reasons = {gate: why for part in parts for gate, why in part.reasons.items()}
     oldest, paused = max(part.oldest for part in parts), any(part.paused for part in parts)
-    return QueueStats(parts[0].name, parts[0].now, oldest=oldest, paused=paused, gates=gates, **chosen)
+    return QueueStats(
+        parts[0].name, parts[0].now, oldest=oldest, paused=paused, gates=gates, reasons=reasons,
+        handlers=_handlers(parts), **chosen,
+    )  # fmt: skip
+
+
+def _handlers(parts: Sequence[QueueStats]) -> tuple[HandlerStats, ...]:
+    found: dict[str, HandlerStats] = {}
+    for each in (each for part in parts for each in part.handlers):
+        before = found.get(each.name, HandlerStats(each.name, open=False))
+        found[each.name] = HandlerStats(
+            each.name, before.active + each.active, before.inactive + each.inactive, max(before.oldest, each.oldest),
+            before.open or each.open,
+        )  # fmt: skip
+    return tuple(found[name] for name in sorted(found))
 
 
 class QueuePlan(msgspec.Struct, frozen=True):

@@ -12,11 +12,12 @@ import msgspec
 from .connection import translated
 from .errors import NoResult, QueueServerDown, ResultTimeout, TaskFailed
 from .inspector import Inspector
+from .outcomes import spoken
 from .queries import Finished
 from .queueserver import Kept, QueueServer
 from .servers import QueueServers
 
-_LARGEST = 64 << 20  # bytes of a result; much more no queue server takes, however often it is told
+LARGEST = 1 << 20  # bytes: results live in the memory of the queue server
 _LOOK_AGAIN = 3.0  # seconds without a message after which a waiter looks all the same
 _finished = msgspec.msgpack.Decoder(Finished).decode
 
@@ -25,13 +26,15 @@ def kept(task: str, handler: str, holder: str, value: object, seconds: float) ->
     """What is to be stored of a task that has returned ``value``; of a value that cannot be, the reason."""
     said = Finished(handler, time.time(), holder, value)
     try:
-        stored = msgspec.msgpack.encode(said)
-        if len(stored) > _LARGEST:
-            raise ValueError(f"it has {len(stored):,} bytes, {_LARGEST:,} are allowed")
-        return Kept(task, stored, seconds)
+        stored, why = msgspec.msgpack.encode(said), ""
+        if len(stored) > LARGEST:
+            why = f"{len(stored):,} bytes, {LARGEST:,} are allowed: store the data elsewhere and return where"
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        why = f"its result, {type(value).__name__}, cannot be stored: {error}"
-        return Kept(task, msgspec.msgpack.encode(Finished(handler, said.at, holder, error=why)), seconds)
+        why = spoken(error)
+    if not why:
+        return Kept(task, stored, seconds)
+    why = f"its result, {type(value).__name__}, cannot be stored: {why}"
+    return Kept(task, msgspec.msgpack.encode(Finished(handler, said.at, holder, error=why)), seconds, why)
 
 
 def look(server: QueueServer, queue: str, task: str) -> Finished | None:

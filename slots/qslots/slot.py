@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NoReturn
 
-from . import debts, logs, orders
+from . import debts, gates, logs, orders
 from .alerts import alert_after
 from .bell import Bell
 from .errors import HolderDead, QueueServerDown, QueueServerError
@@ -36,7 +36,7 @@ from .worker import Worker
 
 log = logging.getLogger("qslots.slot")
 IDLE_WAIT = 3.0  # seconds that an idle slot waits at most before it looks again
-LOOK_ROUND = 0.005  # seconds between two questions of a busy slot what is due in its other queues
+LOOK_ROUND = 0.015  # seconds between two questions of a busy slot what is due in its other queues
 
 
 class Slot:
@@ -267,8 +267,21 @@ class Slot:
         self._pack.busy += (now - self._pack.since) / 1e9
         self._size(pack.handler).ran(began, seconds)
         self._lottery.ran(drawn, seconds)
+        if self._worker.why_park:
+            self._park(handler, self._worker.why_park)
         if not whole:
             self._pack.stopped(together=handler.arguments.takes_pack, leave=TERM.asked)
+
+    def _park(self, handler: Handler, why: str) -> None:
+        """Closes the gate of a handler on all servers of its queue that answer; the manager tells the others."""
+        closed = False
+        for place in self._servers.places(handler.queue):
+            with suppress(QueueServerError):
+                closed |= self._reach.ask(
+                    place, partial(gates.park, queue=handler.queue, handler=handler.name, why=why)
+                )
+        if closed:  # else somebody was faster, and has said it
+            log.error("handler %s of queue %s is parked: %s", handler.name, handler.queue, why)
 
     def _say_what_is_usual(self, handler: Handler, pack: Pack) -> None:
         """To the master: how long its tasks take as a rule, and when one is worth an alert."""

@@ -5,6 +5,8 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
+import msgspec
+
 from . import durability, given, results, traces, tracing
 from .cascades import Children
 from .client import current, override
@@ -25,36 +27,26 @@ _DELAY_INSTEAD = "delay='1h'"
 ON_DUPLICATE = ("refuse", "ignore", "replace", "rearm")
 
 
-class Task:
+class Task(msgspec.Struct, eq=False):
     """One unit of work. ``enqueue`` returns one with ``id`` and ``queue``; a pack handler gets them with arguments."""
 
-    __slots__ = (
-        "_record", "args", "crashes", "failures", "handler", "id", "kwargs", "outcome", "owner", "put_at", "queue",
-        "retries",
-    )  # fmt: skip
-
-    def __init__(
-        self, id: str, queue: str, handler: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None,  # noqa: A002
-        *, retries: int = 0, failures: int = 0, crashes: int = 0, put_at: float | None = None,
-        owner: Owner | None = None, record: bytes = b"",
-    ) -> None:  # fmt: skip
-        self._record = record
-        self.id = id
-        self.queue = queue
-        self.handler = handler
-        self.args = args
-        self.kwargs = kwargs or {}
-        self.retries = retries
-        self.failures = failures
-        self.crashes = crashes
-        self.put_at = put_at
-        self.owner = owner
-        self.outcome: Outcome | None = None
+    id: str
+    queue: str
+    handler: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    retries: int = 0
+    failures: int = 0
+    crashes: int = 0
+    put_at: float | None = None
+    owner: Owner | None = None
+    record: bytes = b""  # as it is stored, where it was taken
+    outcome: Outcome | None = None  # what the pack's handler has said of it
 
     @property
     def traceparent(self) -> str | None:
         """The trace that it was put in, as the W3C writes it; None if it was put in none."""
-        return traces.text(trace(self._record))
+        return traces.text(trace(self.record))
 
     def retry(self, delay: str | float = 0.0, why: str = "") -> None:
         """This task of the pack is to run again after ``delay``; no failure is counted."""
@@ -64,14 +56,17 @@ class Task:
         )
 
     def postpone(self, at: float | datetime.datetime | None = None, *, delay: str | float | None = None) -> None:
-        """This task of the pack is not for now: ``at`` is Unix time or a datetime, ``delay`` counts from now."""
+        """This task of the pack is not for now: ``at`` is Unix time or a datetime, ``delay`` counts from now; without
+        either it waits as long as after a first failure.
+        """
         where = f"task {self.id}: postpone"
-        if (at is None) == (delay is None):
+        if at is not None and delay is not None:
             raise UsageError(f"{where}: give a point in time, or delay='1h', and not both")
-        if delay is not None:
-            self.outcome = Outcome("postpone", delay=micros(duration(delay, f"{where}: delay")))
-        elif at is not None:
-            self.outcome = Outcome("postpone", at=micros(moment(at, f"{where}: at", "postpone(delay='1h')")))
+        self.outcome = Outcome(
+            "postpone",
+            at=None if at is None else micros(moment(at, f"{where}: at", "postpone(delay='1h')")),
+            delay=None if delay is None else micros(duration(delay, f"{where}: delay")),
+        )
 
     def bury(self, why: str) -> None:
         """This task of the pack can never succeed."""
@@ -181,7 +176,7 @@ class Using:
             self._send(running, head, ids, bodies, own=own is not None)
         record = bytes(8) + head
         return [
-            Task(id_, handler.queue, handler.name, args, dict(kwargs) if kwargs else None, record=record)
+            Task(id_, handler.queue, handler.name, args, dict(kwargs) if kwargs else {}, record=record)
             for id_, (args, kwargs) in zip(ids, calls, strict=True)
         ]
 

@@ -1,4 +1,4 @@
-"""OpenTelemetry, where the application has imported it: a span for each enqueueing and for each run of a handler.
+"""OpenTelemetry, where the application uses it: a span for each enqueueing and for each run of a handler.
 
 The only module that knows it, and it never imports it: an application without it pays for one look-up a pack and a
 put. Names and attributes are those of its semantic conventions for messaging. Its SDK has threads, so the application
@@ -23,8 +23,12 @@ _WISHES = (Retry, Postpone)  # ends of a run that are no error
 
 
 def is_on() -> bool:
-    """Whether the application has imported OpenTelemetry."""
-    return _API in sys.modules
+    """Whether the application uses OpenTelemetry. Merely imported it is by others too, redis-py among them."""
+    otel = sys.modules.get(_API)
+    if otel is None:
+        return False
+    is_set_up = not isinstance(otel.get_tracer_provider(), otel.ProxyTracerProvider)
+    return is_set_up or otel.get_current_span() is not otel.INVALID_SPAN
 
 
 @contextlib.contextmanager

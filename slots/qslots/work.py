@@ -20,6 +20,7 @@ from .forks import end_if_forked
 from .handlers import Handler
 from .hooks import HOOKS, hooked, told, word
 from .limits import NEVER, timed
+from .misfits import MisfitRow
 from .outcomes import Outcome, charged, decided, micros, spoken
 from .queries import Owner, owner_of
 from .queueserver import Kept, Pack
@@ -66,11 +67,13 @@ def unwitnessed(position: int, error: BaseException) -> None:
 class PackRun:
     """A pack with its handler. Positions count from 1, as on the scoreboard."""
 
-    __slots__ = ("_owner", "function", "handler", "limit", "may_go_on", "pack", "record", "report", "url", "witness")
+    __slots__ = (
+        "_may_go_on", "_owner", "function", "handler", "limit", "misfits", "pack", "record", "report", "url", "witness",
+    )  # fmt: skip
 
     def __init__(
         self, handler: Handler, pack: Pack, record: Record, report: Report, may_go_on: MayGoOn,
-        witness: Witness = unwitnessed,
+        witness: Witness = unwitnessed, *, misfits: MisfitRow,
     ) -> None:  # fmt: skip
         self.handler = handler = tracing.handling(handler) if tracing.is_on() else handler
         self.function = timed(handler, record)  # what is called: the handler's function, under its alarms if it has any
@@ -79,7 +82,8 @@ class PackRun:
         self.pack = pack
         self.record = record
         self.report = report
-        self.may_go_on = may_go_on
+        self.misfits = misfits
+        self._may_go_on = may_go_on
         self.witness = witness
         self._owner: Owner | None = None
         self.url = ""  # of the server that the pack came from
@@ -88,6 +92,10 @@ class PackRun:
         record.words[Field.MAX_CRASHES] = handler.options.max_crashes
         record.words[Field.BACKOFF_FIRST] = int(micros(handler.options.backoff.first))
         record.words[Field.BACKOFF_LONGEST] = int(micros(handler.options.backoff.longest))
+
+    def may_go_on(self, now: int) -> bool:
+        """Whether another task may begin at this time (ns since boot)."""
+        return not self.misfits.is_too_long and self._may_go_on(now)
 
     def coroutine(self, running: Running, *args: Any, **kwargs: Any) -> Awaitable[object]:
         """What the call of an async handler gives, under its soft limit and its alert if it has any."""
@@ -149,11 +157,15 @@ class PackRun:
 
     def misfit(self, position: int, error: Exception) -> Outcome:
         """What becomes of a task that cannot be run: its record cannot be read, or its arguments do not fit."""
+        self.misfits.met(position, spoken(error))
         return self._logged(position, unfit(self.handler, error, self.pack.records[position - 1]), error)
 
     def result(self, position: int, value: object, seconds: float) -> Kept:
         """What a task has returned, to be kept on the queue server for so long."""
-        return kept(self.id_of(position), self.handler.name, self.record.text("holder"), value, seconds)
+        stored = kept(self.id_of(position), self.handler.name, self.record.text("holder"), value, seconds)
+        if stored.missing:
+            log.warning("%s %s is done, but %s", self.handler.name, stored.task, stored.missing)
+        return stored
 
     def ended(self, position: int, outcome: Outcome | None) -> None:
         """A task has ended so; None is success. Called if there are hooks for it."""

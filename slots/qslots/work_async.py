@@ -124,7 +124,7 @@ class _Concurrent:
         self._loop.call_soon_threadsafe(self._deadlines.move, position, deadline)
 
     def _may_begin(self) -> bool:
-        if self._stopped:
+        if self._stopped or self._run.misfits.is_too_long:
             return False
         return (boot_ns() < self._look_up and not TERM.asked) or self._may_go_on()
 

@@ -37,6 +37,8 @@ def run_each(run: PackRun) -> int:
             if not run.report({position: outcome}, kept, left):
                 return position - 1
             kept.clear()
+            if run.misfits.is_too_long:
+                look_up = 0
         marks[position - 1] = 1
         words[Field.DONE] = done = done + 1
         now = boot_ns()

@@ -8,7 +8,7 @@ from .errors import ArgumentsError
 from .eventloop import EventLoop
 from .forks import end_if_forked
 from .hooks import HOOKS
-from .outcomes import Bury, Outcome, decided, micros, told
+from .outcomes import Bury, Outcome, decided, micros, put_off, told
 from .records import body
 from .running import RUNNING, Running
 from .scoreboard import DONE, RUNS, WHOLE_PACK, Field, boot_ns
@@ -35,7 +35,8 @@ def run_together(run: PackRun, loop: Callable[[], EventLoop]) -> int:
         for position, task in tasks.items():
             if task.outcome is not None and task.outcome.kind == "bury" and error is None:
                 run.failed(position, task.outcome, Bury(task.outcome.why))
-        outcomes |= {position: task.outcome for position, task in tasks.items() if task.outcome}
+        backoff = run.handler.options.backoff
+        outcomes |= {at: put_off(task.outcome, backoff, jitter()) for at, task in tasks.items() if task.outcome}
         cascade = left(run, running, tasks, outcomes)
     if HOOKS.after_task:
         for position in range(1, len(run.pack.ids) + 1):
@@ -119,6 +120,9 @@ def readable(run: PackRun) -> tuple[dict[int, Task], dict[int, Outcome]]:
     tasks: dict[int, Task] = {}
     refused: dict[int, Outcome] = {}
     for position, stored in enumerate(run.pack.records, 1):
+        if run.misfits.is_too_long:
+            refused[position] = Outcome("back")
+            continue
         try:
             args, kwargs = run.handler.arguments.call(body(stored))
         except (ArgumentsError, ValueError) as error:

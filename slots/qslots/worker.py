@@ -1,8 +1,11 @@
 """Runs packs for a slot, each in the way that its handler asks for. It takes none, and settles none as a whole."""
 
+from collections import defaultdict
+
 from .eventloop import EventLoop
 from .handlers import Handler
 from .limits import ALARM
+from .misfits import MisfitRow
 from .queueserver import Pack
 from .running import RUNNING
 from .scoreboard import Record
@@ -21,12 +24,15 @@ class Worker:
         self._may_go_on = may_go_on
         self._witness = witness
         self._loop: EventLoop | None = None
+        self._misfits: defaultdict[str, MisfitRow] = defaultdict(MisfitRow)  # of each handler
+        self.why_park = ""  # why the handler of the last pack is to be parked: too many in a row did not fit
 
     def run(self, handler: Handler, pack: Pack, url: str = "") -> tuple[int, bool]:
         """Runs a pack from the server at ``url``; returns how many tasks began, and whether all are marked (else the
         rest must go back).
         """
-        run = PackRun(handler, pack, self._record, self._report, self._may_go_on, self._witness)
+        misfits = self._misfits[handler.name]
+        run = PackRun(handler, pack, self._record, self._report, self._may_go_on, self._witness, misfits=misfits)
         run.url = url
         RUNNING.work = run
         if handler.arguments.takes_pack:
@@ -39,6 +45,8 @@ class Worker:
         RUNNING.work = None
         ALARM.calm()
         self._record.end()
+        misfits.pack_over(began)
+        self.why_park = misfits.reason() if misfits.is_too_long else ""
         return began, began == len(pack.ids)
 
     def _the_loop(self) -> EventLoop:

@@ -31,6 +31,19 @@ QUEUE = {
 }  # fmt: skip
 SERVER_KEYS = {"name", "budget", "slots", "max_slots", "pss", "free_memory", "generation", "age"}
 
+OLDER = """\
+@task(queue="mail")
+def send(n: int) -> None:
+    note("send", n)
+
+
+"""
+NEWER = """\
+@task(queue="mail")
+def bounce(n: int) -> None:
+    note("bounce", n)
+"""
+
 
 def read(fleet: Fleet, *command: str) -> Any:
     program = fleet.start("qmanager.admin", *command, "--json")
@@ -212,3 +225,33 @@ def test_drop_empties_a_queue_but_for_the_task_that_runs(fleet: Fleet) -> None:
     fleet.open()
     fleet.wait_empty()
     assert len(fleet.runs("begin")) == 1
+
+
+def test_tasks_of_a_producer_that_is_newer_than_the_fleet_wait_for_the_generation_that_knows_them(fleet: Fleet) -> None:
+    fleet.write_app(OLDER)
+    fleet.start("qmanager", "run")
+    master = fleet.start_master()
+    fleet.app.send.enqueue(0)
+    fleet.wait_run("send", 0)
+    fleet.write_app(OLDER + NEWER)  # the fleet has loaded the older one
+    fleet.app.bounce.enqueue_many([(n,) for n in range(12)])
+    fleet.app.send.enqueue(1)
+    fleet.wait_run("send", 1)
+
+    def mail() -> dict[str, Any]:
+        [found] = read(fleet, "queues")
+        return dict(found)
+
+    told = wait_for(lambda: row if "no server knows" in (row := mail())["reason"] else None, fleet.all_said)
+    assert "12 tasks of handler bounce wait, no server knows it" in told["reason"]
+    assert told["unserved"] == {"bounce": 12}
+    assert told["wanted"] < 0.1  # for what has run
+    stats = fleet.stats("mail")
+    assert (stats.active, stats.taken, stats.done, stats.failed, stats.buried) == (12, 2, 2, 0, 0)
+    master.signal(signal.SIGTERM)
+    assert master.ended() == 0
+    fleet.start_master()
+    fleet.wait_run("bounce", count=12)
+    fleet.wait_empty("mail")
+    assert sorted(int(run.words[1]) for run in fleet.runs("bounce")) == list(range(12))
+    assert (fleet.stats("mail").failed, fleet.fates("mail"), mail()["unserved"]) == (0, {}, {})

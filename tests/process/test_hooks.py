@@ -1,5 +1,6 @@
 """Hooks and log lines of real slots: when they are called in its life, and what an operator reads."""
 
+import logging
 import os
 import signal
 
@@ -76,6 +77,7 @@ def none_stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The application is imported into the test's own process too, to enqueue."""
     for name in vars(Hooks()):
         monkeypatch.setattr(HOOKS, name, [])
+    monkeypatch.setattr(logging.getLogger(), "handlers", logging.getLogger().handlers[:])
 
 
 def test_hooks_are_called_in_order_from_the_birth_of_a_slot_to_its_end(fleet: Fleet) -> None:

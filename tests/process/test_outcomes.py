@@ -4,7 +4,7 @@ import itertools
 import signal
 
 import msgspec
-from process.fleet import Fleet
+from process.fleet import START, Fleet
 from support.waiting import wait_for
 
 from qslots.records import header
@@ -77,6 +77,11 @@ NUMBERS = """\
 @task(max_failures=2, backoff="50ms..50ms")
 def work(n: int) -> None:
     note("end", n)
+"""
+NEWER = """\
+@task(max_failures=2, backoff="50ms..50ms")
+def work(text: str) -> None:
+    note(text)
 """
 
 
@@ -179,3 +184,29 @@ def test_what_cannot_be_read_or_does_not_fit_is_buried_with_the_reason_and_the_q
     assert "cannot be read" in fates["garbage"].error
     assert "argument n: Expected `int`, got `str`" in fates["misfit"].error
     assert "argument n: Expected `int`, got `str`" in fates["other-version"].error
+
+
+def test_code_that_fits_nothing_that_waits_costs_a_hundred_tasks_and_not_all(fleet: Fleet) -> None:
+    fleet.write_app(NUMBERS)
+    newer = header("work", fleet.app.work.handler.arguments.signature ^ 1)
+    body = b"\1" + msgspec.msgpack.encode({"text": "newer"})
+    fleet.client.put("work", "work", newer, [f"n{n:03}" for n in range(400)], [body] * 400)
+    fleet.publish(("work",))
+    fleet.start_master()
+    stats = wait_for(lambda: found if (found := fleet.stats()).reasons else None, fleet.all_said, START)
+    assert stats.reasons["handler:work"].startswith(
+        "100 tasks in a row did not fit, the last one: Object contains unknown field `text`; "
+    )
+    wait_for(lambda: not fleet.stats().locked, fleet.all_said)
+    stats = fleet.stats()
+    assert (stats.active + stats.inactive, stats.failed, stats.buried, stats.takeable) == (400, 100, 0, 0)
+    wait_for(lambda: "handler work of queue work is parked: 100 tasks" in fleet.all_said(), fleet.all_said)
+    fleet.stop_programs()
+    fleet.write_app(NEWER)
+    fleet.start_master()
+    fleet.slots(1)
+    assert fleet.stats().takeable == 0
+    command = fleet.start("qmanager.admin", "queue", "resume", "work", "--handler", "work")
+    assert command.ended() == 0, command.said()
+    fleet.wait_empty()
+    assert (len(fleet.runs("newer")), fleet.buried()) == (400, set())

@@ -12,7 +12,7 @@ from support.holder import Holder
 
 import qslots.client
 from qmanager import admin, views
-from qslots import Queue, embedded, settings
+from qslots import Queue, embedded, gates, settings
 from qslots.keys import DECLARED, PLAN, QUEUES, REPORTS
 from qslots.queueserver import QueueServer
 from qslots.reports import Declared, HandlerDeclared, Plan, QueueDeclared, QueuePlan, Report, pack
@@ -102,6 +102,30 @@ def test_a_queue_that_no_loaded_application_serves_says_so(server: QueueServer) 
     put(server, "a")
     planned(server, "other")
     assert document("queue", "show", "mail")["reason"] == "no application that is loaded has a handler for it"
+
+
+def test_tasks_of_a_handler_that_no_server_knows_are_counted_apart(server: QueueServer) -> None:
+    put(server, "a", "b")
+    put(server, "c", when="+60000000")
+    declare(server, QueueDeclared("mail", handlers=(HandlerDeclared("bounce"),)))
+    assert document("queue", "show", "mail")["unserved"] == {"send": 3}
+    assert document("queues")[0]["unserved"] == {"send": 3}
+    assert "3 tasks of handler send wait, no server knows it" in run("queue", "show", "mail").stdout
+    declare(server, QueueDeclared("mail", handlers=(HandlerDeclared("send"),)))
+    assert document("queue", "show", "mail")["unserved"] == {}
+
+
+def test_a_parked_handler_is_shown_with_its_reason_until_it_goes_on(server: QueueServer) -> None:
+    put(server, "a")
+    gates.park(server, "mail", "send", "nothing fits")
+    [(gate, why)] = document("queue", "show", "mail")["reasons"].items()
+    assert (gate, document("queues")[0]["reasons"]) == ("handler:send", {gate: why})
+    assert (
+        "handler:send (nothing fits; once the code fits: qslots queue resume mail"
+        in run("queue", "show", "mail").stdout
+    )
+    assert said("queue", "resume", "mail", "--handler", "send") == "handler send of queue mail goes on"
+    assert document("queue", "show", "mail")["reasons"] == {}
 
 
 @pytest.mark.parametrize("command", ["show", "pause", "resume", "drop"])

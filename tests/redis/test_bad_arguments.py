@@ -45,6 +45,7 @@ GOOD: dict[str, list[Any]] = {
     "unwait": ["idle"],
     "get": ["a", "e", "z"],
     "stats": [],
+    "due": [],
 }  # fmt: skip
 BAD: tuple[Any, ...] = (
     "", "x", "-1", "0", "1e300", "9" * 40, "nan", "inf", "1.5", "+", ":", b"\xff\xfe\x00", b"\xc1", b"\x93\1",

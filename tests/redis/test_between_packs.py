@@ -2,6 +2,8 @@
 
 from support.holder import HANDLER, QUEUE, Holder, put
 
+from qslots import gates
+from qslots.inspector import Inspector
 from qslots.queueserver import QueueServer
 
 
@@ -16,6 +18,19 @@ def test_due_names_the_queues_with_a_task_whose_time_has_come(server: QueueServe
     asked = {queue: [HANDLER] for queue in ("a", "b", "c", "d")}
     assert server.due(asked) == {"a"}
     assert server.due({"c": [HANDLER, "unknown-here"]}) == {"c"}
+
+
+def test_what_may_not_be_taken_is_not_due(server: QueueServer) -> None:
+    for queue in ("paused", "parked", "limited"):
+        put(server, "a", "b", queue=queue)
+    Inspector(server, "paused").pause("queue:")
+    gates.park(server, "parked", HANDLER, "nothing fits")
+    limited = Holder(server, "s", queue="limited")
+    assert limited.keep(limited.take(1, rate=0.01)) == ["a"]
+    asked = {queue: [HANDLER] for queue in ("paused", "parked", "limited")}
+    assert server.due(asked) == set()
+    Inspector(server, "paused").resume("queue:")
+    assert server.due(asked) == {"paused"}
 
 
 def test_who_waits_no_more_hands_the_watch_for_the_next_due_task_to_another(server: QueueServer) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from support.holder import HANDLER, QUEUE, Holder, micros_now, put, stats
 
-from qslots import Queue, TaskState
-from qslots.errors import Error
+from qslots import Queue, TaskState, gates
+from qslots.errors import Error, QueueServerError
 from qslots.inspector import Inspector
 from qslots.queueserver import QueueServer
 
@@ -279,3 +279,38 @@ def test_one_take_brings_back_a_bounded_number_however_many_collections_are_bein
     slot.keep(slot.take(1))
     assert stats(app).parked == 5 * SIFTED
     assert len(until_empty(slot)[0]) == 10 * SIFTED - 1
+
+
+def test_parked_handler_is_held_back_with_its_reason_until_somebody_resumes_it(app: QueueServer) -> None:
+    put(app, "a")
+    put(app, "x", handler="x")
+    assert gates.park(app, QUEUE, HANDLER, "nothing fits")
+    assert not gates.park(app, QUEUE, HANDLER, "nothing fits here either")
+    [(gate, why)] = queue.stats().reasons.items()
+    assert (gate, queue.stats().gates) == (f"handler:{HANDLER}", (gate,))
+    assert why == f"nothing fits; once the code fits: qslots queue resume {QUEUE} --handler {HANDLER}"
+    slot = Holder(app, "s")
+    assert slot.work({HANDLER: 9, "x": 9}) == ["x"]
+    assert slot.work({HANDLER: 9, "x": 9}) == []
+    queue.resume(handler=HANDLER)
+    assert (queue.stats().gates, queue.stats().reasons) == ((), {})
+    assert slot.work() == ["a"]
+
+
+def test_gate_that_was_closed_by_hand_is_not_parked_over_and_a_parked_one_can_be_made_so(app: QueueServer) -> None:
+    queue.pause(handler=HANDLER)
+    assert not gates.park(app, QUEUE, HANDLER, "nothing fits")
+    assert queue.stats().reasons == {}
+    queue.resume(handler=HANDLER)
+    assert gates.park(app, QUEUE, HANDLER, "nothing fits")
+    queue.pause(handler=HANDLER)
+    assert (queue.stats().gates, queue.stats().reasons) == ((f"handler:{HANDLER}",), {})
+
+
+@pytest.mark.parametrize("args", [
+    ["pause", "queue:", 0, "why"], ["pause", "collection:c", 0, "why"], ["resume", "handler:h", 0, "why"],
+])  # fmt: skip
+def test_only_a_handler_is_parked(app: QueueServer, args: list[str | int]) -> None:
+    with pytest.raises(QueueServerError, match="argument"):
+        app.inside(QUEUE, "gate", args, extra="c")
+    assert queue.stats().gates == ()

@@ -77,6 +77,12 @@ def test_retries_drive_the_delay_and_failures_the_burial(server: QueueServer, sl
     assert fate(server, "a") == Fate(4, 1, 0, 0, "")
 
 
+def test_crash_backs_off_like_a_failure(server: QueueServer, slot: Holder) -> None:
+    put(server, "a")
+    first, second = (ended(server, slot, Outcome("crash", "killed", limit=9, base=1e6, cap=1.5e6)) for _ in range(2))
+    assert 1e6 <= first < 1.5e6 <= second < 2e6
+
+
 def test_crashes_are_counted_apart_and_bury_at_their_own_limit(server: QueueServer, slot: Holder) -> None:
     put(server, "a")
     ended(server, slot, FAIL)
@@ -99,7 +105,8 @@ def test_success_clears_the_fate(server: QueueServer, slot: Holder) -> None:
 
 
 @pytest.mark.parametrize(("outcome", "after"), [
-    (Outcome("postpone", at=4e15), None), (Outcome("postpone", delay=5e6), 5e6), (Outcome("postpone", delay=0.0), 0),
+    (Outcome("postpone", at=4e15), None), (Outcome("postpone", delay=5e6), 5e6),
+    (Outcome("postpone", base=5e6, jitter=1.1), 5.5e6), (Outcome("postpone", delay=0.0), 0),
 ])  # fmt: skip
 def test_postponed_task_counts_nothing(
     server: QueueServer, slot: Holder, outcome: Outcome, after: float | None

@@ -254,6 +254,15 @@ def test_server_that_was_away_learns_what_was_paused_and_resumed_meanwhile(
     assert queue.stats().gates == ()
 
 
+@pytest.mark.parametrize("first", BOTH)
+def test_server_that_was_away_learns_why_a_handler_is_parked(servers: QueueServers, first: str) -> None:
+    gates.park(servers[first], QUEUE, HANDLER, "nothing fits")
+    gates.level(servers, QUEUE)
+    assert queue_gates(servers) == (f"handler:{HANDLER}",)
+    assert len({servers[place].stats([QUEUE])[0].reasons[f"handler:{HANDLER}"] for place in BOTH}) == 1
+    assert queue.stats().reasons[f"handler:{HANDLER}"].startswith("nothing fits; ")
+
+
 def queue_gates(servers: QueueServers) -> tuple[str, ...]:
     """What all servers say alike."""
     said = {servers[place].stats([QUEUE])[0].gates for place in BOTH}

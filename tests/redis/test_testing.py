@@ -125,6 +125,19 @@ def test_wishes_of_a_handler_are_no_errors(q: Queues, wish: Exception, outcome: 
         assert found.due_at == pytest.approx(q.now + 300, abs=2)
 
 
+def test_not_now_waits_for_exactly_the_first_backoff(q: Queues) -> None:
+    @qslots.task(backoff="5s..15m")
+    def busy() -> None:
+        raise Postpone
+
+    busy.enqueue()
+    assert outcomes(q) == ["postponed"]
+    q.advance("4s")
+    assert outcomes(q) == []
+    q.advance("1s")
+    assert outcomes(q) == ["postponed"]
+
+
 def test_never_retry_buries_and_is_raised(q: Queues) -> None:
     @qslots.task(never_retry=KeyError)
     def look_up() -> None:

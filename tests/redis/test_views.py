@@ -120,7 +120,7 @@ def test_queues_join_live_numbers_with_the_plan(client: QueueServer) -> None:
     assert list(found) == ["declared", "mail", "unplanned"]
     assert list(found["mail"]) == [
         "name", "priority", "min", "wanted", "granted", "max", "load", "active", "inactive", "locked", "buried",
-        "oldest", "rate", "mean_time", "reason", "parked", "takeable", "paused", "gates",
+        "oldest", "rate", "mean_time", "reason", "parked", "takeable", "paused", "gates", "reasons", "unserved",
     ]  # fmt: skip
     assert (found["mail"]["wanted"], found["mail"]["load"], found["mail"]["active"]) == (2.5, 1.25, 0)
     assert (found["unplanned"]["wanted"], found["unplanned"]["reason"]) == (None, queueviews.NO_HANDLER)

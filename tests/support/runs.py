@@ -30,6 +30,7 @@ class Runs:
         self.reports = 0
         self.lock_is_gone = False
         self.deadline_when_told = -1
+        self.why_park = ""
         record.hold(1, b"q", handler.name.encode(), len(bodies))
 
     def report(self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE) -> bool:
@@ -43,7 +44,9 @@ class Runs:
     def run(self, may_go_on: Callable[[int], bool] = lambda _: True) -> tuple[int, bool]:
         worker = Worker(self.record, self.report, may_go_on)
         try:
-            return worker.run(self.handler, self.pack)
+            ended = worker.run(self.handler, self.pack)
+            self.why_park = worker.why_park
+            return ended
         finally:
             worker.close()
 

@@ -159,8 +159,20 @@ def written(option: str, default: str) -> object:
 
 def test_the_page_of_the_api_has_every_method_and_field_and_no_other() -> None:
     assert first_names("`Queue`") == of_class(Queue) - {"name"}
-    assert first_names("`Task`") == of_class(Task) - {"outcome"}
+    assert first_names("`Task`") == of_class(Task) - {"outcome", "record"}
     assert first_names("`TaskInfo`") == set(TaskInfo.__struct_fields__)
     assert first_names("`TaskState`") == {state.name for state in TaskState}
     for state in TaskState:
         assert f"| `{state.name}` | `{state.value}` |" in API
+
+
+TESTS = pathlib.Path(__file__).parents[1]
+
+
+def test_every_way_to_end_a_task_names_a_test_that_exists() -> None:
+    page = (DOCS / "outcomes.md").read_text()
+    proofs = [row.rstrip(" |").rpartition(" | ")[2] for row in page.splitlines() if "::" in row]
+    ways = [row for heading in re.findall(r"^## (.*)$", page, re.MULTILINE) for row in rows(heading, page)[1:]]
+    assert len(proofs) == len(ways) > 30, "a row without a test"
+    for file, name in (named for proof in proofs for named in re.findall(r"`([\w/.]+)::(\w+)`", proof)):
+        assert f"\ndef {name}(" in (TESTS / file).read_text(), f"{file}::{name}"

@@ -82,7 +82,7 @@ CALLS: Calls = {
     "retry": (lambda: one.retry("soon"), "task t: retry: delay is 'soon'"),
     "retry why": (lambda: one.retry(why=3), "task t: retry: why is 3"),
     "postpone": (lambda: one.postpone("1h"), r"task t: postpone: at is '1h': .*a time from now write postpone\(delay="),
-    "postpone none": (lambda: one.postpone(), "task t: postpone: give a point in time, or delay='1h'"),
+    "postpone both": (lambda: one.postpone(5, delay="1h"), "task t: postpone: give a point in time, or delay='1h'"),
     "bury task": (lambda: one.bury(3), "task t: bury: why is 3"),
     "Retry": (raising(Retry, "soon"), "Retry: delay is 'soon'"),
     "Postpone": (raising(Postpone, "1h"), r"Postpone: at is '1h': .* from now write raise Postpone\(delay='1h'\)"),

@@ -16,7 +16,7 @@ def queue(name: str = "mail", **changes: object) -> views.Document:
     return {
         "name": name, "priority": 50, "min": 0, "wanted": 2.0, "granted": 2.0, "max": None, "load": 0.5, "active": 7,
         "inactive": 0, "locked": 0, "buried": 0, "oldest": 1.5, "rate": 3.0, "mean_time": 0.012, "reason": "enough",
-        "parked": 0, "takeable": 7, "paused": False, "gates": [], **changes,
+        "parked": 0, "takeable": 7, "paused": False, "gates": [], "reasons": {}, "unserved": {}, **changes,
     }  # fmt: skip
 
 
@@ -208,7 +208,7 @@ def test_a_queue_shows_with_plan_alone_with_numbers_alone_and_with_both() -> Non
     assert queueviews.queue_document("mail", plan, stats) == {
         "name": "mail", "priority": 80, "min": 1, "wanted": 2.5, "granted": 2.0, "max": 9, "load": 1.1, "active": 4,
         "inactive": 3, "locked": 2, "buried": 1, "oldest": 6.0, "rate": 30.0, "mean_time": 0.05, "reason": "why",
-        "parked": 8, "takeable": 3, "paused": False, "gates": ["collection:spring"],
+        "parked": 8, "takeable": 3, "paused": False, "gates": ["collection:spring"], "reasons": {}, "unserved": {},
     }  # fmt: skip
     assert queueviews.queue_document("mail", plan, None)["active"] == 0
     alone = queueviews.queue_document("mail", None, stats)

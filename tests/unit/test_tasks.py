@@ -246,6 +246,19 @@ def test_pack_handler_that_raises_is_charged_only_to_a_task_that_was_alone(recor
     assert runs.told == {1: Outcome("bury", "you")}
 
 
+def test_not_now_of_one_task_of_a_pack_waits_for_the_first_backoff(record: Record) -> None:
+    @task(backoff="4s..1m")
+    def index(pack: list[Task]) -> None:
+        pack[0].postpone()
+        pack[1].postpone(delay=0)
+
+    runs = Runs(record, index, body(index, 1), body(index, 2))
+    runs.run()
+    assert (runs.told[1].base, runs.told[1].delay) == (4e6, None)
+    assert 0.85 <= runs.told[1].jitter <= 1.15
+    assert runs.told[2] == Outcome("postpone", delay=0.0)
+
+
 def test_what_became_of_a_task_is_told_in_words() -> None:
     fail = Outcome("fail", limit=1)
     assert happened(fail, Fate()) == "is buried after 1 failure"

@@ -48,7 +48,9 @@ end
 -- The delay of a task that is to run again: the one asked for, else min(cap, base * 2^(retries - 1)) with jitter.
 local function end_task(how, id, score, schedule, outcome)
   if how == 'back' then return call('ZADD', schedule, score, id) end
-  if how == 'postpone' then return call('ZADD', schedule, outcome.at or (now + outcome.delay), id) end
+  if how == 'postpone' then
+    return call('ZADD', schedule, outcome.at or now + (outcome.delay or math.floor(outcome.base * outcome.jitter)), id)
+  end
   local fate, limit = fate_of(id), outcome.limit or 0
   if how == 'bury' then return bury(id, fate, outcome.why) end
   local at = now + (outcome.delay or 0)
@@ -149,7 +151,8 @@ end
 
 -- Ends the tasks of one lock. said: position -> outcome; marks: one byte a position, '\1' means done; rest: what befalls
 -- all others: 'done', 'back', 'loss' or 'keep' (they stay locked); window: how long finished ids stay known, µs;
--- results: position -> {place of its key, place of the result among ARGV, how long to keep it, ms}.
+-- results: position -> {place of its key, place of the result among ARGV, how long to keep it, ms, whether the value is
+-- missing in it}.
 -- Returns false if the lock is gone, else true and how many tasks have ended by this.
 local function settle_lock(lock, said, marks, rest, why, window, results)
   local pack = pack_of(lock)
@@ -178,6 +181,7 @@ local function settle_lock(lock, said, marks, rest, why, window, results)
       local kept = results and results[position]
       if kept then
         call('SET', KEYS[kept[1]], ARGV[kept[2]], 'PX', kept[3])
+        count('unkept', kept[4] and 1 or 0)
         tell_end(id)
       end
       ids[position] = false

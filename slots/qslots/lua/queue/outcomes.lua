@@ -9,7 +9,7 @@ local function is_number(value) return type(value) == 'number' and value == valu
 local function is_outcome(said)
   if type(said) ~= 'table' or type(said.why) ~= 'string' or said.delay and not is_number(said.delay) then return false end
   local kind, delayed = said.kind, said.delay or is_number(said.base) and is_number(said.cap) and is_number(said.jitter)
-  if kind == 'postpone' then return is_number(said.at or said.delay) end
+  if kind == 'postpone' then return is_number(said.at) or delayed end
   if kind == 'retry' then return delayed end
   if kind == 'fail' or kind == 'crash' then return delayed and is_number(said.limit) end
   return kind == 'done' or kind == 'back' or kind == 'loss' or kind == 'bury'
@@ -17,8 +17,8 @@ end
 
 local function is_kept(result)
   if type(result) ~= 'table' then return false end
-  local key, place, ms = unpack(result)
-  return KEYS[key] and ARGV[place] and is_number(ms) and ms >= 1 and ms % 1 == 0
+  local key, place, ms, missing = unpack(result)
+  return KEYS[key] and ARGV[place] and is_number(ms) and ms >= 1 and ms % 1 == 0 and type(missing) == 'boolean'
 end
 
 local function all_are(check, values)

@@ -5,8 +5,8 @@
 -- ARGV    [1] holder  [2] seq of the pack, "" for none  [3] outcomes: msgpack map position -> {kind, …} (see locks.lua)
 --         [4] marks, one byte a position, 1 = done  [5] what befalls the rest: keep | back | loss  [6] why
 --         [7] seq that a dead slot had asked for, "" while the slot lives  [8] how long finished ids stay known, µs
---         [9] results to keep: msgpack map position -> [place of its key, place in ARGV, ms]
---         [10] time the handlers ran, µs, counted if a task ends by this call  [11…] results
+--         [9] results to keep: msgpack map position -> [place of its key, place in ARGV, ms, whether the value is
+--         missing in it]  [10] time the handlers ran, µs, counted if a task ends by this call  [11…] results
 -- Returns 1, or 0 if the lock was gone before
 -- Race    the slot's last exchange may come after it was reaped: the holder is dead from here on and is refused; if it
 --         came before, the pack that nobody ever saw goes back untouched.
