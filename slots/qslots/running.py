@@ -40,7 +40,7 @@ class Running:
     ``position`` 0: the scoreboard knows it.
     """
 
-    __slots__ = ("_alike", "enqueued", "kept", "parent", "position", "postpone", "until", "work")
+    __slots__ = ("_alike", "enqueued", "kept", "parent", "position", "postpone", "still", "until", "work")
 
     def __init__(self, parent: str | None = None, *, work: Work | None = None, position: int = 0) -> None:
         self.parent = parent
@@ -51,6 +51,7 @@ class Running:
         # Of one beside others: sets its soft limit (seconds from now; False if it has none) and its deadline (ns).
         self.postpone: Callable[[float], bool] | None = None
         self.until: Callable[[int], None] | None = None
+        self.still: Callable[[], float] = float  # seconds that nothing could run beside it, all in all
         self._alike: Counter[bytes] | None = None
 
     @classmethod
