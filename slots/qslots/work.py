@@ -6,7 +6,6 @@ this process alone: success at once; a failure, a retry, a postponement after th
 """
 
 import logging
-import os
 import random
 import traceback
 from collections.abc import Awaitable, Callable
@@ -17,6 +16,7 @@ from . import tracing
 from .cascades import NO_CASCADE, Cascade, done
 from .coroutines import Limited
 from .errors import ArgumentsError
+from .forks import end_if_forked
 from .handlers import Handler
 from .hooks import HOOKS, hooked, told, word
 from .limits import NEVER, timed
@@ -52,17 +52,9 @@ def jitter() -> float:
 
 
 class Term:
-    """What has happened to this process from outside while a handler ran: told to leave, or forked by the handler."""
+    """What has happened to this process from outside while a handler ran: whether it was told to leave."""
 
     asked = False
-    forked = False
-
-    def watch(self) -> None:
-        """From now on children forked of this process know that they are none of its kind."""
-        os.register_at_fork(after_in_child=self._in_child)
-
-    def _in_child(self) -> None:
-        self.forked = True
 
 
 TERM = Term()
@@ -70,12 +62,6 @@ TERM = Term()
 
 def unwitnessed(position: int, error: BaseException) -> None:
     """Nobody wants to see the error itself: its text is kept with the task."""
-
-
-def end_if_forked() -> None:
-    """A handler that forks and comes back in the child must not make a second slot of it."""
-    if TERM.forked:
-        os._exit(0)
 
 
 class PackRun:
@@ -119,7 +105,7 @@ class PackRun:
         after = self.record.words[Field.ALERT_AFTER] / 1e9 if options.on_alert is not None else 0.0
         limited = Limited(
             coroutine, self.handler.name, soft=options.soft_time_limit or NEVER, alert_after=after or NEVER,
-            alert=partial(options.on_alert or print, running.parent or ""),
+            alert=partial(options.on_alert or print, running.parent or ""), still=running.still,
         )  # fmt: skip
         running.postpone = limited.postpone
         return limited
@@ -166,6 +152,7 @@ class PackRun:
 
     def raised(self, position: int, error: BaseException) -> Outcome:
         """What becomes of a task whose handler raised."""
+        end_if_forked()
         return self._logged(position, decided(error, self.handler.options, jitter()), error)
 
     def misfit(self, position: int, error: Exception) -> Outcome:
