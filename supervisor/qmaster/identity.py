@@ -90,12 +90,18 @@ def assume(settings: ServerSettings) -> Identity:
     lock = os.open(runtime / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     place = _place(lock)
     _end_old_slots(lock, runtime / f"{name}.lock", place)
-    left = sorted(runtime.glob(f"{name}.*.board"))
+    left = boards_of(name, runtime)
     incarnation = f"{place}{int(time.time()):x}-{secrets.token_hex(3)}"
     board = Scoreboard.create(str(runtime / f"{name}.{incarnation}.board"))
     os.ftruncate(alone, 0)
     os.pwrite(alone, f"{os.getpid()}\n".encode(), 0)
     return Identity(name, incarnation, runtime, board, lock, alone, place, left)
+
+
+def boards_of(name: str, runtime: pathlib.Path) -> list[pathlib.Path]:
+    """The scoreboards of all incarnations of a master; those of ``a.b`` are none of ``a``'s."""
+    found = runtime.glob(f"{name}.*.board")
+    return sorted(path for path in found if path.name.count(".") == name.count(".") + 2)
 
 
 def _place(lock: int) -> str:
