@@ -16,7 +16,6 @@ from .cascades import Children
 from .deadlines import Deadlines
 from .errors import ArgumentsError
 from .eventloop import EventLoop
-from .hooks import HOOKS
 from .outcomes import Outcome
 from .queueserver import Kept
 from .records import body
@@ -33,7 +32,7 @@ def run_async(run: PackRun, loop: EventLoop) -> int:
     pack.close()
     if pack.fault is not None:
         raise pack.fault
-    loop.cancel_left(run.handler.name)
+    loop.cancel_left(run.handler.name, run.several(range(1, len(run.pack.ids) + 1)))
     return pack.marked
 
 
@@ -89,8 +88,10 @@ class _Concurrent:
             self._stopped = True
             return
         self._deadlines.begin(position)
+        if self._run.is_watched:
+            self._run.begins(position)
         outcome = await self._attempt(position)
-        if HOOKS.after_task:
+        if self._run.is_watched:
             self._run.ended(position, outcome)
         self._ends[position] = outcome
 
