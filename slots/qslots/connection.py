@@ -201,6 +201,9 @@ class Link:
                     connection.connect()
         except (redis.exceptions.RedisError, OSError) as error:
             raise translation(self._url, error, sent=False) from None
+        except BaseException:
+            connection.disconnect()  # greeted by half
+            raise
         return connection
 
     def _own_connection(self) -> Any:

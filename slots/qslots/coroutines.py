@@ -18,17 +18,21 @@ log = logging.getLogger("qslots.slot")
 
 
 class Limited:
-    """Awaits a coroutine; ``alert`` is called with the seconds that it has run, after ``alert_after`` of them."""
+    """Awaits a coroutine; ``alert`` is called with the seconds that it has run, after ``alert_after`` of them. The
+    seconds that its loop has stood still by our doing, all in all, ``still()``, do not count for its limit.
+    """
 
     def __init__(
         self, coroutine: Coroutine[Any, Any, object], name: str, *, soft: float, alert_after: float,
-        alert: Callable[[float], object],
+        alert: Callable[[float], object], still: Callable[[], float] = float,
     ) -> None:  # fmt: skip
         self._coroutine = coroutine
         self._name = name
         self._soft = soft
         self._alert_after = alert_after
         self._alert = alert
+        self._still = still
+        self._stood_still = 0.0  # when the limit was set
         self._timer: asyncio.TimerHandle | None = None
         self._due = self._passed = self._over = False
 
@@ -76,9 +80,15 @@ class Limited:
         if self._timer is not None:
             self._timer.cancel()
         if self._soft < NEVER and not self._passed and not self._over:
+            self._stood_still = self._still()
             self._timer = self._loop.call_later(self._soft, self._ring)
 
     def _ring(self) -> None:
+        lost = self._still() - self._stood_still
+        if lost > 0:
+            self._stood_still += lost
+            self._timer = self._loop.call_later(lost, self._ring)
+            return
         stack = cut(shown(_frames(self._coroutine)))
         log.warning("%s ran into its soft limit of %g s here:\n%s", self._name, self._soft, stack)
         self._due = self._passed = True

@@ -54,6 +54,10 @@ class Deadlines:
         self._still += boot_ns() - began
         self._show()
 
+    def stood_still(self) -> float:
+        """Seconds in such blocks, all in all."""
+        return self._still / 1e9
+
     def _show(self) -> None:
         position = next(iter(self._begun), 0)
         if self._moved and self._until:

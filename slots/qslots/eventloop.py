@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
+from .forks import end_if_forked
 from .running import Running, enter
 
 log = logging.getLogger("qslots.slot")
@@ -29,6 +30,7 @@ class EventLoop:
             try:
                 self.asyncio.run_forever()
             except (SystemExit, KeyboardInterrupt) as error:
+                end_if_forked()
                 log.warning("%s: an asyncio task has raised %s; its slot goes on", handler, type(error).__name__)
 
     def finish(self, handler: str, call: Callable[[], Awaitable[object]], running: Running) -> BaseException | None:
@@ -63,6 +65,7 @@ class EventLoop:
             task.cancel()
         with contextlib.suppress(SystemExit, KeyboardInterrupt):
             self.asyncio.run_until_complete(asyncio.wait(left, timeout=_GRACE))
+        end_if_forked()
 
     def cancel(self) -> None:
         """Cancels whatever runs, also from a signal handler or another thread."""

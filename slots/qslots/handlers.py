@@ -23,6 +23,7 @@ from .settings import QueueSettings
 _encode = msgspec.msgpack.Encoder().encode
 _astuple = msgspec.structs.astuple
 _NONE: dict[str, object] = {}
+_CANNOT = (TypeError, ValueError, OverflowError, RecursionError)  # what encoding raises of what cannot be stored
 Call = tuple[tuple[typing.Any, ...], Mapping[str, typing.Any]]  # positional and named arguments
 
 
@@ -87,7 +88,7 @@ class Arguments:
             try:
                 packed = _encode(dict(zip(names, args, strict=False)))
                 decode(packed)
-            except Exception:
+            except (*_CANNOT, msgspec.MsgspecError):
                 packed = self.body(args, kwargs)  # says what does not fit
             stored.append(packed)
         return stored
@@ -117,7 +118,7 @@ def encoded(call: object) -> bytes:
     """Arguments as msgpack; ArgumentsError if they cannot be stored."""
     try:
         return _encode(call)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except _CANNOT as error:
         raise ArgumentsError(f"cannot be stored: {error}") from None
 
 

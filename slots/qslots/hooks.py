@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from .errors import Error, HandlerError
+from .forks import end_if_forked
 from .outcomes import Outcome, spoken
 from .records import Fate
 from .tasks import Task, current_task
@@ -56,9 +57,11 @@ class Hooks:
             try:
                 hook(slot)
             except BaseException as error:
+                end_if_forked()
                 log.exception("hook after_fork: %s", _name(hook))
                 why = f"hook after_fork: {_name(hook)} raised {type(error).__name__}: {spoken(error)}"
                 raise Error(" ".join(why.split())) from None
+            end_if_forked()
 
 
 HOOKS = Hooks()
@@ -102,7 +105,9 @@ def told(hooks: Iterable[Callable[..., object]], *facts: object) -> None:
         try:
             hook(*facts)
         except BaseException:
+            end_if_forked()
             log.exception("the hook %s raised; nothing is changed by it", _name(hook))
+        end_if_forked()
 
 
 def word(outcome: Outcome | None, fate: Fate) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from .connection import Link
 from .errors import UsageError
 from .handlers import Handler
 from .outcomes import SoftTimeLimit, cut
@@ -91,7 +92,7 @@ class Alarm:
     def _ring(self, _: int, frame: FrameType | None) -> None:
         if not self.armed:
             return  # late, or the application's own
-        if frame is None or frame.f_code in _OURS:  # the handler has not begun, or is over
+        if frame is None or frame.f_code in _OURS:  # the handler has not begun, is over, or must not be hit here
             signal.setitimer(signal.ITIMER_REAL, _SOON)
             return
         now = time.monotonic()
@@ -143,7 +144,8 @@ def named(handler: Handler, running: Running) -> str:
     return f"{handler.name} {running.parent}" + (" with its pack" if handler.arguments.takes_pack else "")
 
 
-_OURS = {_under_alarm.__code__, Alarm.arm.__code__, Alarm._set.__code__}
+# In the last one hiredis packs numbers, for which Python looks for signals; it does not survive what is raised there.
+_OURS = {_under_alarm.__code__, Alarm.arm.__code__, Alarm._set.__code__, Link.calls.__code__}
 
 
 def _inside(frame: FrameType | None) -> Iterator[tuple[FrameType, int]]:

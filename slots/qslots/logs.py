@@ -100,7 +100,7 @@ def stand_in() -> None:
 
 
 class _Formatter(logging.Formatter):
-    """Our own lines: who says it, and while which task, unless the message names that anyway."""
+    """Our own lines: who says it, and while which task, unless it is one of ours that names it anyway."""
 
     def __init__(self, who: str) -> None:
         super().__init__("%(asctime)s %(message)s")
@@ -108,5 +108,6 @@ class _Formatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         queue, task = getattr(record, "queue", "-"), getattr(record, "task_id", "-")
-        where = "" if task == "-" or task in record.message else f" [{queue} {task}]"
+        is_named = record.name.startswith("qslots.") and task in record.message.split()
+        where = "" if task == "-" or is_named else f" [{queue} {task}]"
         return f"{record.asctime} {record.levelname} {self._who}{where}: {record.message}"

@@ -88,13 +88,20 @@ def charged(kind: str, why: str, limit: int, backoff: Backoff, jitter: float) ->
 
 
 def decided(error: BaseException, options: "Judged", jitter: float) -> Outcome:
-    """What becomes of a task whose handler raised."""
+    """What becomes of a task whose handler raised. Errors are its own too: what reading one raises is a failure."""
+    try:
+        return _decided(error, options, jitter)
+    except BaseException as fault:
+        why = f"{type(error).__name__}, which cannot be read: {type(fault).__name__}: {spoken(fault)}"
+        return charged("fail", why, options.max_failures, options.backoff, jitter)
+
+
+def _decided(error: BaseException, options: "Judged", jitter: float) -> Outcome:
     backoff = options.backoff
-    base, cap = micros(backoff.first), micros(backoff.longest)
     match error:
         case Retry():
             delay = None if error.delay is None else micros(error.delay)
-            return Outcome("retry", spoken(error), delay=delay, base=base, cap=cap, jitter=jitter)
+            return put_off(Outcome("retry", spoken(error), delay=delay), backoff, jitter)
         case Postpone():
             at = None if error.at is None else micros(error.at)
             delay = None if error.delay is None else micros(error.delay)
@@ -107,9 +114,11 @@ def decided(error: BaseException, options: "Judged", jitter: float) -> Outcome:
 
 
 def put_off(outcome: Outcome, backoff: Backoff, jitter: float) -> Outcome:
-    """A "not now" that names no time waits for the first backoff: at once would be a hot loop."""
-    if outcome.kind == "postpone" and outcome.at is None and outcome.delay is None:
-        outcome.base, outcome.jitter = micros(backoff.first), jitter
+    """A retry or "not now" that names no time waits for the backoff, the latter for its first: at once would be a hot
+    loop.
+    """
+    if outcome.kind in ("retry", "postpone") and outcome.at is None and outcome.delay is None:
+        outcome.base, outcome.cap, outcome.jitter = micros(backoff.first), micros(backoff.longest), jitter
     return outcome
 
 
@@ -123,10 +132,13 @@ def spoken(error: BaseException) -> str:
     """The text of an error, even of one whose ``str`` raises."""
     try:
         return cut(str(error))
-    except Exception as fault:
+    except BaseException as fault:
         return f"(its text cannot be had: {type(fault).__name__})"
 
 
 def told(error: BaseException) -> str:
     """The traceback of an error, without the frames of qslots above the handler's own."""
-    return cut("".join(traceback.format_exception(type(error), error, below_ours(error.__traceback__))).rstrip())
+    try:
+        return cut("".join(traceback.format_exception(type(error), error, below_ours(error.__traceback__))).rstrip())
+    except BaseException as fault:
+        return f"{type(error).__name__}: {spoken(error)} (its traceback cannot be had: {type(fault).__name__})"

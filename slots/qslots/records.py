@@ -81,14 +81,14 @@ def body(record: bytes) -> bytes:
 
 
 def trace(record: bytes) -> bytes:
-    """The trace of a stored record, 25 bytes; b"" if it has none."""
+    """The trace of a stored record, 25 bytes; b"" if it has none, or one that the W3C does not know."""
     try:
         after_name = _NAME + 1 + record[_NAME]
         start = after_name + 1 + record[after_name]
         found = record[start + 1 : start + 1 + TRACE_SIZE] if record[start] == TRACED[0] else b""
     except IndexError:
         return b""
-    return found if len(found) == TRACE_SIZE else b""
+    return found if len(found) == TRACE_SIZE and any(found[:16]) and any(found[16:24]) else b""
 
 
 def traced(head: bytes, trace: bytes) -> bytes:

@@ -40,7 +40,7 @@ class Running:
     ``position`` 0: the scoreboard knows it.
     """
 
-    __slots__ = ("_alike", "enqueued", "kept", "parent", "position", "postpone", "until", "work")
+    __slots__ = ("_alike", "enqueued", "kept", "parent", "position", "postpone", "still", "until", "work")
 
     def __init__(self, parent: str | None = None, *, work: Work | None = None, position: int = 0) -> None:
         self.parent = parent
@@ -51,6 +51,7 @@ class Running:
         # Of one beside others: sets its soft limit (seconds from now; False if it has none) and its deadline (ns).
         self.postpone: Callable[[float], bool] | None = None
         self.until: Callable[[int], None] | None = None
+        self.still: Callable[[], float] = float  # seconds that nothing could run beside it, all in all
         self._alike: Counter[bytes] | None = None
 
     @classmethod
@@ -90,15 +91,18 @@ class Running:
         those that still wait from then.
         """
         with _COUNTING:
-            return [_child_id(parent, self._number(content), content) for content in contents]
+            return [self._child_id(parent, turn, content) for turn, content in enumerate(contents, 1)]
 
-    def _number(self, content: bytes) -> int:
+    def _child_id(self, parent: str, turn: int, content: bytes) -> str:
+        """Sorts beside its parent's, and among those of one call, which are due at the same time, by its turn."""
         if self._alike is None:
-            self.enqueued += 1
-            return self.enqueued
-        digest = hashlib.blake2b(content, digest_size=12).digest()
-        self._alike[digest] += 1
-        return self._alike[digest]
+            number = turn = self.enqueued = self.enqueued + 1
+        else:
+            key = hashlib.blake2b(content, digest_size=12).digest()
+            self._alike[key] += 1
+            number = self._alike[key]
+        digest = hashlib.blake2b(f"{parent}/{number}/".encode() + content, digest_size=6).hexdigest()
+        return f"{parent[:13]}{turn:04x}{digest}"
 
 
 RUNNING = Running()
@@ -113,9 +117,3 @@ def here() -> Running:
 def enter(running: Running) -> None:
     """In this context, and all that are copied from it, this is what runs."""
     _HERE.set(running)
-
-
-def _child_id(parent: str, n: int, content: bytes) -> str:
-    """As long as a generated id, and sorting beside its parent's."""
-    digest = hashlib.blake2b(f"{parent}/{n}/".encode() + content, digest_size=12).hexdigest()
-    return parent[:13] + digest[:10] if len(parent) == 23 else digest[:23]

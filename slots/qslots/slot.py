@@ -64,7 +64,6 @@ class Slot:
         self._pack = Holding(self._reach, record, holder, queues, channel)
         self._worker = Worker(record, self._pack.tell, self._may_go_on)
         TERM.asked = False
-        TERM.watch()
         ALARM.listen()
         self._wakeup, waker = socket.socketpair()
         waker.setblocking(False)

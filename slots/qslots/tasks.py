@@ -48,12 +48,11 @@ class Task(msgspec.Struct, eq=False):
         """The trace that it was put in, as the W3C writes it; None if it was put in none."""
         return traces.text(trace(self.record))
 
-    def retry(self, delay: str | float = 0.0, why: str = "") -> None:
-        """This task of the pack is to run again after ``delay``; no failure is counted."""
+    def retry(self, delay: str | float | None = None, why: str = "") -> None:
+        """This task of the pack is to run again after ``delay``, or its handler's backoff; no failure is counted."""
         where = f"task {self.id}: retry"
-        self.outcome = Outcome(
-            "retry", given.text(why, f"{where}: why"), delay=micros(duration(delay, f"{where}: delay"))
-        )
+        waits = None if delay is None else micros(duration(delay, f"{where}: delay"))
+        self.outcome = Outcome("retry", given.text(why, f"{where}: why"), delay=waits)
 
     def postpone(self, at: float | datetime.datetime | None = None, *, delay: str | float | None = None) -> None:
         """This task of the pack is not for now: ``at`` is Unix time or a datetime, ``delay`` counts from now; without

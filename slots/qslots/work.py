@@ -6,8 +6,8 @@ this process alone: success at once; a failure, a retry, a postponement after th
 """
 
 import logging
-import os
 import random
+import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from types import TracebackType
@@ -17,6 +17,7 @@ from . import tracing
 from .cascades import NO_CASCADE, Cascade, done
 from .coroutines import Limited
 from .errors import ArgumentsError
+from .forks import end_if_forked
 from .handlers import Handler
 from .hooks import HOOKS, hooked, told, word
 from .limits import NEVER, named, timed
@@ -54,17 +55,9 @@ def jitter() -> float:
 
 
 class Term:
-    """What has happened to this process from outside while a handler ran: told to leave, or forked by the handler."""
+    """What has happened to this process from outside while a handler ran: whether it was told to leave."""
 
     asked = False
-    forked = False
-
-    def watch(self) -> None:
-        """From now on children forked of this process know that they are none of its kind."""
-        os.register_at_fork(after_in_child=self._in_child)
-
-    def _in_child(self) -> None:
-        self.forked = True
 
 
 TERM = Term()
@@ -72,12 +65,6 @@ TERM = Term()
 
 def unwitnessed(position: int, error: BaseException) -> None:
     """Nobody wants to see the error itself: its text is kept with the task."""
-
-
-def end_if_forked() -> None:
-    """A handler that forks and comes back in the child must not make a second slot of it."""
-    if TERM.forked:
-        os._exit(0)
 
 
 class PackRun:
@@ -123,7 +110,7 @@ class PackRun:
         after = self.record.words[Field.ALERT_AFTER] / 1e9 if options.on_alert is not None else 0.0
         limited = Limited(
             coroutine, named(self.handler, running), soft=options.soft_time_limit or NEVER, alert_after=after or NEVER,
-            alert=partial(options.on_alert or print, running.parent or ""),
+            alert=partial(options.on_alert or print, running.parent or ""), still=running.still,
         )  # fmt: skip
         running.postpone = limited.postpone
         return limited
@@ -175,6 +162,7 @@ class PackRun:
 
     def raised(self, position: int, error: BaseException) -> Outcome:
         """What becomes of a task whose handler raised."""
+        end_if_forked()
         return self._logged(position, decided(error, self.handler.options, jitter()), error, at_fault(error))
 
     def misfit(self, position: int, error: Exception) -> Outcome:
@@ -221,9 +209,15 @@ class PackRun:
 
 
 def at_fault(error: BaseException) -> Raised | None:
-    """An error with its traceback, for the log; None if it is a wish of the handler, which says all."""
-    wished = isinstance(error, Retry | Postpone | Bury)
-    return None if wished else (type(error), error, below_ours(error.__traceback__))
+    """An error with its traceback, for the log; None if it is a wish of the handler, which says all, or has none that
+    can be shown.
+    """
+    raised = type(error), error, below_ours(error.__traceback__)
+    try:
+        traceback.format_exception(*raised)
+    except BaseException:
+        return None
+    return None if isinstance(error, Retry | Postpone | Bury) else raised
 
 
 def happened(outcome: Outcome, fate: Fate) -> str:

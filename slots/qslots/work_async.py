@@ -16,12 +16,13 @@ from .cascades import Children
 from .deadlines import Deadlines
 from .errors import ArgumentsError
 from .eventloop import EventLoop
+from .forks import end_if_forked
 from .outcomes import Outcome
 from .queueserver import Kept
 from .records import body
 from .running import Running, enter
 from .scoreboard import DONE, LOOK_UP, Field, boot_ns
-from .work import TERM, PackRun, end_if_forked
+from .work import TERM, PackRun
 
 
 def run_async(run: PackRun, loop: EventLoop) -> int:
@@ -93,12 +94,15 @@ class _Concurrent:
         outcome = await self._attempt(position)
         if self._run.is_watched:
             self._run.ended(position, outcome)
+        if outcome is None:  # here, not when asyncio tells: what others do in this turn may end the process
+            self._mark(position)
         self._ends[position] = outcome
 
     async def _attempt(self, position: int) -> Outcome | None:
         run = self._run
         running = Running.beside_others(run.id_of(position), run, position)
         running.until = partial(self._extend, position)
+        running.still = self._deadlines.stood_still
         enter(running)
         try:
             args, kwargs = run.handler.arguments.call(body(run.pack.records[position - 1]))
@@ -107,7 +111,6 @@ class _Concurrent:
         try:
             value = await run.coroutine(running, *args, **kwargs)
         except BaseException as error:
-            end_if_forked()
             return run.raised(position, error)
         end_if_forked()
         seconds = run.handler.options.keep_result
@@ -149,9 +152,7 @@ class _Concurrent:
         elif position in self._ends:
             outcome = self._ends.pop(position)
             self._deadlines.over(position)
-            if outcome is None:
-                self._mark(position)
-            else:
+            if outcome is not None:
                 self._untold[position] = outcome
                 self._news = True
         self.fill()

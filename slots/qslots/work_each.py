@@ -4,6 +4,7 @@ import inspect
 
 from .cascades import NO_CASCADE
 from .errors import ArgumentsError, HandlerError
+from .forks import end_if_forked
 from .handlers import Handler
 from .limits import ALARM
 from .outcomes import Outcome
@@ -11,7 +12,7 @@ from .queueserver import Kept
 from .records import body
 from .running import RUNNING
 from .scoreboard import LOOK_UP, Field, boot_ns
-from .work import TERM, PackRun, end_if_forked
+from .work import TERM, PackRun
 
 
 def run_each(run: PackRun) -> int:
@@ -75,7 +76,6 @@ def attempt(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -
         if value is not None:
             refuse_coroutine(handler, value)
     except BaseException as error:
-        end_if_forked()
         return run.raised(position, error)
     end_if_forked()
     seconds = handler.options.keep_result

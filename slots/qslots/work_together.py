@@ -6,13 +6,14 @@ from functools import partial
 from .cascades import NO_CASCADE, Cascade
 from .errors import ArgumentsError
 from .eventloop import EventLoop
+from .forks import end_if_forked
 from .hooks import HOOKS
 from .outcomes import Bury, Outcome, decided, micros, put_off, told
 from .records import body
 from .running import RUNNING, Running
 from .scoreboard import DONE, RUNS, WHOLE_PACK, Field, boot_ns
 from .tasks import Task
-from .work import PackRun, at_fault, briefly, end_if_forked, jitter, log
+from .work import PackRun, at_fault, briefly, jitter, log
 
 
 def run_together(run: PackRun, loop: Callable[[], EventLoop]) -> int:
@@ -76,10 +77,12 @@ def called(run: PackRun, tasks: list[Task], running: Running, loop: Callable[[],
 
 
 def settled(run: PackRun, outcomes: dict[int, Outcome], cascade: Cascade) -> int:
-    """Marks the whole pack, once the queue server has stored what ended other than well."""
+    """Marks the whole pack: what ended well at once, the rest when the queue server has stored how it ended."""
+    size = len(run.pack.ids)
+    for position in set(range(1, size + 1)) - outcomes.keys():
+        run.record.marks[position - 1] = DONE
     if outcomes and not run.report(outcomes, {}, cascade):
         return 0
-    size = len(run.pack.ids)
     run.record.marks[:size] = bytes([DONE]) * size
     run.record.words[Field.DONE] += size
     return size
@@ -93,6 +96,7 @@ def stopped_by_hooks(run: PackRun, tasks: dict[int, Task]) -> dict[int, Outcome]
             HOOKS.begin(task)
         except BaseException as error:
             stopped[position] = run.raised(position, error)
+        end_if_forked()
     for position in stopped:
         del tasks[position]
     return stopped

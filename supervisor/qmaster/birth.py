@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
-from qslots import hooks, logcontext, logs
+from qslots import forks, hooks, logcontext, logs
 from qslots.errors import Error
 from qslots.handlers import REGISTRY
 from qslots.orders import Born, Stillborn, send
@@ -96,6 +96,7 @@ def become_oneself(order: Fork) -> None:
     if numpy is not None:
         numpy.random.seed()  # Python's own generator reseeds itself after a fork
     gc.enable()
+    forks.watch()
     setproctitle(f"qmaster: slot {order.index}")
     server = order.holder.partition("/")[0]
     logcontext.carry(server, order.index)

@@ -65,7 +65,8 @@ def left_behind(record: Record, cause: Cause, jitter: float, served: Iterable[st
         marks = bytes(record.marks[: record.words[Field.SIZE]])
         ran = running(record, marks)
         outcomes: dict[int, Outcome] = {}
-        if len(ran) > 1:
+        as_pack = record.words[Field.TASK] == WHOLE_PACK and marks.count(0) < len(marks) - 1
+        if len(ran) > 1 or as_pack:  # the others of a whole pack may be done already, and have run with this one
             outcomes = {position: Outcome("loss", f"the slot that ran it {cause.text}") for position in ran}
         elif cause.own:
             outcomes = {position: charge(record, cause, jitter) for position in ran}

@@ -1,6 +1,8 @@
 """One round trip: what came of it, whether it can have been sent, and that the next one is not touched by it."""
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -11,6 +13,8 @@ from support.waiting import wait_for
 
 from qslots.connection import KINDS, SCHEMES, Link, open_redis, translation, user_of, without_password
 from qslots.errors import QueueServerDown, QueueServerError, SettingsError
+from qslots.limits import NEVER, _under_alarm
+from qslots.outcomes import SoftTimeLimit
 from qslots.queueserver import QueueServer
 
 PATIENCE = 0.2  # seconds
@@ -99,6 +103,28 @@ def test_answer_to_an_interrupted_request_is_not_taken_for_anothers(link: Link) 
     finally:
         signal.signal(signal.SIGALRM, before)
     assert link.call("PING") == b"PONG"
+
+
+def test_soft_limit_that_rings_while_a_request_is_packed_is_raised_later(server: QueueServer) -> None:
+    endless = 10**100_000  # to write it out takes long, and looks for signals
+    pid = os.fork()
+    if pid == 0:
+        link, code = Link(open_redis(server.url, name="test"), server.url), 1
+        sys.set_int_max_str_digits(0)
+
+        def handler() -> None:
+            link.call("PING")
+            while True:
+                link.call("ECHO", endless)
+
+        try:
+            _under_alarm(handler, (), {}, soft=0.01, after=NEVER, alert=lambda: None, name="work")
+        except SoftTimeLimit:
+            code = 0 if link.call("ECHO", "still") == b"still" else 2
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0
 
 
 def test_connection_that_was_cut_is_opened_again(link: Link, server: QueueServer) -> None:

@@ -1,8 +1,10 @@
 """Runs packs as a slot does, without a queue server: what would be told to it is noted."""
 
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import qslots
 from qslots.cascades import NO_CASCADE, Cascade, Children
 from qslots.handlers import Handler
 from qslots.outcomes import Outcome
@@ -11,6 +13,8 @@ from qslots.records import header
 from qslots.scoreboard import Field, Record
 from qslots.tasks import TaskFunction
 from qslots.worker import Worker
+
+OURS = str(pathlib.Path(qslots.__file__).parent)  # what is told of an error shows no frame from there
 
 
 class Runs:

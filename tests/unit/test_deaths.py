@@ -107,6 +107,16 @@ def test_a_pack_run_as_a_whole_comes_back_narrower_and_uncharged(record: Record)
     assert letter.rest == "back"
 
 
+def test_the_last_of_a_whole_pack_whose_end_was_not_told_yet_is_not_charged(record: Record) -> None:
+    record.marks[:4] = bytes([DONE, DONE, RUNS, DONE])
+    record.begin(WHOLE_PACK, 100, 0, b"t")
+    (letter,) = left_behind(record, CRASH, 1.0)
+    assert {position: outcome.kind for position, outcome in letter.outcomes.items()} == {3: "loss"}
+    record.marks[:4] = bytes([0, 0, RUNS, 0])  # the arguments of the others did not fit: it was alone
+    (letter,) = left_behind(record, CRASH, 1.0)
+    assert {position: outcome.kind for position, outcome in letter.outcomes.items()} == {3: "crash"}
+
+
 @pytest.mark.parametrize("cause", [CRASH, Cause("was killed: it ran longer than its time limit", own=True)])
 def test_of_several_that_ran_at_once_each_is_lost_and_none_is_charged(record: Record, cause: Cause) -> None:
     record.marks[:4] = bytes([RUNS, DONE, RUNS, 0])
@@ -209,8 +219,7 @@ def test_a_charged_task_is_told_of_by_name(record: Record, crashes: int, is_buri
 
 def test_task_of_a_pack_handler_that_was_alone_is_named_and_of_several_none(record: Record) -> None:
     record.begin(WHOLE_PACK, 100, 200, b"first")
-    record.marks[0] = RUNS
-    record.marks[1] = DONE
+    record.marks[0], record.marks[1] = RUNS, 0
     assert left_behind(record, CRASH, 1.0)[0].charged == "first"
     record.marks[2] = RUNS
     assert left_behind(record, CRASH, 1.0)[0].charged == ""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.runs import Runs, body
+from support.runs import OURS, Runs, body
 
 from qslots import Bury, Error, HandlerError, Postpone, Retry, Task, current_task, hooks, task, tasks
 from qslots.handlers import Registry
@@ -121,7 +121,7 @@ def test_what_a_hook_raises_before_a_task_ends_it_as_if_the_handler_had(
     runs = Runs(record, made, *(body(made, 1) for _ in range(3)))
     assert runs.run() == (3, True)
     assert {at: outcome.kind for at, outcome in runs.told.items()} == {1: "postpone", 3: "fail"}
-    assert "/qslots/" not in runs.told[3].why
+    assert OURS not in runs.told[3].why
     assert "in maintenance" in runs.told[3].why
 
 

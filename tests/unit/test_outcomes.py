@@ -6,7 +6,20 @@ import msgspec
 import pytest
 
 from qslots.options import Options
-from qslots.outcomes import LONGEST_TEXT, Backoff, Bury, Outcome, Postpone, Retry, SoftTimeLimit, cut, decided, told
+from qslots.outcomes import (
+    LONGEST_TEXT,
+    Backoff,
+    Bury,
+    Outcome,
+    Postpone,
+    Retry,
+    SoftTimeLimit,
+    cut,
+    decided,
+    spoken,
+    told,
+)
+from qslots.work import at_fault
 
 OPTIONS = Options(max_failures=4, backoff=Backoff(2.0, 60.0), never_retry=(KeyError,))
 BACKOFF = {"base": 2e6, "cap": 60e6, "jitter": 1.1}
@@ -15,13 +28,13 @@ MOMENT = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
 
 @pytest.mark.parametrize(("error", "outcome"), [
     (Retry(), Outcome("retry", "the handler asked for a retry", **BACKOFF)),
-    (Retry("10s", why="busy"), Outcome("retry", "busy", delay=10e6, **BACKOFF)),
-    (Retry(0), Outcome("retry", "the handler asked for a retry", delay=0.0, **BACKOFF)),
+    (Retry("10s", why="busy"), Outcome("retry", "busy", delay=10e6)),
+    (Retry(0), Outcome("retry", "the handler asked for a retry", delay=0.0)),
     (Postpone(at=4.5), Outcome("postpone", at=4.5e6)),
     (Postpone(at=MOMENT), Outcome("postpone", at=MOMENT.timestamp() * 1e6)),
     (Postpone(delay="1m"), Outcome("postpone", delay=60e6)),
     (Postpone(delay=0), Outcome("postpone", delay=0.0)),
-    (Postpone(), Outcome("postpone", base=2e6, jitter=1.1)),  # not at once: that would be a hot loop
+    (Postpone(), Outcome("postpone", **BACKOFF)),  # not at once: that would be a hot loop
     (Bury("hopeless"), Outcome("bury", "hopeless")),
     (Bury(), Outcome("bury", "the handler buried the task")),
     (KeyError("x"), Outcome("bury", "KeyError: 'x'")),
@@ -74,3 +87,36 @@ def test_outcome_on_the_wire_is_a_map_that_the_script_reads_by_name() -> None:
     assert wire == {3: {
         "kind": "fail", "why": "why", "limit": 2, "delay": None, "at": None, "base": 1.0, "cap": 2.0, "jitter": 1.0,
     }}  # fmt: skip
+
+
+class Unfinished(Retry):
+    def __init__(self) -> None: ...
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+class Unkempt(Exception):
+    @property
+    def __notes__(self) -> list[str]:
+        raise RuntimeError("no notes")
+
+
+@pytest.mark.parametrize(("error", "why"), [
+    (Unfinished(), "Unfinished, which cannot be read: AttributeError: 'Unfinished' object has no attribute 'delay'"),
+    (Mute(), "Mute: <exception str() failed>"),
+    (Unkempt("x"), "Unkempt: x (its traceback cannot be had: RuntimeError)"),
+])  # fmt: skip
+def test_error_that_cannot_be_read_is_a_failure_like_another(error: BaseException, why: str) -> None:
+    outcome = decided(error, OPTIONS, 1.1)
+    assert (outcome.kind, outcome.limit) == ("fail", 4)
+    assert outcome.why.endswith(why)
+    assert spoken(Mute()) == "(its text cannot be had: KeyboardInterrupt)"
+
+
+def test_traceback_in_the_log_is_that_of_faults_and_only_if_it_can_be_had() -> None:
+    fault = ValueError("deep")
+    assert at_fault(fault) == (ValueError, fault, None)
+    assert [at_fault(error) for error in (Retry(), Postpone(), Bury("hopeless"), Unkempt("x"))] == [None] * 4

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qslots.records import COMPRESS_FROM, Fate, Head, body, decode_fate, formed, head, header, signature
+from qslots.records import COMPRESS_FROM, Fate, Head, body, decode_fate, formed, head, header, signature, trace, traced
 
 STAMP = struct.pack(">d", 1.5e15)
 
@@ -65,3 +65,11 @@ def test_signature_changes_with_the_parameters() -> None:
 
 def test_fate_is_read_as_the_scripts_write_it() -> None:
     assert decode_fate(b"\x95\x01\x02\x03\x04\xa3why") == Fate(1, 2, 3, 4, "why")
+
+
+@pytest.mark.parametrize("zeros", [slice(0, 16), slice(16, 24), slice(0, 25)])
+def test_trace_of_zeros_is_none(zeros: slice) -> None:
+    found = bytearray(range(1, 26))
+    assert trace(STAMP + traced(header("work", 1), bytes(found)) + formed(b"")) == bytes(found)
+    found[zeros] = bytes(len(found[zeros]))
+    assert trace(STAMP + traced(header("work", 1), bytes(found)) + formed(b"")) == b""

@@ -1,5 +1,6 @@
 """Tasks a second through the client: puts, a drain by two bare consumers, and one enqueue against a bare EVALSHA."""
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from figures import Plan, Result, middle, together
 
 BATCH = 500
 TRIVIAL = "return redis.status_reply('OK')"
+BARE_PUT = "redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])"
 
 
 def puts(plan: Plan) -> list[Result]:
@@ -83,7 +85,8 @@ def _emptied(url: str, queue: str) -> None:
 
 
 def one_enqueue(plan: Plan) -> list[Result]:
-    """``enqueue`` with one argument against EVALSHA by redis-py: of a script that does nothing, and of put itself.
+    """``enqueue`` with one argument against EVALSHA by redis-py: of a script that does nothing, of one that only stores
+    (two commands), and of put itself.
 
     Where the two processes run decides what is compared: apart, most of a round trip is the waking of the other core
     (between machines: the network); on one core it is the sum of their work. Left to the scheduler, runs would differ.
@@ -104,21 +107,28 @@ def one_enqueue(plan: Plan) -> list[Result]:
 
 def _one_enqueue(plan: Plan, client: redis.Redis, where: str, goal: str) -> Result:
     adapter.public_client(plan.url)
-    digest = client.script_load(TRIVIAL)
+    nothing, store = client.script_load(TRIVIAL), client.script_load(BARE_PUT)
     blocks = 4 if plan.quick else 4 * plan.rounds
     plan.say(f"one enqueue against a bare EVALSHA, {where}: {blocks} blocks of each")
-    ours: list[float] = []
-    other: list[float] = []
-    same: list[float] = []
     request = adapter.ProducerRequests(Client(plan.url).version, "public", 1)
+    ids = (f"{number:023x}" for number in itertools.count())
+
+    def stored() -> None:
+        client.evalsha(store, 2, "bare:tasks", "bare:schedule", next(ids), bytes(66), 1)
+
+    took: dict[str, list[float]] = {"bare": [], "bare store": [], "put by redis-py": [], "enqueue": []}
     for _ in range(blocks):
-        other += _micros(lambda: client.evalsha(digest, 3, "bare:a", "bare:b", "bare:c", "one", "two", "three"))
-        ours += _micros(adapter.enqueue)
-        same += _micros(map(_evalsha, [client] * 500, [request.next() for _ in range(500)]))
+        took["bare"] += _micros(lambda: client.evalsha(nothing, 3, "bare:a", "bare:b", "bare:c", "one", "two", "three"))
+        took["enqueue"] += _micros(adapter.enqueue)
+        took["bare store"] += _micros(stored)
+        took["put by redis-py"] += _micros(map(_evalsha, [client] * 500, [request.next() for _ in range(500)]))
+    client.delete("bare:tasks", "bare:schedule")
     _emptied(plan.url, "public")
-    wall, bare, put = middle(ours), middle(other), middle(same)
-    beside = {"µs": wall, "bare µs": bare, "put by redis-py µs": put, "x put by redis-py": wall / put}
-    return Result(f"one enqueue, {where}", wall / bare, "x bare EVALSHA", goal, beside)
+    medians = {name: middle(found) for name, found in took.items()}
+    wall = medians.pop("enqueue")
+    beside = {"µs": wall} | {f"{name} µs": found for name, found in medians.items()}
+    beside |= {f"x {name}": wall / found for name, found in medians.items() if name != "bare"}
+    return Result(f"one enqueue, {where}", wall / medians["bare"], "x bare EVALSHA", goal, beside)
 
 
 def _evalsha(client: redis.Redis, words: tuple[Any, ...]) -> Callable[[], object]:
