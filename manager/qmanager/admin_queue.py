@@ -14,6 +14,7 @@ from qslots.errors import Error, QueueServerError
 from qslots.inspector import Inspector
 from qslots.reports import QueueStats
 from qslots.servers import QueueServers
+from qslots.units import counted
 
 from . import periodicviews, queueviews, tables
 from .command import acting, complete_collection, complete_handler, complete_queue, tell
@@ -72,7 +73,7 @@ def resume(servers: QueueServers, name: str, collection: str | None, handler: st
     shut = [gate_in_words(gate) for gate in stats.gates if not gate.startswith("drop:")] if stats else []
     click.echo(
         f"{what} goes on"
-        + (f", {_tasks(back)} brought back" if back else "")
+        + (f", {counted(back, 'task')} brought back" if back else "")
         + (f"; still paused: {', '.join(shut)}" if shut else "")
     )
 
@@ -97,7 +98,7 @@ def drop(servers: QueueServers, name: str, collection: str | None, yes: bool) ->
     if not done and not dropped:
         raise Error(f"{what}: nothing was dropped: {failed.popitem()[1]}")
     on = f" on {', '.join(done)}" if failed and done else ""
-    click.echo(f"{what}: {_tasks(dropped)} dropped{on}")
+    click.echo(f"{what}: {counted(dropped, 'task')} dropped{on}")
     for place, error in failed.items():
         tell(f"{what}: not dropped on {place}, do it again when it answers: {error}")
     if failed:
@@ -160,13 +161,9 @@ def _part(queue: str, collection: str | None, handler: str | None) -> str:
     return f"queue {queue}" if handler is None else f"handler {handler} of queue {queue}"
 
 
-def _tasks(count: int) -> str:
-    return f"{count:,} task{'' if count == 1 else 's'}"
-
-
 def _ask(what: str, tasks: int | None) -> None:
     """Error unless the answer is yes."""
-    many = "all tasks" if tasks is None else _tasks(tasks)
+    many = "all tasks" if tasks is None else counted(tasks, "task")
     try:
         answer = click.confirm(f"drop {many} of {what} for good?", err=True)
     except click.Abort:  # nobody answers: the line of the question is still open

@@ -15,6 +15,7 @@ from qslots.connection import translated
 from qslots.errors import QueueServerError
 from qslots.reports import QueueDeclared, QueueStats, merged
 from qslots.servers import QueueServers
+from qslots.units import counted
 
 from .readings import counted_from
 from .views import clock
@@ -106,7 +107,9 @@ class Collector:
     def _reclaim(self, server: str, queue: QueueDeclared) -> None:
         taken = self._servers[server].reclaim(queue.name, queue.lock)
         if taken:
-            log.info("queue %s: %d tasks taken back from locks past their time on %s", queue.name, taken, server)
+            log.info(
+                "queue %s: %s taken back from locks past their time on %s", queue.name, counted(taken, "task"), server
+            )
 
     def _missed(self, server: str, error: QueueServerError, now: float) -> None:
         before = self._away.get(server)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from qslots.reports import QueueDeclared, QueueStats
+from qslots.units import counted
 
 WINDOW = 60.0  # least span over which rates are taken
 YOUNG = 10.0  # a shorter history counts as this long: two readings a second apart are no rate
@@ -169,7 +170,7 @@ def _sobered(
         return proven, f"{reason}; {proven} until {ENOUGH} have finished"
     usable = math.ceil(stats.takeable + running + coming)
     if wanted > usable:
-        return usable, f"{reason}; {usable} tasks can use no more"
+        return usable, f"{reason}; {counted(usable, 'task')} can use no more"
     return wanted, reason
 
 

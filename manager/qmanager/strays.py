@@ -10,6 +10,7 @@ from collections.abc import Container, Iterable, Mapping
 from qslots.errors import QueueServerError
 from qslots.reports import QueueStats
 from qslots.servers import QueueServers
+from qslots.units import counted
 
 log = logging.getLogger("qmanager")
 EVERY = 10.0  # s between two looks of the manager
@@ -34,7 +35,7 @@ def parted(counts: Mapping[str, Mapping[str, QueueStats]], servers: QueueServers
 
 def described(stats: QueueStats, server: str, places: Iterable[str]) -> str:
     """What to say of the tasks of one queue on a server on which it does not live. Pure."""
-    many = f"{stats.tasks:,} task{'' if stats.tasks == 1 else 's'} of queue {stats.name}"
+    many = f"{counted(stats.tasks, 'task')} of queue {stats.name}"
     listed = ", ".join([*places, server])
     return (
         f"{many} on {server}, where it does not live and no slot looks: do all producers read the fleet's settings? "

@@ -12,6 +12,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from qslots.units import counted
+
 from .demand import with_reasons
 from .unserved import in_words
 from .views import Document
@@ -206,8 +208,8 @@ def map_line(slot_map: Document, queues: list[Document]) -> str:
     for queue in queues:
         load = "" if queue["load"] is None else f" {queue['load']:.0%}"
         parts.append(f"{queue['name']} {slots(queue['granted'])}/{slots(queue['wanted'])}{load}")
-    taken = sum(len(row) for row in slot_map["servers"].values())
-    return f"epoch {slot_map['epoch']}, {taken} slots; granted/wanted load: {', '.join(parts) or 'no queues yet'}"
+    taken = counted(sum(len(row) for row in slot_map["servers"].values()), "slot")
+    return f"epoch {slot_map['epoch']}, {taken}; granted/wanted load: {', '.join(parts) or 'no queues yet'}"
 
 
 def count_slots(row: Iterable[Document]) -> dict[str, tuple[int, int]]:

@@ -57,6 +57,10 @@ class Keep:
         self._count, self._size = count, size
         self.children.append(children)
 
+    def has(self, task_id: str) -> bool:
+        """Whether this task is among them."""
+        return any(task_id in children.ids for children in self.children)
+
 
 def done(limit: int, backoff: Backoff, jitter: float) -> Outcome:
     """Success, and what the task is charged with where its children are refused."""

@@ -51,6 +51,11 @@ def override(queue: str) -> QueueSettings | None:
     return _overrides.get(queue) if _instead is None else _IN_TESTS
 
 
+def in_test() -> bool:
+    """Whether this is a block of ``qslots.testing``, where nothing runs by itself."""
+    return _instead is not None
+
+
 @contextlib.contextmanager
 def instead(servers: QueueServers) -> Iterator[None]:
     """In this block the process enqueues to these servers, and no settings count; afterwards all is as it was."""

@@ -4,7 +4,10 @@ Each function returns what is meant, or raises UsageError on one line: where it 
 So nothing that a caller gets wrong is noticed later, in a place that does not know what was asked for.
 """
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from .errors import UsageError
 from .states import TaskState
@@ -12,6 +15,15 @@ from .units import duration
 
 LONGEST_ID = 128  # bytes
 LONGEST_COLLECTION = 64
+
+
+def meant(word: str, known: Collection[str], elsewhere: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What to say to somebody who wrote a name that is not known: the nearest one that is, or all of them.
+
+    ``elsewhere``: what is known here of words that other systems use.
+    """
+    near = [elsewhere[word]] if word in elsewhere else difflib.get_close_matches(word, known, 1, 0.5)
+    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(known) or 'none'}"
 
 
 def text(value: object, what: str) -> str:
@@ -83,6 +95,19 @@ def count(value: object, what: str, least: int = 0, most: int | None = None) -> 
     if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
         raise UsageError(f"{what} is {value!r}: write a whole number, {top}")
     return value
+
+
+def switch(value: object, what: str) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise UsageError(f"{what} is {value!r}: write True or False")
+    return value
+
+
+def slots(least: Any, most: Any) -> None:
+    """How many slots a queue is to have at least and at most, checked each by itself before; None is not said."""
+    if least is not None and most is not None and least > most:
+        raise UsageError(f"min_slots is {least} and max_slots {most}: the least must not be above the most")
 
 
 def patience(value: str | float | None, where: str) -> float | None:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from . import periodic
-from .errors import ArgumentsError, HandlerError, SettingsError
+from . import functions, given, periodic
+from .errors import ArgumentsError, HandlerError, SettingsError, UsageError
 from .keys import check_name
-from .options import HANDLER_OPTIONS, QUEUE_OPTIONS, Options, handler_options, queue_options
+from .options import HANDLER_OPTIONS, QUEUE_OPTIONS, Options, check_known, handler_options, queue_options
 from .records import signature
 from .reports import Declared, HandlerDeclared, Periodic, QueueDeclared
 from .settings import QueueSettings
@@ -175,7 +175,7 @@ class Registry:
                 f"handler {handler.name} is declared at {known.where} and again at {handler.where}: "
                 "give one of them another name, @task(name=…)"
             )
-        said = self._said.setdefault(handler.queue, {})
+        said = self._said.get(handler.queue, {})
         for option, value in queue_options.items():
             before, where = said.get(option, (value, ""))
             if before != value:
@@ -183,7 +183,13 @@ class Registry:
                     f"queue {handler.queue}: {option} is {before!r} at {where} and {value!r} at {handler.where}: "
                     "options of a queue must agree among its handlers"
                 )
-        said.update({option: (value, handler.where) for option, value in queue_options.items()})
+        agreed = said | {option: (value, handler.where) for option, value in queue_options.items()}
+        try:
+            given.slots(*(agreed.get(option, (None,))[0] for option in ("min_slots", "max_slots")))
+        except UsageError as error:
+            places = ", ".join(sorted({agreed["min_slots"][1], agreed["max_slots"][1]}))
+            raise HandlerError(f"queue {handler.queue}: {error} ({places})") from None
+        self._said[handler.queue] = agreed
         self.handlers[handler.name] = handler
         self._queues.clear()
 
@@ -230,12 +236,8 @@ REGISTRY = Registry()
 def declare(function: Callable[..., object], name: str | None, queue: str | None, options: Mapping[str, object],
             pack_of: type) -> tuple[Handler, dict[str, object]]:  # fmt: skip
     """A handler made of a function and the options of its decorator, with what it says of its queue."""
-    code = inspect.unwrap(function).__code__ if hasattr(inspect.unwrap(function), "__code__") else None
-    where = f"{code.co_filename}:{code.co_firstlineno}" if code else repr(function)
-    for option in options:
-        if option not in QUEUE_OPTIONS | HANDLER_OPTIONS:
-            known = ", ".join(sorted({"name", "queue"} | QUEUE_OPTIONS | HANDLER_OPTIONS))
-            raise HandlerError(f"{where}: @task does not know the option {option!r}; it knows {known}")
+    where = functions.place(function)
+    check_known(options, where)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise HandlerError(f"{where}: a handler is no generator, nothing of it would run; return instead of yield")
     try:
@@ -243,6 +245,11 @@ def declare(function: Callable[..., object], name: str | None, queue: str | None
         queue_name = check_name(queue or handler_name, f"{where}: the queue name")
     except SettingsError as error:
         raise HandlerError(str(error)) from None
+    if functions.is_method(function):
+        raise HandlerError(
+            f"{where}: {handler_name} is a method, and no slot has an object to call it on: "
+            "use a function of the module"
+        )
     own = handler_options({key: options[key] for key in options if key in HANDLER_OPTIONS}, where)
     of_queue = queue_options({key: options[key] for key in options if key in QUEUE_OPTIONS}, where)
     try:
@@ -293,7 +300,9 @@ def _struct_of(function: Callable[..., object], parameters: list[inspect.Paramet
     hints = _hints(function)
     fields: list[typing.Any] = []
     for each in parameters:
-        if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD, each.POSITIONAL_ONLY):
+        if each.kind is each.POSITIONAL_ONLY:
+            raise TypeError(f"{each} stands before a /, and arguments are stored by name: take the / out")
+        if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
             raise TypeError(f"{each} is not served: name each parameter, or take list[Task]")
         field: tuple[object, ...] = (each.name, hints.get(each.name, typing.Any))
         if each.default is not each.empty:

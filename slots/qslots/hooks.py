@@ -10,14 +10,14 @@ what ``before_task`` raises, Retry and the like included, is as if the handler h
 logged and changes nothing. Where no hook is registered nothing is paid for it.
 """
 
-import inspect
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import msgspec
 
-from .errors import Error, HandlerError
+from . import functions
+from .errors import Error, HandlerError, UsageError
 from .forks import end_if_forked
 from .outcomes import Outcome, spoken
 from .records import Fate
@@ -69,32 +69,34 @@ HOOKS = Hooks()
 
 def after_fork(function: _F) -> _F:
     """In each slot, before its first pack: ``function(slot)``."""
-    return _registered("after_fork", HOOKS.after_fork, function)
+    return _registered("after_fork", HOOKS.after_fork, function, "slot")
 
 
 def before_task(function: _F) -> _F:
     """Before each task, its arguments being checked: ``function(task)``."""
-    return _registered("before_task", HOOKS.before_task, function)
+    return _registered("before_task", HOOKS.before_task, function, "task")
 
 
 def after_task(function: _F) -> _F:
     """After each task, before it is settled: ``function(task, outcome)``."""
-    return _registered("after_task", HOOKS.after_task, function)
+    return _registered("after_task", HOOKS.after_task, function, "task", "outcome")
 
 
 def on_failure(function: _F) -> _F:
     """When a task has failed or is to be buried: ``function(task, error, outcome)``."""
-    return _registered("on_failure", HOOKS.on_failure, function)
+    return _registered("on_failure", HOOKS.on_failure, function, "task", "error", "outcome")
 
 
 def before_exit(function: _F) -> _F:
     """In each slot that ends by itself, as its last act: ``function(slot)``."""
-    return _registered("before_exit", HOOKS.before_exit, function)
+    return _registered("before_exit", HOOKS.before_exit, function, "slot")
 
 
-def _registered(name: str, hooks: list[Any], function: _F) -> _F:
-    if not callable(function) or inspect.iscoroutinefunction(function):
-        raise HandlerError(f"hooks.{name}({function!r}): a hook is a plain function")
+def _registered(name: str, hooks: list[Any], function: _F, *parameters: str) -> _F:
+    try:
+        functions.check(function, f"the hook {name}", *parameters)
+    except UsageError as error:
+        raise HandlerError(f"{functions.place(function)}: {error}") from None
     hooks.append(function)
     return function
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from . import durability, periodic
+from . import durability, functions, given, periodic
 from .errors import HandlerError
 from .outcomes import Backoff
 from .reports import QueueDeclared
@@ -69,9 +69,11 @@ def queue_options(options: Mapping[str, typing.Any], where: str) -> dict[str, ob
         "max_size": size,
     }
     try:
-        return {name: checks[name](value, name) for name, value in options.items()}
+        made = {name: checks[name](value, name) for name, value in options.items()}
+        given.slots(made.get("min_slots"), made.get("max_slots"))
     except ValueError as error:
         raise HandlerError(f"{where}: {error}") from None
+    return made
 
 
 def handler_options(options: Mapping[str, typing.Any], where: str) -> Options:
@@ -103,11 +105,26 @@ def handler_options(options: Mapping[str, typing.Any], where: str) -> Options:
 
 QUEUE_OPTIONS = frozenset(QueueDeclared.__struct_fields__) - {"name", "handlers"}
 HANDLER_OPTIONS = frozenset(Options.__struct_fields__)
+_KNOWN = sorted({"name", "queue"} | QUEUE_OPTIONS | HANDLER_OPTIONS)
+_ELSEWHERE = {  # what options of other systems are called here
+    "timeout": "time_limit", "soft_timeout": "soft_time_limit", "retries": "max_failures",
+    "max_retries": "max_failures", "retry_backoff": "backoff", "default_retry_delay": "backoff", "rate_limit": "rate",
+    "crontab": "cron", "delay": "HANDLER.using(delay=…)", "countdown": "HANDLER.using(delay=…)",
+    "eta": "HANDLER.using(at=…)", "bind": "qslots.current_task()",
+}  # fmt: skip
+
+
+def check_known(options: Mapping[str, object], where: str) -> None:
+    """HandlerError if an option is none of ``@task``."""
+    for name in options:
+        if name not in _KNOWN:
+            hint = given.meant(name, _KNOWN, _ELSEWHERE)
+            raise HandlerError(f"{where}: @task does not know the option {name!r}: {hint}")
 
 
 def _function(value: typing.Any, what: str) -> object:
-    if value is not None and not callable(value):
-        raise ValueError(f"{what} is {value!r}: write a function (task_id, seconds)")
+    if value is not None:
+        functions.check(value, what, "task_id", "seconds")
     return value
 
 

@@ -16,12 +16,17 @@ from collections.abc import Iterator
 import cronsim
 import msgspec
 
+from . import given
 from .reports import Periodic
 from .units import duration
 
 CATCH_UP = ("once", "skip", "all")
 Place = tuple[str, str]  # queue, handler
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_SHORT = {  # what Debian's cron takes for whole expressions
+    "@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *", "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *",
+}  # fmt: skip
 _TO_SAY = "say when, by every='10m' or cron='0 3 * * *'"
 
 
@@ -65,10 +70,11 @@ def interval(value: typing.Any, what: str) -> int | None:
 
 
 def expression(value: object, what: str) -> str | None:
-    """An expression of cron, its words one blank apart."""
+    """An expression of cron, its words one blank apart; of ``@daily`` and the like what they stand for."""
     if value is None:
         return None
     found = " ".join(value.split()) if isinstance(value, str) else ""
+    found = _SHORT.get(found, found)
     try:
         first = next(_ticks(found, "UTC", 0), None)
     except cronsim.CronSimError as error:
@@ -101,15 +107,8 @@ def policy(value: object, what: str) -> str:
     return str(value)
 
 
-def switch(value: object, what: str) -> bool:
-    """True or False."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{what} is {value!r}: write True or False")
-    return value
-
-
 CHECKS: dict[str, typing.Callable[[typing.Any, str], object]] = {
-    "every": interval, "cron": expression, "tz": zone, "catch_up": policy, "overlap": switch,
+    "every": interval, "cron": expression, "tz": zone, "catch_up": policy, "overlap": given.switch,
 }  # fmt: skip
 
 

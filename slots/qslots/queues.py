@@ -51,7 +51,7 @@ class Queue:
         ``handler`` need not be known in this process; then it is the queue's own name unless it is given, arguments
         are named, and whether they fit is only seen in the slot.
         """
-        using = Using(foreign.handler(self.name, handler), delay, at, None, collection, on_duplicate)
+        using: Using[...] = Using(foreign.handler(self.name, handler), delay, at, None, collection, on_duplicate)
         return using.enqueue_many(calls, ids=ids)
 
     def take(self, count: int = 1, *, timeout: str | float = 0.0) -> Consumer:

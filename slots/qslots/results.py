@@ -60,10 +60,13 @@ def home(servers: QueueServers, queue: str, task: str) -> QueueServer:
     return places[0]
 
 
-def wait(server: QueueServer, queue: str, task: str, timeout: float | None, *, keeps: bool = False) -> Any:
+def wait(
+    server: QueueServer, queue: str, task: str, timeout: float | None, *, keeps: bool = False, outlook: str
+) -> Any:
     """The value that the task has returned, once it has. TaskFailed: it is buried. NoResult: nothing is kept of it.
 
     ResultTimeout after ``timeout`` seconds; None waits for ever. ``keeps``: its handler is known to keep results.
+    ``outlook``: what becomes of a task that is not finished.
     """
     until = None if timeout is None else time.monotonic() + timeout
     channel = server.keys_of(queue).result(task)
@@ -77,7 +80,7 @@ def wait(server: QueueServer, queue: str, task: str, timeout: float | None, *, k
                 return value
             left = _LOOK_AGAIN if until is None else until - time.monotonic()
             if left <= 0:
-                raise ResultTimeout(f"task {task} of queue {queue} is not finished after {timeout:g} s: it goes on")
+                raise ResultTimeout(f"task {task} of queue {queue} is not finished after {timeout:g} s: {outlook}")
             with translated(server.url):  # nothing else: a time-out of ours is not one of the server
                 ears.get_message(timeout=min(left, _LOOK_AGAIN))
 

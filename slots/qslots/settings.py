@@ -4,7 +4,6 @@ Pure but for ``read``, which opens the file. Whatever does not fit is refused wi
 valid name; a settings object is whole or it is not made.
 """
 
-import difflib
 import pathlib
 import typing
 from collections.abc import Mapping
@@ -12,8 +11,8 @@ from collections.abc import Mapping
 import msgspec
 import yaml
 
-from . import durability
-from .errors import SettingsError
+from . import durability, given
+from .errors import SettingsError, UsageError
 from .keys import check_name
 from .units import duration, rate, share, size
 
@@ -154,8 +153,10 @@ def read(
 def build(document: object) -> Settings:
     """Settings from a parsed document; SettingsError with the path of the first thing that does not fit."""
     settings = _struct(Settings, document, "")
-    for name in settings.queues:
-        check_name(name, "queues: the queue name")
+    for module in settings.app:
+        _check_module(module)
+    for name, of_queue in settings.queues.items():
+        _check_queue(name, of_queue)
     if settings.server.name is not None:
         check_name(settings.server.name, "server.name")
     for name in settings.queue_servers:
@@ -167,6 +168,24 @@ def build(document: object) -> Settings:
         if len(set(places)) < len(places):
             raise SettingsError(f"queues.{queue}.queue_server: {', '.join(places)}: one is named twice")
     return settings
+
+
+def _check_module(name: str) -> None:
+    """SettingsError with the module that is meant if this is a file or a folder."""
+    if "/" in name or name.endswith(".py"):
+        steps = [step for step in pathlib.PurePath(name.removesuffix(".py")).parts if step.isidentifier()]
+        meant = ".".join(steps[-1:] if name.startswith("/") else steps) or "such as shop.tasks"
+        raise SettingsError(
+            f"app: {name!r} is a path: write the module's name, {meant}, and start in the folder where it is found"
+        )
+
+
+def _check_queue(name: str, queue: QueueSettings) -> None:
+    check_name(name, "queues: the queue name")
+    try:
+        given.slots(queue.min_slots, queue.max_slots)
+    except UsageError as error:
+        raise SettingsError(f"queues.{name}: {error}") from None
 
 
 def _document(text: str, where: str) -> dict[str, typing.Any]:
@@ -215,9 +234,7 @@ def _struct(kind: type[_T], document: object, path: str) -> _T:
     for key, value in document.items():
         here = f"{path}.{key}" if path else str(key)
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, 1, 0.5)
-            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(fields)}"
-            raise SettingsError(f"{here}: {hint}")
+            raise SettingsError(f"{here}: {given.meant(str(key), fields)}")
         values[key] = _value(fields[key], value, here)
     return kind(**values)
 

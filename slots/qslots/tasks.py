@@ -3,13 +3,13 @@
 import datetime
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, Never, ParamSpec, Protocol, TypeVar, overload
 
 import msgspec
 
 from . import durability, given, results, traces, tracing
 from .cascades import Children
-from .client import current, override
+from .client import current, in_test, override
 from .errors import ArgumentsError, CannotKeep, DuplicateTask, HandlerError, NoResult, TaskTooLarge, UsageError
 from .handlers import REGISTRY, Call, Handler, declare
 from .ids import new_ids
@@ -24,6 +24,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _A_TRIP = 1000
 _DELAY_INSTEAD = "delay='1h'"
+_ELSEWHERE = {"countdown": "delay", "eta": "at", "task_id": "id"}  # what other systems call it
 ON_DUPLICATE = ("refuse", "ignore", "replace", "rearm")
 
 
@@ -80,8 +81,17 @@ class Task(msgspec.Struct, eq=False):
         known = REGISTRY.handlers.get(self.handler)
         if known is not None and known.options.keep_result is None:
             raise NoResult(f"task {self.id}: handler {self.handler} keeps no results: @task(keep_result='10m')")
+        kept = here().kept
+        if kept is not None and kept.has(self.id):
+            raise UsageError(
+                f"task {self.id}: it has not been sent yet: with_settlement sends it when the task that runs has "
+                "succeeded: ask for its result elsewhere, or enqueue it without"
+            )
         home = results.home(current(), self.queue, self.id)
-        return results.wait(home, self.queue, self.id, seconds, keeps=known is not None)
+        outlook = "it goes on"
+        if in_test():
+            seconds, outlook = seconds or 0.0, "in a test drain() runs it"  # nobody would end a wait without an end
+        return results.wait(home, self.queue, self.id, seconds, keeps=known is not None, outlook=outlook)
 
     def __repr__(self) -> str:
         return f"Task({self.handler} {self.id} in {self.queue})"
@@ -97,7 +107,7 @@ def current_task() -> Task | None:
     return found
 
 
-class Using:
+class Using(Generic[_P]):
     """How the next ``enqueue`` of a handler is to be done."""
 
     __slots__ = ("_collection", "_handler", "_id", "_on_duplicate", "_trace", "_when", "_with_settlement")
@@ -117,7 +127,7 @@ class Using:
         self._on_duplicate = on_duplicate
         self._when = _when(where, delay, at)
         self._collection = "" if collection is None else given.collection(collection, where, least=0)
-        self._with_settlement = with_settlement
+        self._with_settlement = given.switch(with_settlement, f"{where}: with_settlement")
         self._trace = b"" if traceparent is None else traces.parse(traceparent, f"{where}: traceparent")
         if id is not None:
             self._check_own_ids(where)
@@ -129,7 +139,7 @@ class Using:
                 "takes on_duplicate='ignore' then"
             )
 
-    def enqueue(self, *args: Any, **kwargs: Any) -> Task:
+    def enqueue(self, *args: _P.args, **kwargs: _P.kwargs) -> Task:
         """Puts one task into the queue; returns when the queue server has it.
 
         ArgumentsError: the arguments do not fit. DuplicateTask: the id is in the queue. QueueServerDown: no answer.
@@ -244,7 +254,7 @@ class TaskFunction(Generic[_P, _R]):
         functools.update_wrapper(self, function)
         self.function = function
         self.handler = handler
-        self._plainly = Using(handler)
+        self._plainly: Using[_P] = Using(handler)
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         return self.function(*args, **kwargs)
@@ -255,17 +265,20 @@ class TaskFunction(Generic[_P, _R]):
     def using(
         self, *, delay: str | float | None = None, at: float | datetime.datetime | None = None, id: str | None = None,  # noqa: A002
         collection: str | None = None, on_duplicate: str = "refuse", with_settlement: bool = False,
-        traceparent: str | None = None,
-    ) -> Using:  # fmt: skip
+        traceparent: str | None = None, **unknown: Never,
+    ) -> Using[_P]:  # fmt: skip
         """``delay`` ("10m", seconds) or ``at`` (Unix time, datetime); ``id`` of your own; ``on_duplicate``;
         ``with_settlement``: not before the task that runs has succeeded; ``traceparent``: the trace that it belongs to.
         """
+        for name in unknown:
+            hint = given.meant(name, TaskFunction.using.__kwdefaults__ or (), _ELSEWHERE)
+            raise UsageError(f"task {self.handler.name}: using does not know {name!r}: {hint}")
         return Using(
             self.handler, delay, at, id, collection, on_duplicate, with_settlement=with_settlement,
             traceparent=traceparent,
         )  # fmt: skip
 
-    def enqueue(self, *args: Any, **kwargs: Any) -> Task:
+    def enqueue(self, *args: _P.args, **kwargs: _P.kwargs) -> Task:
         """Puts one task into the queue: see ``Using.enqueue``. A pack handler's tasks take any arguments."""
         return self._plainly.enqueue(*args, **kwargs)
 
@@ -274,12 +287,21 @@ class TaskFunction(Generic[_P, _R]):
         return self._plainly.enqueue_many(calls)
 
 
+class Decorator(Protocol):
+    """``@task(…)`` for a type checker: the tasks of a pack handler take any arguments, others those of the function."""
+
+    @overload
+    def __call__(self, function: Callable[[list[Task]], _R], /) -> TaskFunction[..., _R]: ...
+    @overload
+    def __call__(self, function: Callable[_P, _R], /) -> TaskFunction[_P, _R]: ...
+
+
+@overload
+def task(function: Callable[[list[Task]], _R], /) -> TaskFunction[..., _R]: ...
 @overload
 def task(function: Callable[_P, _R], /) -> TaskFunction[_P, _R]: ...
 @overload
-def task(
-    *, queue: str | None = None, name: str | None = None, **options: Any
-) -> Callable[[Callable[_P, _R]], TaskFunction[_P, _R]]: ...
+def task(*, queue: str | None = None, name: str | None = None, **options: Any) -> Decorator: ...
 
 
 def task(

@@ -19,6 +19,11 @@ _MOST_BYTES = 1 << 62
 _NUMBER = r"\s*([0-9]+(?:\.[0-9]+)?)\s*"
 
 
+def counted(count: int, noun: str) -> str:
+    """So many of what: ``1 slot``, ``2,000 slots``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def duration(value: str | float, what: str = "duration") -> float:
     """Seconds: a number as it is, or "250ms", "90s", "5m", "2h", "1d". UsageError names ``what`` and the form."""
     if isinstance(value, bool):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from qslots.errors import Error
 from qslots.scoreboard import Scoreboard
 from qslots.servers import parted
+from qslots.units import counted
 
 from . import deaths
 from .couriers import Couriers
@@ -25,7 +26,7 @@ def settle(boards: list[pathlib.Path], couriers: Couriers, now: float) -> None:
             log.warning("scoreboard %s is left aside: %s", path, error)
             continue
         letters = [letter for record in tenants for letter in deaths.left_behind(record, CAUSE, 1.0)]
-        log.info("an earlier master of this name left %d slots: settling for them", len(tenants))
+        log.info("an earlier master of this name left %s: settling for them", counted(len(tenants), "slot"))
         waiting = set(range(len(letters)))
         for number, letter in enumerate(letters):
             couriers.send(parted(letter.source)[1], letter, _settled(letter, number, waiting, path), now)

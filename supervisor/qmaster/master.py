@@ -17,7 +17,7 @@ from setproctitle import setproctitle
 
 from qslots.scoreboard import Field
 from qslots.settings import Settings
-from qslots.units import duration
+from qslots.units import counted, duration
 
 from . import deaths, inheritance, linux
 from .books import Books, monotonic
@@ -142,7 +142,7 @@ class Master:
         if self._stage < stage:
             living = self._nursery.living()
             busy = sum(self._nursery.record(child.index).words[Field.TASK] != 0 for child in living)
-            log.info("stopping (%s): %d slots, %d of them finish a task first", why, len(living), busy)
+            log.info("stopping (%s): %s, %d in the middle of a task", why, counted(len(living), "slot"), busy)
             self._stage = stage
             self._stopping_since = monotonic() if stage is Stage.STOPPING else None
         elif self._stage is Stage.SETTLING and stage is Stage.FAST:
@@ -229,7 +229,7 @@ class Master:
 
     def _show(self) -> None:
         count = self._nursery.children.count(Phase.LIVE)
-        title = f"qmaster: master [{self._identity.name}] gen {self._keeper.generation}, {count} slots"
+        title = f"qmaster: master [{self._identity.name}] gen {self._keeper.generation}, {counted(count, 'slot')}"
         if title != self._title:
             setproctitle(title)
             self._title = title

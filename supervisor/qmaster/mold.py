@@ -13,6 +13,7 @@ gc.disable()
 import contextlib  # noqa: E402 - nothing may be imported before the collector is off
 import importlib  # noqa: E402
 import os  # noqa: E402
+import pathlib  # noqa: E402
 import signal  # noqa: E402
 import socket  # noqa: E402
 import sys  # noqa: E402
@@ -48,14 +49,22 @@ def load(app: tuple[str, ...]) -> None:
         except Error as error:
             raise Error(f"app {name} is refused: {error}") from None
         except BaseException as error:
-            place = innermost(error.__traceback__)
+            where = searched(name, error) or f"{innermost(error.__traceback__)}; mend it"
             raise Error(
-                f"app {name} does not import: {type(error).__name__}: {' '.join(str(error).split())}{place}; "
-                "mend it, or name another module with --app"
+                f"app {name} does not import: {type(error).__name__}: {' '.join(str(error).split())}{where}, or name "
+                "another module with --app"
             ) from None
     if not REGISTRY.handlers:
         named = ", ".join(app) or "nothing"
         raise Error(f"app {named} declares no handler: decorate a function with @qslots.task, or name it with --app")
+
+
+def searched(app: str, error: BaseException) -> str:
+    """Where a module was looked for, and what to do, if it is the application's own that is not found."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name or not f"{app}.".startswith(f"{error.name}."):
+        return ""
+    folders = [str(pathlib.Path.cwd()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return f" in {', '.join(folders)}, nor among the installed: start it in the folder of {error.name}"
 
 
 def innermost(trace: TracebackType | None) -> str:

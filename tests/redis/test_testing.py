@@ -10,7 +10,7 @@ import pytest
 from support.servers import RedisServer
 
 import qslots
-from qslots import Bury, Postpone, Queue, Retry, Task, TaskState
+from qslots import Bury, Postpone, Queue, ResultTimeout, Retry, Task, TaskState, UsageError
 from qslots.client import instead
 from qslots.hooks import HOOKS
 from qslots.servers import QueueServers
@@ -223,6 +223,23 @@ def test_drain_may_be_of_a_queue_or_of_a_handler(q: Queues) -> None:
         q.drain("no such:queue")
 
 
+def test_a_queue_that_nobody_serves_is_a_slip_of_the_pen(q: Queues) -> None:
+    @qslots.task
+    def mail(to: str) -> None: ...
+
+    Queue("elsewhere").put_many([{"n": 1}])
+    for look in (q.enqueued, q.buried, q.drain, q.assert_nothing_enqueued):
+        look("mail")
+        look(mail)
+    assert len(q.enqueued(Queue("elsewhere"))) == 1
+    for look in (q.enqueued, q.buried, q.drain, q.assert_nothing_enqueued):
+        assert not look(Queue("mial"))
+        with pytest.raises(
+            UsageError, match=r"^no handler here serves queue mial: did you mean mail\? One of others is "
+        ):
+            look("mial")
+
+
 def test_tasks_of_handlers_that_are_not_imported_stay(q: Queues) -> None:
     Queue("q").put_many([{"a": 1}], handler="elsewhere")
     assert q.drain() == []
@@ -324,8 +341,11 @@ def test_results_are_there_after_the_drain(q: Queues) -> None:
         return a + b
 
     t = add.enqueue(1, 2)
+    for seconds in (None, 0.01):
+        with pytest.raises(ResultTimeout, match=r"is not finished after .* s: in a test drain\(\) runs it$"):
+            t.result(seconds)
     q.drain()
-    assert t.result(timeout=5) == 3
+    assert t.result() == t.result(timeout=5) == 3
     found = q.get(t.id)
     assert found is not None
     assert (found.state, found.result) == (TaskState.SUCCESS, 3)
@@ -486,7 +506,7 @@ def test_claims_are_silent_where_they_hold(q: Queues) -> None:
     q.assert_not_enqueued(resize, "a.jpg", size=64)
     q.assert_not_enqueued(resize.using(delay="9m"))
     q.assert_not_enqueued(index, "other")
-    q.assert_nothing_enqueued("mail")
+    q.assert_nothing_enqueued(Queue("mail"))
     q.advance("5m")
     q.assert_enqueued(resize.using(delay="10m"))  # as it was put
     q.assert_enqueued(resize.using(delay="5m"))  # from now

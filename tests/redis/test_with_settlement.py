@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.holder import Holder, stats
 
-from qslots import Bury, Postpone, Queue, Retry, Task, client, current_task, task
+from qslots import Bury, Postpone, Queue, ResultTimeout, Retry, Task, client, current_task, task
 from qslots.cascades import NO_CASCADE, Cascade
 from qslots.errors import ArgumentsError, TaskTooLarge, UsageError
 from qslots.outcomes import Outcome
@@ -136,6 +136,27 @@ def test_children_of_coroutines_belong_each_to_its_own_task(
     run(push)
     run(together)
     assert {info.kwargs["n"] for info in Queue("children").find()} == {0, 2, 4, 100, 102, 104, 1001}
+
+
+def test_result_of_what_has_not_been_sent_yet_is_not_waited_for(run: Callable[..., None]) -> None:
+    found: list[str] = []
+
+    @task(queue="children", keep_result="10m")
+    def add(a: int) -> int: ...
+
+    @task(queue="parents")
+    def ask() -> None:
+        kept = add.using(with_settlement=True).enqueue(1)
+        with pytest.raises(UsageError) as error:
+            kept.result()
+        found.append(str(error.value))
+        with pytest.raises(ResultTimeout):
+            add.enqueue(2).result(0)
+
+    ask.enqueue()
+    run(ask)
+    assert len(found) == 1
+    assert "it has not been sent yet: with_settlement sends it when the task that runs has succeeded" in found[0]
 
 
 def test_outside_of_a_task_it_is_sent_at_once(child: TaskFunction[..., Any]) -> None:

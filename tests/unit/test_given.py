@@ -75,6 +75,13 @@ CALLS: Calls = {
     "using": (lambda: resize().using(collection=3), "task resize: collection is 3: write its name as text"),
     "using id": (lambda: resize().using(id=3), "task resize: id is 3: write a text"),
     "using at": (lambda: resize().using(at="1h"), "task resize: at is '1h': .*; for a time from now write delay='1h'"),
+    "using other": (
+        lambda: resize().using(countdown=5), "task resize: using does not know 'countdown': did you mean delay?"
+    ),
+    "using colection": (lambda: resize().using(colection="a"), "using does not know 'colection': did you mean collect"),
+    "using yes": (
+        lambda: resize().using(with_settlement="yes"), "task resize: with_settlement is 'yes': write True or False"
+    ),
     "using duplicate": (lambda: resize().using(on_duplicate=["x"]), "task resize: on_duplicate is"),
     "many": (lambda: resize().enqueue_many([1, 2]), r"task resize: each of many calls is a tuple .* write \(1,\)"),
     "many mapping": (lambda: resize().enqueue_many({"a": 1}), "task resize: enqueue a list of calls"),

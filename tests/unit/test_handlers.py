@@ -65,6 +65,19 @@ def test_options_of_a_queue_that_disagree_name_both_places_and_change_nothing() 
     )
 
 
+def test_least_and_most_slots_of_a_queue_that_contradict_each_other_name_both_places() -> None:
+    registry = registered(made(resize, None, "p", min_slots=4), made(crop, None, "q", max_slots=2))
+    with pytest.raises(HandlerError, match=r"^queue p: min_slots is 4 and max_slots 2: .* \(.*, .*\)$"):
+        registry.add(*made(crop, None, "p", max_slots=2))
+    assert registry.queue("p") == QueueDeclared("p", min_slots=4, handlers=(HandlerDeclared("resize", 100),))
+
+
+def test_what_needs_no_object_of_a_class_may_stand_in_one() -> None:
+    def within(photo: str) -> None: ...
+
+    assert [made(each)[0].name for each in (within, Mailer.count)] == ["within", "count"]
+
+
 def test_handlers_of_a_queue_are_those_declared_for_it() -> None:
     registry = registered(made(resize, None, "p"), made(crop))
     assert [handler.name for handler in registry.of_queue("p")] == ["resize"]
@@ -79,6 +92,12 @@ def generator(a: int) -> Iterator[int]:
     yield a
 
 
+class Mailer:
+    def send(self, to: str) -> None: ...
+    @staticmethod
+    def count(to: str) -> None: ...
+
+
 async def asynchronous(a: int) -> None: ...
 async def async_generator(a: int) -> AsyncIterator[int]:
     yield a
@@ -90,7 +109,8 @@ async def async_pack(tasks: list[Task]) -> None: ...
 @pytest.mark.parametrize(("function", "message"), [
     (variadic, "*args: int is not served: name each parameter, or take list[Task]"),
     (variadic_names, "**kwargs: int is not served"),
-    (positional, "a: int is not served"),
+    (positional, "a: int stands before a /, and arguments are stored by name: take the / out"),
+    (Mailer.send, "send is a method, and no slot has an object to call it on: use a function of the module"),
     (unknown_type, "the parameters of unknown_type cannot be checked: name 'Nowhere' is not defined"),
     (generator, "a handler is no generator"),
     (async_generator, "a handler is no generator"),
@@ -104,7 +124,12 @@ def test_function_that_cannot_be_served_is_refused_at_its_place(function: Any, m
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"priorty": 5}, "@task does not know the option 'priorty'; it knows alert_after, backoff, batch"),
+    ({"priorty": 5}, "@task does not know the option 'priorty': did you mean priority?"),
+    ({"time_limt": "5s"}, "@task does not know the option 'time_limt': did you mean time_limit?"),
+    ({"timeout": "5s"}, "@task does not know the option 'timeout': did you mean time_limit?"),
+    ({"countdown": 5}, "@task does not know the option 'countdown': did you mean HANDLER.using(delay=…)?"),
+    ({"zzz": 1}, "@task does not know the option 'zzz': known here: alert_after, backoff, batch"),
+    ({"min_slots": 4, "max_slots": 2}, "min_slots is 4 and max_slots 2: the least must not be above the most"),
     ({"priority": 0}, "priority is 0: write a whole number, 1 to 100"),
     ({"priority": True}, "priority is True"),
     ({"min_slots": -1}, "min_slots is -1: write a whole number, 0 or more"),
@@ -124,7 +149,8 @@ def test_function_that_cannot_be_served_is_refused_at_its_place(function: Any, m
     ({"soft_time_limit": "5m", "time_limit": "5m"}, "soft_time_limit is 300 s, time_limit 300 s: the soft one must be"),
     ({"soft_time_limit": 61, "time_limit": "1m"}, "soft_time_limit is 61 s, time_limit 60 s: the soft one must be"),
     ({"alert_after": "soon"}, "alert_after is 'soon'"),
-    ({"on_alert": "print"}, "on_alert is 'print': write a function (task_id, seconds)"),
+    ({"on_alert": "print"}, "on_alert is 'print': write a plain function (task_id, seconds)"),
+    ({"on_alert": crop}, "on_alert is crop(photo: str) -> None: too many positional arguments; write a plain function"),
     ({"backoff": "5s"}, "backoff is '5s': write two durations"),
     ({"backoff": "15m..5s"}, "backoff is '15m..5s'"),
     ({"never_retry": "KeyError"}, "never_retry is 'KeyError': write exception classes"),

@@ -175,8 +175,28 @@ def test_hook_that_could_not_be_called_is_refused_where_it_is_declared() -> None
     async def later(_: Task) -> None: ...
 
     for wrong in (later, "text"):
-        with pytest.raises(HandlerError, match=r"hooks\.before_task"):
+        with pytest.raises(HandlerError, match=r"the hook before_task is .*: write a plain function \(task\)"):
             hooks.before_task(wrong)  # type: ignore[type-var]
+
+
+def two(task: Task, outcome: str) -> None: ...
+def one(task: Task) -> None: ...
+def none() -> None: ...
+
+
+@pytest.mark.parametrize(("register", "function", "message"), [
+    (hooks.before_task, none, "none() -> None: too many positional arguments; write a plain function (task)"),
+    (hooks.before_task, two, "missing a required argument: 'outcome'; write a plain function (task)"),
+    (hooks.after_task, one, "write a plain function (task, outcome)"),
+    (hooks.on_failure, two, "write a plain function (task, error, outcome)"),
+    (hooks.after_fork, none, "write a plain function (slot)"),
+    (hooks.before_exit, none, "write a plain function (slot)"),
+])  # fmt: skip
+def test_hook_of_other_parameters_is_refused_where_it_is_declared(register: Any, function: Any, message: str) -> None:
+    with pytest.raises(HandlerError) as error:
+        register(function)
+    assert str(error.value).startswith(f"{__file__}:{function.__code__.co_firstlineno}: the hook ")
+    assert str(error.value).endswith(message)
 
 
 def test_ends_have_a_word_each() -> None:

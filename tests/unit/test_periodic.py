@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from qslots import HandlerError, Task, periodic, task
 from qslots.handlers import REGISTRY
-from qslots.periodic import first, following, latest, tick_id, words
+from qslots.periodic import expression, first, following, latest, tick_id, words
 from qslots.reports import HandlerDeclared, Periodic
 
 DAY = 86400
@@ -98,11 +98,11 @@ def changes(tz: str) -> list[int]:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.sampled_from(EXPRESSIONS), st.sampled_from(ZONES), st.integers(-DAY // 8, DAY // 8))
+@given(st.sampled_from(EXPRESSIONS), st.sampled_from(ZONES), st.integers(-DAY // 24, DAY // 24))
 def test_it_does_not_matter_where_one_begins_near_a_change_of_clocks(expression: str, tz: str, off: int) -> None:
     schedule = cron(expression, tz)
     for change in changes(tz):
-        begin, middle, end = change - DAY // 4, change + off, change + DAY // 2
+        begin, middle, end = change - DAY // 12, change + off, change + DAY // 8
         whole = first(schedule, begin, end, 99999)
         assert first(schedule, begin, middle, 99999) + first(schedule, middle, end, 99999) == whole
 
@@ -144,6 +144,7 @@ def bound(n: int, m: int = 1) -> None: ...
     ({"every": True}, "every is True"),
     ({"cron": "61 * * * *"}, r"cron is '61 \* \* \* \*': bad minute: write minute, hour"),
     ({"cron": "daily"}, "cron is 'daily': wrong number of fields"),
+    ({"cron": "@reboot"}, "cron is '@reboot': .*: write minute, hour"),
     ({"cron": 5}, "cron is 5"),
     ({"cron": "0 0 30 2 *"}, "bad day-of-month"),
     ({"cron": "* * */20 * 1L"}, "there is no such day"),
@@ -162,6 +163,14 @@ def test_what_cannot_be_served_is_refused_at_import_on_one_line(options: dict[st
         task(name="periodic_refused", **options)(free)
     assert "\n" not in str(error.value)
     assert __file__ in str(error.value)
+
+
+@pytest.mark.parametrize(("short", "means"), [
+    ("@hourly", "0 * * * *"), ("@daily", "0 0 * * *"), ("@weekly", "0 0 * * 0"), (" @monthly ", "0 0 1 * *"),
+    ("@yearly", "0 0 1 1 *"),
+])  # fmt: skip
+def test_well_known_words_for_expressions_are_taken(short: str, means: str) -> None:
+    assert expression(short, "cron") == means
 
 
 def test_handler_that_cannot_be_called_without_arguments_is_refused() -> None:

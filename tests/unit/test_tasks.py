@@ -84,7 +84,7 @@ def test_way_of_enqueueing_that_makes_no_sense_is_refused(how: dict[str, Any], m
 def test_misfit_is_refused_before_any_queue_server_is_looked_for() -> None:
     made = task(queue="pictures")(resize)
     with pytest.raises(ArgumentsError, match=r"task resize \(queue pictures, .*: argument size: Expected `int`"):
-        made.enqueue("a", "large")
+        made.enqueue("a", "large")  # type: ignore[arg-type]
     with pytest.raises(Error, match="one id cannot name 2 tasks"):
         made.using(id="x").enqueue_many([("a",), ("b",)])
     assert made.enqueue_many([]) == []

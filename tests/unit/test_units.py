@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qslots.units import LONGEST, duration, moment, share, size, span
+from qslots.units import LONGEST, counted, duration, moment, share, size, span
 
 
 @pytest.mark.parametrize(("text", "seconds"), [
@@ -89,3 +89,7 @@ def test_anything_else_is_a_value_error_and_never_another(value: object) -> None
             assert "\n" not in str(error)
         else:
             assert min(found if isinstance(found, tuple) else (found,)) >= 0
+
+
+def test_one_is_not_many() -> None:
+    assert [counted(count, "slot") for count in (0, 1, 2, 2000)] == ["0 slots", "1 slot", "2 slots", "2,000 slots"]

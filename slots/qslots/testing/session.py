@@ -3,7 +3,9 @@
 import datetime
 from typing import Any
 
+from .. import given
 from ..errors import UsageError
+from ..handlers import REGISTRY
 from ..keys import check_name
 from ..queries import TaskInfo
 from ..queues import Queue
@@ -57,7 +59,7 @@ class Queues:
         return next((done for queue in self._server.queue_names() if (done := Queue(queue).get(wanted))), None)
 
     def _living(self, of: Of) -> list[TaskInfo]:
-        queue, handler = _parts(of)
+        queue, handler = self._parts(of)
         names = self._server.queue_names() if queue is None else [queue]
         found = [task for name in names for task in living(self._server, name, PLACE)]
         return [task for task in found if handler in (None, task.handler)]
@@ -76,10 +78,11 @@ class Queues:
             raise UsageError("drain: a handler calls it while drain runs that handler: only the test may drain")
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise UsageError(f"drain: limit is {limit!r}: write a number of tasks, 1 or more")
+        wanted = self._parts(queue)
         drain = Drain(self._server, PLACE, self._hand, limit=limit, raises=raises)
         self._draining = True
         try:
-            drain.run(*_parts(queue))
+            drain.run(*wanted)
         finally:
             self._draining = False
         if drain.error is not None:
@@ -103,7 +106,7 @@ class Queues:
 
     # Claims
 
-    def assert_enqueued(self, handler: "TaskFunction[..., Any] | Using", /, *args: Any, **kwargs: Any) -> TaskInfo:
+    def assert_enqueued(self, handler: TaskFunction[..., Any] | Using[...], /, *args: Any, **kwargs: Any) -> TaskInfo:
         """A task of this handler waits; with these arguments, if any are given. Returns the first that does.
 
         ``handler.using(delay="10m", at=…, id=…, collection=…)`` asks for that too; a delay counts from when the task
@@ -121,7 +124,7 @@ class Queues:
             )
         return found
 
-    def assert_not_enqueued(self, handler: "TaskFunction[..., Any] | Using", /, *args: Any, **kwargs: Any) -> None:
+    def assert_not_enqueued(self, handler: TaskFunction[..., Any] | Using[...], /, *args: Any, **kwargs: Any) -> None:
         """No such task waits: see ``assert_enqueued``."""
         __tracebackhide__ = True
         wanted, now = Wanted(handler, args, kwargs), self.now
@@ -135,11 +138,18 @@ class Queues:
         if waiting := self.enqueued(of):
             raise AssertionError(f"something is enqueued:{listed(waiting, self.now)}")
 
+    # Naming
 
-def _parts(of: Of) -> tuple[str | None, str | None]:
-    """The names of queue and handler that are meant."""
-    if isinstance(of, TaskFunction):
-        return of.handler.queue, of.handler.name
-    if of is None or isinstance(of, Queue):
-        return of.name if of else None, None
-    return check_name(of, "queue"), None
+    def _parts(self, of: Of) -> tuple[str | None, str | None]:
+        """The names of queue and handler that are meant. UsageError: a text that is most likely misspelt."""
+        if isinstance(of, TaskFunction):
+            return of.handler.queue, of.handler.name
+        if of is None or isinstance(of, Queue):
+            return of.name if of else None, None
+        name = check_name(of, "queue")
+        known = sorted({each.queue for each in REGISTRY.handlers.values()} | {*self._server.queue_names()})
+        if name not in known:
+            raise UsageError(
+                f"no handler here serves queue {name}: {given.meant(name, known)} One of others is Queue({name!r})"
+            )
+        return name, None

@@ -23,7 +23,9 @@ _MEANWHILE = 1.0  # seconds that may have passed since
 class Wanted:
     """One expectation. ArgumentsError: its handler has no such argument."""
 
-    def __init__(self, of: TaskFunction[..., Any] | Using, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def __init__(
+        self, of: TaskFunction[..., Any] | Using[...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
         if not isinstance(of, (TaskFunction, Using)):
             raise UsageError(
                 f"{of!r} is not enqueued: give a handler, such as send_mail or send_mail.using(delay='10m')"
