@@ -36,7 +36,7 @@ def run(file: str | None, redis: str | None, take_over: bool) -> None:
         servers = QueueServers.listed(settings, name="check")
         servers.check()
         servers.close()
-        logs.to_stderr("qmanager")
+        logs.to_stderr("qmanager", settings.log_level)
         Manager(settings, take_over=take_over).run()
     except Error as error:
         click.echo(f"qmanager: {error}", err=True)

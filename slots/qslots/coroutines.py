@@ -6,13 +6,13 @@ cancellation replaced on its way up. Code that blocks the loop is out of reach; 
 
 import asyncio
 import logging
-import traceback
 from collections.abc import Callable, Coroutine, Generator
 from types import FrameType
 from typing import Any
 
 from .limits import NEVER
 from .outcomes import SoftTimeLimit, cut
+from .stacks import shown
 
 log = logging.getLogger("qslots.slot")
 
@@ -89,8 +89,8 @@ class Limited:
             self._stood_still += lost
             self._timer = self._loop.call_later(lost, self._ring)
             return
-        stack = traceback.StackSummary.extract(iter(_frames(self._coroutine))).format()
-        log.warning("%s ran into its soft limit of %g s here:\n%s", self._name, self._soft, cut("".join(stack)))
+        stack = cut(shown(_frames(self._coroutine)))
+        log.warning("%s ran into its soft limit of %g s here:\n%s", self._name, self._soft, stack)
         self._due = self._passed = True
         assert self._task is not None
         self._task.cancel()

@@ -38,7 +38,13 @@ class TaskLocked(Error):
 
 
 class TaskFailed(Error):
-    """The task whose result was asked for is buried; the message ends with the reason."""
+    """The task whose result was asked for is buried; the message ends with the last line of the reason, of which
+    ``error`` is the whole: of what the handler has raised, the traceback.
+    """
+
+    def __init__(self, message: str, error: str = "") -> None:
+        super().__init__(message)
+        self.error = error
 
 
 class NoResult(Error):

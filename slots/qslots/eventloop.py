@@ -47,19 +47,19 @@ class EventLoop:
         task = self.asyncio.create_task(guarded())
         task.add_done_callback(lambda _: self.asyncio.stop())
         self.run(handler, task.done)
-        self.cancel_left(handler)
+        self.cancel_left(handler, str(running.parent))
         return errors[0] if errors else asyncio.CancelledError() if task.cancelled() else None
 
-    def cancel_left(self, handler: str) -> None:
-        """The pack of this handler is over, and with it all that it has started."""
+    def cancel_left(self, handler: str, whose: str) -> None:
+        """The pack of this handler is over, and with it all that it has started. ``whose``: its first task."""
         left = asyncio.all_tasks(self.asyncio)
         if not left:
             return
         if handler not in self._told:
             self._told.add(handler)
             log.warning(
-                "%s left %d asyncio task(s) behind after its pack; they are cancelled: await what the handler starts",
-                handler, len(left),
+                "%s left %d asyncio task(s) behind after its pack (of %s); they are cancelled: await what it starts",
+                handler, len(left), whose,
             )  # fmt: skip
         for task in left:
             task.cancel()

@@ -11,7 +11,6 @@ A SIGALRM of the application's own must not end the slot, which is what the syst
 import logging
 import signal
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -20,8 +19,9 @@ from .connection import Link
 from .errors import UsageError
 from .handlers import Handler
 from .outcomes import SoftTimeLimit, cut
-from .running import RUNNING, here
+from .running import RUNNING, Running, here
 from .scoreboard import Field, Record, boot_ns
+from .stacks import shown
 from .units import duration
 
 log = logging.getLogger("qslots.slot")
@@ -67,12 +67,13 @@ class Alarm:
         self.armed = True
         self._set(now)
 
-    def over(self, name: str) -> None:
+    def over(self, handler: Handler) -> None:
         """It rings no more; ``armed`` was taken back before. What was seen when it rang is logged only now: a log may
         wait for a lock that the interrupted code holds.
         """
         signal.setitimer(signal.ITIMER_REAL, 0)
         if self._stack:
+            name = named(handler, RUNNING)
             log.warning("%s ran into its soft limit of %g s here:\n%s", name, self._seconds, self._stack)
 
     def postpone(self, seconds: float) -> bool:
@@ -100,7 +101,7 @@ class Alarm:
             _call(self._alert)
         if now >= self._soft_at:
             self.armed = False
-            self._stack = cut("".join(traceback.StackSummary.extract(_inside(frame)).format())[-_MOST_SHOWN:])
+            self._stack = cut(shown(_inside(frame))[-_MOST_SHOWN:])
             raise SoftTimeLimit(f"ran longer than its soft limit of {self._seconds:g} s")
         self._set(now)
 
@@ -121,21 +122,26 @@ def timed(handler: Handler, record: Record) -> Callable[..., Any]:
         options.on_alert(RUNNING.parent or "", (boot_ns() - record.words[Field.START]) / 1e9)
 
     def limited(*args: Any, **kwargs: Any) -> Any:
-        return _under_alarm(function, args, kwargs, soft=soft, after=after or NEVER, alert=alert, name=handler.name)
+        return _under_alarm(function, args, kwargs, soft=soft, after=after or NEVER, alert=alert, handler=handler)
 
     return limited
 
 
 def _under_alarm(
     function: Callable[..., Any], args: Any, kwargs: Any, *, soft: float, after: float,
-    alert: Callable[[], None], name: str,
+    alert: Callable[[], None], handler: Handler,
 ) -> Any:  # fmt: skip
     ALARM.arm(soft, after, alert)
     try:
         return function(*args, **kwargs)
     finally:
         ALARM.armed = False  # no call before this: the interpreter looks for signals where a function begins or ends
-        ALARM.over(name)
+        ALARM.over(handler)
+
+
+def named(handler: Handler, running: Running) -> str:
+    """What runs, in words for the log."""
+    return f"{handler.name} {running.parent}" + (" with its pack" if handler.arguments.takes_pack else "")
 
 
 # In the last one hiredis packs numbers, for which Python looks for signals; it does not survive what is raised there.

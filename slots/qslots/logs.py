@@ -1,7 +1,9 @@
 """Log lines that never hold anybody up: a reader of stderr that stalls costs lines, not work.
 
-A pipe that poll calls writable takes 4,096 bytes without waiting; longer lines are cut. What could not be written is
-counted, and the count is written before the next line that can be.
+A pipe that poll calls writable takes 4,096 bytes without waiting; of what is longer the middle is left out. What could
+not be written is counted, and the count is written before the next line that can be.
+
+Applications may log as they like: a handler of ours stands on the root logger only where they have put none of theirs.
 """
 
 import contextlib
@@ -12,6 +14,7 @@ import select
 import sys
 
 LONGEST = 4000  # bytes of a line, the newline not counted
+OURS = ("qslots", "qmaster", "qmanager")  # the loggers above all of ours
 
 
 class PatientHandler(logging.Handler):
@@ -40,10 +43,15 @@ class PatientHandler(logging.Handler):
         if not ready or not ready[0][1] & select.POLLOUT:
             return False
         try:
-            os.write(self._descriptor, text.encode(errors="replace")[:LONGEST] + b"\n")
+            os.write(self._descriptor, cut(text.encode(errors="replace")) + b"\n")
         except OSError:  # the reader is gone: there is nobody to tell
             return False
         return True
+
+
+def cut(line: bytes) -> bytes:
+    """The beginning of a line that is too long, which says what it is about, and most of its end: where it was."""
+    return line if len(line) <= LONGEST else line[: LONGEST // 4] + b"\n...\n" + line[5 - LONGEST * 3 // 4 :]
 
 
 def print_by_lines() -> None:
@@ -61,19 +69,38 @@ def flush() -> None:
     logging.shutdown()
 
 
-def to_stderr(who: str) -> None:
-    """Log lines of this process go to stderr as ``who``'s, unless the application has set up its own logging."""
+def to_stderr(who: str, level: str = "info") -> None:
+    """What this process logs, from this level on, goes to stderr as ``who``'s."""
+    stand_back(who, level)
+    stand_in()
+
+
+def stand_back(who: str, level: str | None = None) -> None:
+    """Before code of the application runs that may set up logging: no handler of ours is in its way (``basicConfig``
+    does nothing where the root has one), yet what is logged meanwhile goes to stderr too.
+    """
     root = logging.getLogger()
-    if any(not isinstance(handler, PatientHandler) for handler in root.handlers):
-        return
-    handler = PatientHandler()
+    for handler in root.handlers[:]:
+        if isinstance(handler, PatientHandler):
+            root.removeHandler(handler)
+    logging.lastResort = handler = PatientHandler()
     handler.setFormatter(_Formatter(who))
-    root.handlers = [handler]
-    root.setLevel(logging.INFO)
+    if level is not None:
+        for name in (None, *OURS):
+            logging.getLogger(name).setLevel(level.upper())
+
+
+def stand_in() -> None:
+    """After it: what it has set up for all loggers stays, and serves ours too; else there is our own handler."""
+    for name, each in logging.root.manager.loggerDict.items():
+        if isinstance(each, logging.Logger) and name.partition(".")[0] in OURS:
+            each.disabled = False  # dictConfig and fileConfig disable all loggers that they are not told of
+    if not logging.root.handlers and logging.lastResort is not None:
+        logging.root.addHandler(logging.lastResort)
 
 
 class _Formatter(logging.Formatter):
-    """Our own lines: who says it, and while which task. Ours that are about a task name it anyway."""
+    """Our own lines: who says it, and while which task, unless it is one of ours that names it anyway."""
 
     def __init__(self, who: str) -> None:
         super().__init__("%(asctime)s %(message)s")
@@ -81,5 +108,6 @@ class _Formatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         queue, task = getattr(record, "queue", "-"), getattr(record, "task_id", "-")
-        where = "" if task == "-" or record.name.startswith("qslots.") else f" [{queue} {task}]"
+        is_named = record.name.startswith("qslots.") and task in record.message.split()
+        where = "" if task == "-" or is_named else f" [{queue} {task}]"
         return f"{record.asctime} {record.levelname} {self._who}{where}: {record.message}"

@@ -7,10 +7,10 @@ from typing import Protocol
 import msgspec
 
 from .errors import Error, UsageError
+from .stacks import below_ours
 from .units import duration, moment
 
 LONGEST_TEXT = 4000  # characters of a traceback that are kept with a task
-_OURS = __file__.removesuffix("outcomes.py")
 
 
 class Retry(Error):
@@ -138,11 +138,7 @@ def spoken(error: BaseException) -> str:
 
 def told(error: BaseException) -> str:
     """The traceback of an error, without the frames of qslots above the handler's own."""
-    frames = error.__traceback__
-    inner = frames.tb_next if frames is not None else None
-    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_OURS):
-        inner = inner.tb_next
     try:
-        return cut("".join(traceback.format_exception(type(error), error, inner or frames)).rstrip())
+        return cut("".join(traceback.format_exception(type(error), error, below_ours(error.__traceback__))).rstrip())
     except BaseException as fault:
         return f"{type(error).__name__}: {spoken(error)} (its traceback cannot be had: {type(fault).__name__})"

@@ -91,7 +91,8 @@ def _looked(server: QueueServer, queue: str, task: str, keeps: bool) -> tuple[An
     if found is not None and found.place != "buried":
         return None, False
     if found is not None:
-        raise TaskFailed(f"task {task} of queue {queue} is buried: {found.fate.error}")
+        why = (found.fate.error.splitlines() or [""])[-1]
+        raise TaskFailed(f"task {task} of queue {queue} is buried: {why}", found.fate.error)
     done = look(server, queue, task)
     if done is None:
         why = "it was deleted, or its result has expired"

@@ -65,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True):
     server: ServerSettings = ServerSettings()
     manager: ManagerSettings = ManagerSettings()
     queues: dict[str, QueueSettings] = {}
+    log_level: str = "info"
 
     @property
     def url(self) -> str:
@@ -100,7 +101,16 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "QSLOTS_STATE_DIR": ("server", "state_dir"),
     "QSLOTS_INTERVAL": ("manager", "interval"),
     "QSLOTS_LOST_AFTER": ("manager", "lost_after"),
+    "QSLOTS_LOG_LEVEL": ("log_level",),
 }
+
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def _log_level(value: str, path: str) -> None:
+    if value.lower() not in _LOG_LEVELS:
+        raise ValueError(f"{path}: {value!r} is none of {', '.join(_LOG_LEVELS)}")
+
 
 _CHECKS: dict[str, typing.Callable[[typing.Any, str], object]] = {
     "reserve_memory": share,
@@ -115,6 +125,7 @@ _CHECKS: dict[str, typing.Callable[[typing.Any, str], object]] = {
     "dedupe_window": duration,
     "durability": durability.parse,
     "max_size": size,
+    "log_level": _log_level,
 }
 _LEAST: dict[str, float] = {"min_slots": 0, "max_slots": 0, "lock": 3.0, "interval": 0.05, "priority": 1}
 _MOST: dict[str, float] = {"priority": 100}

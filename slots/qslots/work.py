@@ -8,8 +8,9 @@ this process alone: success at once; a failure, a retry, a postponement after th
 import logging
 import random
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from types import TracebackType
 from typing import Any, Protocol, cast
 
 from . import tracing
@@ -19,20 +20,22 @@ from .errors import ArgumentsError
 from .forks import end_if_forked
 from .handlers import Handler
 from .hooks import HOOKS, hooked, told, word
-from .limits import NEVER, timed
+from .limits import NEVER, named, timed
 from .misfits import MisfitRow
-from .outcomes import Outcome, charged, decided, micros, spoken
+from .outcomes import Bury, Outcome, Postpone, Retry, charged, decided, micros, spoken
 from .queries import Owner, owner_of
 from .queueserver import Kept, Pack
 from .records import Fate, body, head, put_at, trace
 from .results import kept
 from .running import Running
 from .scoreboard import Field, Record
+from .stacks import below_ours, place
 from .tasks import Task
 
 log = logging.getLogger("qslots.slot")
 LONGEST_LINE = 200  # characters of an error's text in the log; the whole of it is kept with the task
 MayGoOn = Callable[[int], bool]  # whether another task may begin at this time (ns since boot)
+Raised = tuple[type[BaseException], BaseException, TracebackType | None]
 Witness = Callable[[int, BaseException], None]  # sees what was raised, and at which position
 
 
@@ -68,7 +71,8 @@ class PackRun:
     """A pack with its handler. Positions count from 1, as on the scoreboard."""
 
     __slots__ = (
-        "_may_go_on", "_owner", "function", "handler", "limit", "misfits", "pack", "record", "report", "url", "witness",
+        "_may_go_on", "_owner", "function", "handler", "is_watched", "limit", "misfits", "pack", "record", "report",
+        "url", "witness",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +83,7 @@ class PackRun:
         self.function = timed(handler, record)  # what is called: the handler's function, under its alarms if it has any
         if HOOKS.before_task and not handler.arguments.takes_pack:
             self.function = hooked(self.function, is_async=handler.is_async)
+        self.is_watched = bool(HOOKS.after_task) or log.isEnabledFor(logging.DEBUG)  # each task, when it ends
         self.pack = pack
         self.record = record
         self.report = report
@@ -104,7 +109,7 @@ class PackRun:
             return cast(Awaitable[object], coroutine)
         after = self.record.words[Field.ALERT_AFTER] / 1e9 if options.on_alert is not None else 0.0
         limited = Limited(
-            coroutine, self.handler.name, soft=options.soft_time_limit or NEVER, alert_after=after or NEVER,
+            coroutine, named(self.handler, running), soft=options.soft_time_limit or NEVER, alert_after=after or NEVER,
             alert=partial(options.on_alert or print, running.parent or ""), still=running.still,
         )  # fmt: skip
         running.postpone = limited.postpone
@@ -113,6 +118,11 @@ class PackRun:
     def id_of(self, position: int) -> str:
         """The id of one of the tasks, as text."""
         return self.pack.ids[position - 1].decode(errors="replace")
+
+    def several(self, positions: Iterable[int]) -> str:
+        """Which tasks these are, in words for the log."""
+        first, *others = positions
+        return self.id_of(first) + (f" and {len(others)} more" if others else "")
 
     def done(self) -> Outcome:
         """The end of a task that is done, where the queue server is to be told of it."""
@@ -153,7 +163,7 @@ class PackRun:
     def raised(self, position: int, error: BaseException) -> Outcome:
         """What becomes of a task whose handler raised."""
         end_if_forked()
-        return self._logged(position, decided(error, self.handler.options, jitter()), error)
+        return self._logged(position, decided(error, self.handler.options, jitter()), error, at_fault(error))
 
     def misfit(self, position: int, error: Exception) -> Outcome:
         """What becomes of a task that cannot be run: its record cannot be read, or its arguments do not fit."""
@@ -167,9 +177,16 @@ class PackRun:
             log.warning("%s %s is done, but %s", self.handler.name, stored.task, stored.missing)
         return stored
 
+    def begins(self, position: int) -> None:
+        """A task begins. Called of those that are watched."""
+        log.debug("%s %s begins", self.handler.name, self.id_of(position))
+
     def ended(self, position: int, outcome: Outcome | None) -> None:
-        """A task has ended so; None is success. Called if there are hooks for it."""
-        told(HOOKS.after_task, self.task(position), word(outcome, self.fate(position)))
+        """A task has ended so; None is success. Called of those that are watched."""
+        how = word(outcome, self.fate(position))
+        log.debug("%s %s has ended: %s", self.handler.name, self.id_of(position), how)
+        if HOOKS.after_task:
+            told(HOOKS.after_task, self.task(position), how)
 
     def failed(self, position: int, outcome: Outcome, error: BaseException) -> None:
         """The end of a task is one that the hooks for failures are to know."""
@@ -180,13 +197,27 @@ class PackRun:
         """What befell a task before."""
         return self.pack.fates[position - 1] or Fate()
 
-    def _logged(self, position: int, outcome: Outcome, error: BaseException) -> Outcome:
+    def _logged(
+        self, position: int, outcome: Outcome, error: BaseException, trace: Raised | None = None
+    ) -> Outcome:  # fmt: skip
         level = logging.INFO if outcome.kind in ("retry", "postpone") else logging.WARNING
         what = happened(outcome, self.fate(position))
-        log.log(level, "%s %s %s: %s", self.handler.name, self.id_of(position), what, briefly(error))
+        log.log(level, "%s %s %s: %s", self.handler.name, self.id_of(position), what, briefly(error), exc_info=trace)
         self.failed(position, outcome, error)
         self.witness(position, error)
         return outcome
+
+
+def at_fault(error: BaseException) -> Raised | None:
+    """An error with its traceback, for the log; None if it is a wish of the handler, which says all, or has none that
+    can be shown.
+    """
+    raised = type(error), error, below_ours(error.__traceback__)
+    try:
+        traceback.format_exception(*raised)
+    except BaseException:
+        return None
+    return None if isinstance(error, Retry | Postpone | Bury) else raised
 
 
 def happened(outcome: Outcome, fate: Fate) -> str:
@@ -205,10 +236,11 @@ def happened(outcome: Outcome, fate: Fate) -> str:
 
 
 def briefly(error: BaseException) -> str:
-    """An error on one line: its kind, its first line, and where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {(spoken(error).splitlines() or [''])[0][:LONGEST_LINE]}{place}"
+    """An error on one line: its kind, its first line, and where in the application it came from."""
+    where = place(error.__traceback__)
+    return f"{type(error).__name__}: {(spoken(error).splitlines() or [''])[0][:LONGEST_LINE]}" + (
+        f" ({where})" if where else ""
+    )
 
 
 def unfit(handler: Handler, error: Exception, stored: bytes) -> Outcome:

@@ -17,7 +17,6 @@ from .deadlines import Deadlines
 from .errors import ArgumentsError
 from .eventloop import EventLoop
 from .forks import end_if_forked
-from .hooks import HOOKS
 from .outcomes import Outcome
 from .queueserver import Kept
 from .records import body
@@ -34,7 +33,7 @@ def run_async(run: PackRun, loop: EventLoop) -> int:
     pack.close()
     if pack.fault is not None:
         raise pack.fault
-    loop.cancel_left(run.handler.name)
+    loop.cancel_left(run.handler.name, run.several(range(1, len(run.pack.ids) + 1)))
     return pack.marked
 
 
@@ -90,8 +89,10 @@ class _Concurrent:
             self._stopped = True
             return
         self._deadlines.begin(position)
+        if self._run.is_watched:
+            self._run.begins(position)
         outcome = await self._attempt(position)
-        if HOOKS.after_task:
+        if self._run.is_watched:
             self._run.ended(position, outcome)
         if outcome is None:  # here, not when asyncio tells: what others do in this turn may end the process
             self._mark(position)

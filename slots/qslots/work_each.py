@@ -6,7 +6,6 @@ from .cascades import NO_CASCADE
 from .errors import ArgumentsError, HandlerError
 from .forks import end_if_forked
 from .handlers import Handler
-from .hooks import HOOKS
 from .limits import ALARM
 from .outcomes import Outcome
 from .queueserver import Kept
@@ -20,7 +19,7 @@ def run_each(run: PackRun) -> int:
     """How many tasks, from the first on, have ended and are marked."""
     record, limit, kept = run.record, run.limit, dict[int, Kept]()
     words, marks = record.words, record.marks
-    one = attempt_with_hooks if HOOKS.after_task else attempt
+    one = attempt_watched if run.is_watched else attempt
     done, look_up, now = words[Field.DONE], 0, boot_ns()
     for position, (task_id, stored) in enumerate(zip(run.pack.ids, run.pack.records, strict=True), 1):
         if now >= look_up or TERM.asked:
@@ -94,8 +93,9 @@ def refuse_coroutine(handler: Handler, value: object) -> None:
         raise HandlerError(f"{handler.name} gave a coroutine, which runs nowhere: its decorators must keep async def")
 
 
-def attempt_with_hooks(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -> Outcome | None:
+def attempt_watched(run: PackRun, position: int, stored: bytes, kept: dict[int, Kept]) -> Outcome | None:
     """``attempt``, and whoever wants to know is told how it ended."""
+    run.begins(position)
     outcome = attempt(run, position, stored, kept)
     run.ended(position, outcome)
     return outcome

@@ -13,7 +13,7 @@ from .records import body
 from .running import RUNNING, Running
 from .scoreboard import DONE, RUNS, WHOLE_PACK, Field, boot_ns
 from .tasks import Task
-from .work import PackRun, briefly, jitter, log
+from .work import PackRun, at_fault, briefly, jitter, log
 
 
 def run_together(run: PackRun, loop: Callable[[], EventLoop]) -> int:
@@ -38,7 +38,7 @@ def run_together(run: PackRun, loop: Callable[[], EventLoop]) -> int:
         backoff = run.handler.options.backoff
         outcomes |= {at: put_off(task.outcome, backoff, jitter()) for at, task in tasks.items() if task.outcome}
         cascade = left(run, running, tasks, outcomes)
-    if HOOKS.after_task:
+    if run.is_watched:
         for position in range(1, len(run.pack.ids) + 1):
             run.ended(position, outcomes.get(position))
     return settled(run, outcomes, cascade)
@@ -55,6 +55,8 @@ def left(run: PackRun, running: Running, tasks: Iterable[int], outcomes: dict[in
 
 def begin(run: PackRun, tasks: Iterable[int]) -> None:
     """The tasks of these positions begin, all at once; the first stands for them."""
+    for position in tasks if run.is_watched else ():
+        run.begins(position)
     now = boot_ns()
     RUNNING.begin(run.id_of(next(iter(tasks))))
     for position in tasks:
@@ -102,8 +104,11 @@ def stopped_by_hooks(run: PackRun, tasks: dict[int, Task]) -> dict[int, Outcome]
 
 def blame(run: PackRun, error: BaseException, tasks: dict[int, Task]) -> None:
     """The handler raised: who is to blame is only known of a task that was alone; the others come narrower."""
-    log.warning("%s raised on a pack of %d: %s", run.handler.name, len(tasks), briefly(error))
     options = run.handler.options
+    log.warning(
+        "%s raised on a pack of %d (%s): %s",
+        run.handler.name, len(tasks), run.several(tasks), briefly(error), exc_info=at_fault(error),
+    )  # fmt: skip
     for position, task in tasks.items():
         if task.outcome is not None:
             continue

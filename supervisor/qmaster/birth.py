@@ -57,7 +57,10 @@ def live(order: Fork, descriptor: int, begin: Begin, board: Scoreboard) -> NoRet
 def work(order: Fork, channel: socket.socket, begin: Begin, board: Scoreboard) -> int:
     """The life of a slot between the hooks of its application."""
     me = hooks.Slot(order.holder.partition("/")[0], order.index, begin.generation)
-    hooks.HOOKS.born(me)
+    try:
+        hooks.HOOKS.born(me)
+    finally:
+        logs.stand_in()
     slot = make(order, channel, begin, board)
     try:
         slot.run()
@@ -97,7 +100,7 @@ def become_oneself(order: Fork) -> None:
     setproctitle(f"qmaster: slot {order.index}")
     server = order.holder.partition("/")[0]
     logcontext.carry(server, order.index)
-    logs.to_stderr(f"slot {order.index} of {server}")
+    logs.stand_back(f"slot {order.index} of {server}")
 
 
 def make(order: Fork, channel: socket.socket, begin: Begin, board: Scoreboard) -> Slot:

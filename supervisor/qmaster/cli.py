@@ -70,7 +70,7 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
     servers = QueueServers.listed(settings, name="check")
     servers.check()  # the first must be there before anything is started; another one may come later
     servers.close()
-    logs.to_stderr("qmaster")
+    logs.to_stderr("qmaster", settings.log_level)
     become(settings.server.user)
     fault = Master(settings, assume(settings.server)).run()
     if fault:

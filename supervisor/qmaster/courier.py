@@ -15,6 +15,7 @@ from setproctitle import setproctitle
 from qslots import debts
 from qslots.control import Control
 from qslots.errors import Error, QueueServerDown, QueueServerError
+from qslots.inspector import Inspector
 from qslots.queueserver import QueueServer
 from qslots.scoreboard import boot_ns
 from qslots.servers import parted
@@ -23,6 +24,7 @@ from . import memory
 from .letters import (
     Answer,
     Beat,
+    Charged,
     Connect,
     Done,
     Extend,
@@ -124,7 +126,7 @@ class Courier:
                     parted(letter.source)[0], letter.holder, held=letter.held, asked=letter.asked,
                     outcomes=letter.outcomes, marks=letter.marks, rest=letter.rest, why=letter.why,
                 )  # fmt: skip
-                return Done()
+                return charged(server, parted(letter.source)[0], letter.charged)
             case Pay():
                 debts.pay(server, letter.holder, letter.owed)
                 return Done()
@@ -141,6 +143,19 @@ class Courier:
                 Control(server).leave(me.server, me.incarnation)
                 return Done()
         raise Error(f"an unknown letter: {letter!r}")
+
+
+def charged(server: QueueServer, queue: str, task: str) -> Charged | Done:
+    """What has become of the task that was charged with a crash, "" for none; Done if that cannot be said."""
+    if not task:
+        return Done()
+    try:
+        _, [found] = Inspector(server, queue).get([task])
+    except QueueServerDown:
+        raise
+    except QueueServerError:  # it is settled all the same
+        return Done()
+    return Done() if found is None else Charged(found.fate.crashes, found.place == "buried")
 
 
 def measure(letter: Measure) -> Measured:

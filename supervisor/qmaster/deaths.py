@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from qslots.outcomes import Outcome
 from qslots.scoreboard import RUNS, WHOLE_PACK, Field, Record
 
-from .letters import SettleDead
+from .letters import Charged, SettleDead
 from .watch import Overdue
 
 
@@ -70,7 +70,12 @@ def left_behind(record: Record, cause: Cause, jitter: float, served: Iterable[st
             outcomes = {position: Outcome("loss", f"the slot that ran it {cause.text}") for position in ran}
         elif cause.own:
             outcomes = {position: charge(record, cause, jitter) for position in ran}
-        letters.append(SettleDead(record.text("held_source"), holder, held, asked, outcomes, marks, "back", cause.text))
+        letters.append(
+            SettleDead(
+                record.text("held_source"), holder, held, asked, outcomes, marks, "back", cause.text,
+                charged(record, outcomes),
+            )
+        )  # fmt: skip
     # What was asked last on each source; a source with a request in doubt was asked nothing after it.
     unseen = dict.fromkeys(served, asked) | {record.text("asked_source"): asked} | record.doubts()
     for letter in letters:
@@ -85,6 +90,20 @@ def running(record: Record, marks: bytes) -> list[int]:
     several = [position for position, mark in enumerate(marks, 1) if mark == RUNS]
     task = record.words[Field.TASK]
     return several or ([task] if 0 < task <= len(marks) and not marks[task - 1] else [])
+
+
+def charged(record: Record, outcomes: dict[int, Outcome]) -> str:
+    """The id of the task that is charged with a crash, "" for none."""
+    shown = 1 if record.words[Field.TASK] == WHOLE_PACK else record.words[Field.TASK]
+    return record.text("task") if shown in outcomes and outcomes[shown].kind == "crash" else ""
+
+
+def told(handler: str, letter: SettleDead, fate: Charged) -> str:
+    """What has become of a task that was charged, in words for the log."""
+    times, [limit] = fate.crashes, {outcome.limit for outcome in letter.outcomes.values()}
+    after = f"is buried after {times} crash{'es' if times > 1 else ''}"
+    what = after if fate.is_buried else f"has crashed, {times} of {limit}"
+    return f"{handler} {letter.charged} {what}: the slot that ran it {letter.why}"
 
 
 def charge(record: Record, cause: Cause, jitter: float) -> Outcome:

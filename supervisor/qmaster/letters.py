@@ -52,6 +52,7 @@ class SettleDead(msgspec.Struct, tag="settle"):
     marks: bytes
     rest: str
     why: str
+    charged: str = ""  # the id of the task that is charged with a crash, if one is
 
 
 class Pay(msgspec.Struct, tag="pay"):
@@ -125,6 +126,13 @@ class Measured(msgspec.Struct, tag="measured"):
     gone: list[int] = []
 
 
+class Charged(msgspec.Struct, tag="charged"):
+    """Answer to SettleDead that has charged a task: its crashes by now, and whether it is buried."""
+
+    crashes: int
+    is_buried: bool
+
+
 class Done(msgspec.Struct, tag="done"):
     """It is done."""
 
@@ -136,7 +144,7 @@ class Failed(msgspec.Struct, tag="failed"):
     why: str
 
 
-Reply = Heard | Extended | Measured | Done | Failed
+Reply = Heard | Extended | Measured | Charged | Done | Failed
 
 
 class Answer(msgspec.Struct, array_like=True):

@@ -139,9 +139,10 @@ def main() -> None:
         return
     setproctitle(f"qmaster: mold gen {begin.generation}, loading")
     logcontext.carry()
-    logs.to_stderr("mold")
+    logs.stand_back("mold", begin.log_level)
     logs.print_by_lines()
     report = load_and_report(begin)
+    logs.stand_in()
     send(commands, report)
     if isinstance(report, Refused):
         return

@@ -20,6 +20,7 @@ class Begin(msgspec.Struct, tag="begin"):
     queue_servers: dict[str, str]  # name -> URL
     queues: dict[str, QueueSettings]
     master: int  # pid
+    log_level: str
 
     @property
     def settings(self) -> Settings:

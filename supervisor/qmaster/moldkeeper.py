@@ -63,7 +63,9 @@ class MoldKeeper:
         pid = spawn("qmaster.mold", descriptors, **{MARK: self._who.place})
         theirs.close()
         settings = self._settings
-        begin = molding.Begin(settings.app, self.generation, settings.queue_servers, settings.queues, os.getpid())
+        begin = molding.Begin(
+            settings.app, self.generation, settings.queue_servers, settings.queues, os.getpid(), settings.log_level
+        )  # fmt: skip
         molding.send(ours, begin)
         ours.setblocking(False)
         self.mold = Mold(pid, ours, self.generation)

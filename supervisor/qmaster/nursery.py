@@ -24,7 +24,7 @@ from . import deaths
 from .books import monotonic
 from .children import Child, Children, Phase
 from .couriers import Couriers
-from .letters import Failed, Pay, Reply
+from .letters import Charged, Failed, Pay, Reply, SettleDead
 from .moldkeeper import MoldKeeper
 from .reconcile import Action, Ask, Fork, Kill, Serve
 
@@ -184,7 +184,8 @@ class Nursery:
         letters = deaths.left_behind(record, cause, random.uniform(0.85, 1.15), served)
         child.unsettled = [letter.source for letter in letters]
         for letter in letters:
-            self._couriers.send(parted(letter.source)[1], letter, partial(self._settled, child, letter.source), now)
+            settled = partial(self._settled, child, letter, record.text("handler"))
+            self._couriers.send(parted(letter.source)[1], letter, settled, now)
         if not letters:
             self._free(child)
 
@@ -193,12 +194,14 @@ class Nursery:
         while child.holder in self._channels and select.select([self._channels[child.holder]], [], [], 0)[0]:
             self._hear(child)
 
-    def _settled(self, child: Child, source: str, reply: Reply) -> None:
+    def _settled(self, child: Child, letter: SettleDead, handler: str, reply: Reply) -> None:
         if isinstance(reply, Failed):
             log.error(
                 "slot %d could not be settled: %s; its tasks come back when their lock expires", child.index, reply.why
             )
-        child.unsettled.remove(source)
+        elif isinstance(reply, Charged):
+            log.warning("%s", deaths.told(handler, letter, reply))
+        child.unsettled.remove(letter.source)
         if not child.unsettled and self.children.tenants.get(child.index) is child:
             self._free(child)
 

@@ -82,9 +82,15 @@ def test_a_task_that_kills_its_process_is_buried_and_no_innocent_one_is_charged(
         fleet.app.work.enqueue_many([(f"innocent-{how}-{n}",) for n in range(10)])
         poison[how] = fleet.app.work.enqueue(how).id
     fleet.publish(("work",), ("work",))
-    fleet.start_master()
+    master = fleet.start_master()
     fleet.wait_empty()
     assert fleet.buried() == set(poison.values())
+    for how, task in poison.items():
+        for what in ("has crashed, 1 of 2", "is buried after 2 crashes"):
+            line = f"WARNING qmaster: work {task} {what}: the slot that ran it "
+            wait_for(lambda line=line: line in master.said(), master.said)  # type: ignore[misc]
+            told = master.said().partition(line)[2].splitlines()[0]
+            assert CAUSES[how] in told
     fates = fleet.fates()
     assert fates.keys() == set(poison.values())
     for how, task in poison.items():

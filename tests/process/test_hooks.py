@@ -71,13 +71,52 @@ async def work(n: int) -> None:
     logging.info("hello from %d", n)
 """
 
+ALL_WAYS = {
+    "basicConfig": 'logging.basicConfig(level="DEBUG", format="%(message)s, says %(name)s")',
+    "addHandler": """\
+handler = logging.StreamHandler()
+handler.setFormatter(logging.Formatter("%(message)s, says %(name)s"))
+logging.getLogger().addHandler(handler)
+""",
+    "dictConfig": """\
+import logging.config
+
+logging.config.dictConfig({
+    "version": 1,
+    "formatters": {"f": {"format": "%(message)s, says %(name)s"}},
+    "handlers": {"h": {"class": "logging.StreamHandler", "formatter": "f"}},
+    "root": {"level": "INFO", "handlers": ["h"]},
+})
+""",
+    "basicConfig after the fork": """\
+from qslots import hooks
+
+
+@hooks.after_fork
+def set_up(slot: hooks.Slot) -> None:
+    logging.basicConfig(level="INFO", format="%(message)s, says %(name)s")
+""",
+}
+FAILS = """
+
+logging.getLogger("shop").warning("imported")
+
+
+@task(max_failures=1)
+def work(n: int) -> None:
+    logging.getLogger("shop").info("hello from %d", n)
+    [][n]
+"""
+
 
 @pytest.fixture(autouse=True)
 def none_stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The application is imported into the test's own process too, to enqueue."""
     for name in vars(Hooks()):
         monkeypatch.setattr(HOOKS, name, [])
-    monkeypatch.setattr(logging.getLogger(), "handlers", logging.getLogger().handlers[:])
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", root.handlers[:])
+    monkeypatch.setattr(root, "level", root.level)
 
 
 def test_hooks_are_called_in_order_from_the_birth_of_a_slot_to_its_end(fleet: Fleet) -> None:
@@ -119,3 +158,45 @@ def test_logging_of_the_application_can_name_task_and_place(fleet: Fleet) -> Non
     fleet.wait_empty()
     assert f"{SERVER}/0 work {one} hello from 1" in master.said()
     assert "-/- - - imported" in master.said()
+
+
+@pytest.mark.parametrize("way", ALL_WAYS)
+def test_logging_that_the_application_sets_up_is_the_only_one_and_serves_ours_too(fleet: Fleet, way: str) -> None:
+    (fleet.folder / "only_there").touch()
+    source = f"import logging\nif pathlib.Path('only_there').exists():\n{indented(ALL_WAYS[way])}{FAILS}"
+    master = fleet.launch(source, ("work",))
+    one = fleet.app.work.enqueue(1).id
+    fleet.wait_empty()
+    said = master.said()
+    assert said.count("imported") == said.count("hello from 1") == 1
+    assert "hello from 1, says shop\n" in said
+    line = f"work {one} is buried after 1 failure: IndexError: list index out of range ({fleet.folder}/"
+    assert said.count(line) == 1
+    assert said.partition(line)[2].splitlines()[0].endswith("), says qslots.slot")
+    assert "    [][n]\n" in said, "the traceback follows"
+    assert "/qslots/" not in said
+
+
+def test_lines_of_an_application_without_logging_come_once_from_the_import_on(fleet: Fleet) -> None:
+    master = fleet.launch(f"import logging\n{FAILS}", ("work",))
+    one = fleet.app.work.enqueue(1).id
+    fleet.wait_empty()
+    assert master.said().count("WARNING mold: imported") == 1
+    assert master.said().count(f"INFO slot 0 of {SERVER} [work {one}]: hello from 1") == 1
+    assert master.said().count(f"WARNING slot 0 of {SERVER}: work {one} is buried after 1 failure: IndexError") == 1
+
+
+def test_log_level_is_that_of_all_and_debug_shows_each_task(fleet: Fleet) -> None:
+    fleet.environ["QSLOTS_LOG_LEVEL"] = "debug"
+    master = fleet.launch(f"import logging\n{FAILS}", ("work",))
+    one = fleet.app.work.enqueue(1).id
+    fleet.wait_empty()
+    begins, ends = (
+        f"DEBUG slot 0 of {SERVER}: work {one} begins",
+        f"DEBUG slot 0 of {SERVER}: work {one} has ended: buried",
+    )
+    assert master.said().count(begins) == master.said().count(ends) == 1
+
+
+def indented(text: str) -> str:
+    return "".join(f"    {line}\n" for line in text.splitlines())

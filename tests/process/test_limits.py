@@ -65,7 +65,7 @@ def test_soft_limit_is_a_failure_with_the_stack_in_the_log_or_a_success_if_caugh
     assert fleet.buried("soft") == {late}
     assert "select.select" in fate.error
     assert "limits.py" not in fate.error.splitlines()[1], "the traceback begins at the handler"
-    assert fleet.all_said().count("soft ran into its soft limit of 0.2 s here:") == 2
+    assert fleet.all_said().count(f"soft {late} ran into its soft limit of 0.2 s here:") == 2
     assert len(fleet.runs("tidied")) == 1
     assert fleet.fates("tidies") == {}
     assert {run.pid for run in fleet.runs()} == {fleet.pid_of(0)}, "the slot lives on"

@@ -15,7 +15,7 @@ from qslots.results import kept
 
 queue = Queue(QUEUE)
 FAIL = Outcome("fail", "why", limit=9, base=1e9, cap=1e9)
-BURY = Outcome("bury", "ValueError: no such photo")
+BURY = Outcome("bury", 'Traceback:\n  File "photos.py", line 3\nValueError: no such photo')
 
 
 @pytest.fixture
@@ -106,8 +106,10 @@ def test_result_that_cannot_be_stored_says_why_and_the_task_is_done(slot: Holder
 
 def test_buried_task_has_failed_with_its_reason(slot: Holder, made: Task) -> None:
     slot.settle({1: BURY})
-    with pytest.raises(TaskFailed, match=r"task a of queue q is buried: ValueError: no such photo"):
+    with pytest.raises(TaskFailed) as caught:
         made.result()
+    assert str(caught.value) == "task a of queue q is buried: ValueError: no such photo"
+    assert caught.value.error == BURY.why
 
 
 @pytest.mark.parametrize("timeout", [0, 0.01])

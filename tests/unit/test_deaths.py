@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from qmaster import relief, watch
-from qmaster.deaths import HARD_LIMIT, Cause, cause_of, decode, left_behind
-from qmaster.letters import SettleDead
+from qmaster.deaths import HARD_LIMIT, Cause, cause_of, decode, left_behind, told
+from qmaster.letters import Charged, SettleDead
 from qslots.scoreboard import DONE, RUNS, WHOLE_PACK, Field, Record, Scoreboard
 
 CRASH = Cause("was killed by SIGSEGV", own=True)
@@ -206,3 +206,24 @@ def test_slot_whose_tasks_run_beside_each_other_is_not_relieved_of_those_behind_
     assert list(relief.standing([record], 100 + 2 * SECOND, {})) == [3]
     record.marks[2] = RUNS
     assert relief.standing([record], 100 + 2 * SECOND, {}) == {}
+
+
+@pytest.mark.parametrize(("crashes", "is_buried", "what"), [
+    (1, False, "has crashed, 1 of 3"), (3, True, "is buried after 3 crashes"), (1, True, "is buried after 1 crash"),
+])  # fmt: skip
+def test_a_charged_task_is_told_of_by_name(record: Record, crashes: int, is_buried: bool, what: str) -> None:
+    letter = left_behind(record, CRASH, 1.0)[0]
+    line = f"send t {what}: the slot that ran it was killed by SIGSEGV"
+    assert told("send", letter, Charged(crashes, is_buried)) == line
+
+
+def test_task_of_a_pack_handler_that_was_alone_is_named_and_of_several_none(record: Record) -> None:
+    record.begin(WHOLE_PACK, 100, 200, b"first")
+    record.marks[0], record.marks[1] = RUNS, 0
+    assert left_behind(record, CRASH, 1.0)[0].charged == "first"
+    record.marks[2] = RUNS
+    assert left_behind(record, CRASH, 1.0)[0].charged == ""
+
+
+def test_who_is_not_charged_is_not_named(record: Record) -> None:
+    assert left_behind(record, Cause("was lost with its master", own=False), 1.0)[0].charged == ""

@@ -119,9 +119,9 @@ def test_our_own_lines_name_slot_and_task_once(record: Record) -> None:
 
     @task(queue="photos")
     def work(n: int) -> None:
-        for name in ("shop", "qslots.slot"):
-            made = log.makeRecord(name, logging.INFO, "", 0, "at %d", (n,), None)
+        for text in ("at %d", "t1 is at %d"):
+            made = log.makeRecord("qslots.slot", logging.INFO, "", 0, text, (n,), None)
             said.append(formatter.format(made).partition(",")[2].partition(" ")[2])
 
     Runs(record, work, body(work, 1)).run()
-    assert said == ["INFO slot 3 of web-7 [photos t1]: at 1", "INFO slot 3 of web-7: at 1"]
+    assert said == ["INFO slot 3 of web-7 [photos t1]: at 1", "INFO slot 3 of web-7: t1 is at 1"]

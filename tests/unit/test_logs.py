@@ -30,6 +30,10 @@ def test_a_line_is_cut_and_a_reader_that_is_gone_is_no_fault() -> None:
     handler = PatientHandler(writer)
     handler.emit(record("y" * 10 * LONGEST))
     assert len(os.read(reader, 1 << 20)) == LONGEST + 1
+    handler.emit(record("about this" + "y" * 10 * LONGEST + "the end"))
+    line = os.read(reader, 1 << 20)
+    assert len(line) == LONGEST + 1
+    assert line.startswith(b"about this") and line.endswith(b"the end\n")
     os.close(reader)
     handler.emit(record("to nobody"))
     os.close(writer)

@@ -19,6 +19,7 @@ from qslots.outcomes import (
     spoken,
     told,
 )
+from qslots.work import at_fault
 
 OPTIONS = Options(max_failures=4, backoff=Backoff(2.0, 60.0), never_retry=(KeyError,))
 BACKOFF = {"base": 2e6, "cap": 60e6, "jitter": 1.1}
@@ -113,3 +114,9 @@ def test_error_that_cannot_be_read_is_a_failure_like_another(error: BaseExceptio
     assert (outcome.kind, outcome.limit) == ("fail", 4)
     assert outcome.why.endswith(why)
     assert spoken(Mute()) == "(its text cannot be had: KeyboardInterrupt)"
+
+
+def test_traceback_in_the_log_is_that_of_faults_and_only_if_it_can_be_had() -> None:
+    fault = ValueError("deep")
+    assert at_fault(fault) == (ValueError, fault, None)
+    assert [at_fault(error) for error in (Retry(), Postpone(), Bury("hopeless"), Unkempt("x"))] == [None] * 4

@@ -51,6 +51,14 @@ def test_environment_wins_over_the_file_and_the_command_line_over_both(tmp_path:
     assert (found.app, found.url, found.server.name) == (("c",), "redis://line", "line")
 
 
+def test_log_level_is_that_of_the_environment_in_any_case(tmp_path: pathlib.Path) -> None:
+    path = file(tmp_path, "log_level: warning")
+    assert read(path, {}).log_level == "warning"
+    assert read(path, {"QSLOTS_LOG_LEVEL": "DEBUG"}).log_level == "DEBUG"
+    with pytest.raises(SettingsError, match="log_level: 'loud' is none of debug, info, warning, error"):
+        read(path, {"QSLOTS_LOG_LEVEL": "loud"})
+
+
 def test_other_url_keeps_the_name_that_queues_refer_to(tmp_path: pathlib.Path) -> None:
     found = read(file(tmp_path, FULL), {}, redis="redis://line")
     assert found.queue_servers == {"main": "redis://line"}

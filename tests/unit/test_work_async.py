@@ -249,6 +249,7 @@ def test_soft_limit_is_raised_where_a_coroutine_awaits_and_may_be_caught(
     assert "SoftTimeLimit" in runs.told[2].why
     assert OURS not in runs.told[2].why
     [one, two] = [each.getMessage() for each in caplog.records if "ran into its soft limit" in each.getMessage()]
+    assert one.startswith("push t1 ran into its soft limit of 0.02 s here:")
     assert "in push" in one and "asyncio.gather" in one
     assert "in push" in two
 
@@ -407,7 +408,7 @@ def test_tasks_left_behind_are_cancelled_and_that_is_said_once(
     assert len(cancelled) == 4
     said = [each.getMessage() for each in caplog.records]
     assert said == [
-        "push left 2 asyncio task(s) behind after its pack; they are cancelled: await what the handler starts"
+        "push left 2 asyncio task(s) behind after its pack (of t1 and 1 more); they are cancelled: await what it starts"
     ]
 
 
