@@ -181,7 +181,8 @@ class Link:
         began = time.monotonic() if wait < 0 else 0.0
         connection = self._connected(wait)
         if wait < 0:
-            wait = max(wait - (time.monotonic() - began), _SHORTEST - connection.socket_timeout)
+            spent = time.monotonic() - began  # on opening a connection; else too little for another time-out each time
+            wait = max(wait - spent if spent > _SHORTEST else wait, _SHORTEST - connection.socket_timeout)
         packed = [b"".join(map(hiredis.pack_command, commands))]  # three times as fast as redis-py's own way to it
         try:
             return self._exchanged(connection, packed, len(commands), wait)

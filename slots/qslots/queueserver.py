@@ -167,7 +167,7 @@ class QueueServer:
             _encode([len(body) for body in bodies]), b"".join(bodies),
         ]  # fmt: skip
         until = time.monotonic() + self.timeout
-        behind = self.promise(queue, durability)
+        behind = None if durability is FAST else self.promise(queue, durability)
 
         def attempt(seconds: float) -> int:
             gated = self._known.get(queue, _NOTHING).collections

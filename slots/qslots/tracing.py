@@ -27,8 +27,11 @@ def is_on() -> bool:
     otel = sys.modules.get(_API)
     if otel is None:
         return False
-    is_set_up = not isinstance(otel.get_tracer_provider(), otel.ProxyTracerProvider)
-    return is_set_up or otel.get_current_span() is not otel.INVALID_SPAN
+    if otel.get_current_span() is not otel.INVALID_SPAN:
+        return True
+    # To ask for the provider costs as much as all else of a put: not done where a look shows that there is none.
+    is_set_up = getattr(otel, "_TRACER_PROVIDER", otel) is not None
+    return is_set_up and not isinstance(otel.get_tracer_provider(), otel.ProxyTracerProvider)
 
 
 @contextlib.contextmanager
