@@ -13,9 +13,11 @@ from support.waiting import wait_for
 
 from qslots.connection import KINDS, SCHEMES, Link, open_redis, translation, user_of, without_password
 from qslots.errors import QueueServerDown, QueueServerError, SettingsError
-from qslots.limits import NEVER, _under_alarm
+from qslots.limits import timed
 from qslots.outcomes import SoftTimeLimit
 from qslots.queueserver import QueueServer
+from qslots.scoreboard import Record
+from qslots.tasks import task
 
 PATIENCE = 0.2  # seconds
 
@@ -112,13 +114,14 @@ def test_soft_limit_that_rings_while_a_request_is_packed_is_raised_later(server:
         link, code = Link(open_redis(server.url, name="test"), server.url), 1
         sys.set_int_max_str_digits(0)
 
-        def handler() -> None:
+        @task(soft_time_limit="10ms")
+        def ask() -> None:
             link.call("PING")
             while True:
                 link.call("ECHO", endless)
 
         try:
-            _under_alarm(handler, (), {}, soft=0.01, after=NEVER, alert=lambda: None, name="work")
+            timed(ask.handler, Record.unshared())()
         except SoftTimeLimit:
             code = 0 if link.call("ECHO", "still") == b"still" else 2
         finally:
