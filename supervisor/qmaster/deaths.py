@@ -26,18 +26,36 @@ class Cause:
 HARD_LIMIT = "ran longer than its time limit"
 
 
-def cause_of(status: int, why: str, record: Record, overdue: Overdue | None) -> Cause:
-    """The cause of an exit. ``overdue``: the task for whose hard limit we killed, as read before; it may have ended
-    between the reading and the kill, and the task that died in its stead is innocent.
+class MemoryKills:
+    """Tells a SIGKILL of the kernel, for want of memory, from others: by its count of those, which is the machine's."""
+
+    def __init__(self, count: int) -> None:
+        self._before = self._last = count
+
+    def look(self, count: int) -> None:
+        """Once a second. A process may die some time after it was counted, so the look before the last one matters."""
+        self._before, self._last = max(self._last, self._before), count
+
+    def claim(self, count: int) -> bool:
+        """Whether there is such a kill that stands for no other death yet; then it stands for this one."""
+        is_one = count > self._before
+        self._before += is_one
+        return is_one
+
+
+def cause_of(status: int, why: str, record: Record, overdue: Overdue | None, *, starved: bool = False) -> Cause:
+    """The cause of an exit. ``starved``: the kernel killed it for want of memory. ``overdue``: the task for whose hard
+    limit we killed, as read before; it may have ended between the reading and the kill, and the task that died in its
+    stead is innocent.
     """
     if overdue is None or status & 0x7F != signal.SIGKILL:
-        return decode(status, "" if overdue is not None else why)
+        return decode(status, "" if overdue is not None else why, starved=starved)
     if (record.words[Field.TASK], record.words[Field.START]) == (overdue.task, overdue.start):
         return Cause(f"was killed: it {HARD_LIMIT}", own=True)
     return Cause(f"was killed: the task before this one {HARD_LIMIT}", own=False)
 
 
-def decode(status: int, why: str) -> Cause:
+def decode(status: int, why: str, *, starved: bool = False) -> Cause:
     """The cause of an exit by its wait status and our own reason, if we ended it."""
     if why:
         return Cause(f"was ended by its master: {why}", own=False)
@@ -47,6 +65,8 @@ def decode(status: int, why: str) -> Cause:
             name = signal.Signals(number).name
         except ValueError:
             name = f"signal {number}"
+        if starved:
+            name += ": the kernel was out of memory"
         # SIGTERM and SIGKILL come from outside as a rule (an administrator, the kernel when memory is short), but a
         # task that eats all memory dies by SIGKILL too: it is charged, and buried only after max_crashes.
         return Cause(f"was killed by {name}", own=number != signal.SIGTERM)

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import pathlib
+import re
 import signal
 
 _PR_SET_PDEATHSIG = 1
@@ -39,6 +40,17 @@ def prefer_to_be_killed(adjust: int = 300) -> None:
     own = pathlib.Path("/proc/self/oom_score_adj")
     if int(own.read_text()) < adjust:
         own.write_text(str(adjust))
+
+
+def memory_kills() -> int:
+    """How many processes the kernel has killed for want of memory since it started, in all control groups; 0 if it
+    does not say.
+    """
+    try:
+        found = re.search(r"^oom_kill (\d+)$", pathlib.Path("/proc/vmstat").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
 
 
 def thread_names() -> list[str]:

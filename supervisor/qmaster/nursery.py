@@ -20,7 +20,7 @@ from qslots.scoreboard import Field, Record, Scoreboard
 from qslots.servers import parted
 from qslots.units import counted
 
-from . import deaths
+from . import deaths, linux
 from .books import monotonic
 from .children import Child, Children, Phase
 from .couriers import Couriers
@@ -45,6 +45,11 @@ class Nursery:
         self._selector = selector
         self._channels: dict[str, socket.socket] = {}  # holder -> our end
         self._births = 0
+        self._memory_kills = deaths.MemoryKills(linux.memory_kills())
+
+    def look_at_memory_kills(self) -> None:
+        """Once a second: whose death came later than this is not told of as an older one's."""
+        self._memory_kills.look(linux.memory_kills())
 
     def perform(self, action: Action, now: float) -> None:
         """Does what ``reconcile`` has said."""
@@ -168,7 +173,9 @@ class Nursery:
         """A slot was reaped: settle exactly what its record says; then its index is free."""
         now = monotonic()
         record = self.record(child.index)
-        cause = deaths.cause_of(status, child.why, record, child.overdue)
+        by_kill = status & 0x7F == signal.SIGKILL and not child.why
+        starved = by_kill and self._memory_kills.claim(linux.memory_kills())
+        cause = deaths.cause_of(status, child.why, record, child.overdue, starved=starved)
         orderly = child.phase is Phase.LEAVING and status == 0
         doing = f"{record.text('handler')} {record.text('task')}" if record.words[Field.TASK] else "nothing"
         log.log(

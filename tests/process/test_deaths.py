@@ -1,8 +1,12 @@
 """Slots that die: what they had done stays done, what ran is charged if it was to blame, the rest runs at once."""
 
 import os
+import pathlib
+import secrets
 import signal
+from collections.abc import Iterator
 
+import pytest
 from process.fleet import PACK, Fleet, lives
 from support.waiting import wait_for
 
@@ -128,3 +132,43 @@ def test_a_hard_limit_ends_a_child_that_has_left_the_session(fleet: Fleet) -> No
     finally:
         if lives(stray):
             os.kill(stray, signal.SIGKILL)
+
+
+EATER = """\
+@task(max_crashes=1)
+def eat(group: str) -> None:
+    pathlib.Path(group, "cgroup.procs").write_text(str(os.getpid()))
+    note("eats")
+    bytearray(400 << 20)
+"""
+
+
+@pytest.fixture
+def small_group() -> Iterator[pathlib.Path]:
+    """A control group of 100 MB."""
+    lines = [line.split(":", 2) for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines()]
+    places = {kinds: path.lstrip("/") for _, kinds, path in lines}
+    if "memory" in places:
+        parent, limit = pathlib.Path("/sys/fs/cgroup/memory", places["memory"]), "memory.limit_in_bytes"
+    else:
+        parent, limit = pathlib.Path("/sys/fs/cgroup", places.get("", "")), "memory.max"
+    group = parent / f"qslots-test-{secrets.token_hex(4)}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made: {error}")
+    try:
+        if not (group / limit).exists():
+            pytest.skip(f"no memory controller in {parent}")
+        (group / limit).write_text(str(100 << 20))
+        yield group
+    finally:
+        group.rmdir()
+
+
+def test_a_kill_of_the_kernel_for_want_of_memory_is_told_as_that(fleet: Fleet, small_group: pathlib.Path) -> None:
+    fleet.launch(EATER, ("eat",))
+    task = fleet.app.eat.enqueue(str(small_group)).id
+    fleet.wait_run("eats")
+    wait_for(lambda: fleet.buried("eat") == {task}, lambda: f"the task to be buried; {fleet.all_said()}")
+    assert "was killed by SIGKILL: the kernel was out of memory" in fleet.fates("eat")[task].error

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from qmaster import relief, watch
-from qmaster.deaths import HARD_LIMIT, Cause, cause_of, decode, left_behind, told
+from qmaster.deaths import HARD_LIMIT, Cause, MemoryKills, cause_of, decode, left_behind, told
 from qmaster.letters import Charged, SettleDead
 from qslots.scoreboard import DONE, RUNS, WHOLE_PACK, Field, Record, Scoreboard
 
@@ -46,6 +46,24 @@ def record(tmp_path: pathlib.Path) -> Iterator[Record]:
 )
 def test_an_exit_is_decoded(status: int, why: str, text: str, own: bool) -> None:
     assert decode(status, why) == Cause(text, own)
+
+
+def test_a_kill_for_want_of_memory_is_told_as_that() -> None:
+    assert decode(signal.SIGKILL, "", starved=True) == Cause(
+        "was killed by SIGKILL: the kernel was out of memory", True
+    )
+
+
+def test_a_kill_of_the_kernel_stands_for_one_death_and_not_for_a_later_one() -> None:
+    kills = MemoryKills(7)
+    assert not kills.claim(7)
+    assert [kills.claim(9) for _ in range(3)] == [True, True, False]
+    kills.look(9)
+    kills.look(10)  # another process of the machine
+    kills.look(10)
+    assert not kills.claim(10)
+    kills.look(11)  # counted, but not reaped yet
+    assert kills.claim(11)
 
 
 OVER = watch.Overdue(3, 100, 200)  # what the fixture's record runs
