@@ -1,13 +1,20 @@
 """What tests of the queue server share: an application that is forgotten afterwards, and a second server."""
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 from support.servers import BINARIES, RedisServer, find
 
 from qslots import client
+from qslots.client import instead
 from qslots.handlers import REGISTRY
 from qslots.queueserver import QueueServer
+from qslots.servers import QueueServers
+from qslots.testing import Queues
+from qslots.testing.clock import moved
+from qslots.testing.hand import Hand
+from qslots.testing.session import PLACE
 
 
 @pytest.fixture
@@ -54,3 +61,13 @@ def running() -> Iterator[dict[str, RedisServer]]:
     yield found
     for each in found.values():
         each.stop()
+
+
+@pytest.fixture
+def q(redis_server: RedisServer, forgetful: None) -> Iterator[Queues]:  # noqa: ARG001
+    """A session of ``qslots.testing`` on this server."""
+    servers = QueueServers({PLACE: redis_server.url}, {}, name="test", scripts=moved)
+    servers[PLACE].redis.flushdb()
+    with instead(servers), contextlib.closing(Hand()) as hand:
+        yield Queues(servers, hand)
+    servers.close()

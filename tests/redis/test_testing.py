@@ -1,32 +1,15 @@
 """``qslots.testing`` as a test author meets it: looking, draining, claiming, on each server that this machine has."""
 
 import asyncio
-import contextlib
 import dataclasses
 import signal
-from collections.abc import Iterator
 
 import pytest
-from support.servers import RedisServer
 
 import qslots
-from qslots import Bury, Postpone, Queue, ResultTimeout, Retry, Task, TaskState, UsageError
-from qslots.client import instead
+from qslots import Bury, Postpone, Queue, ResultTimeout, Retry, Task, TaskState
 from qslots.hooks import HOOKS
-from qslots.servers import QueueServers
 from qslots.testing import DrainLimit, Queues
-from qslots.testing.clock import moved
-from qslots.testing.hand import Hand
-from qslots.testing.session import PLACE
-
-
-@pytest.fixture
-def q(redis_server: RedisServer, forgetful: None) -> Iterator[Queues]:  # noqa: ARG001
-    servers = QueueServers({PLACE: redis_server.url}, {}, name="test", scripts=moved)
-    servers[PLACE].redis.flushdb()
-    with instead(servers), contextlib.closing(Hand()) as hand:
-        yield Queues(servers, hand)
-    servers.close()
 
 
 @dataclasses.dataclass
@@ -223,23 +206,6 @@ def test_drain_may_be_of_a_queue_or_of_a_handler(q: Queues) -> None:
         q.drain("no such:queue")
 
 
-def test_a_queue_that_nobody_serves_is_a_slip_of_the_pen(q: Queues) -> None:
-    @qslots.task
-    def mail(to: str) -> None: ...
-
-    Queue("elsewhere").put_many([{"n": 1}])
-    for look in (q.enqueued, q.buried, q.drain, q.assert_nothing_enqueued):
-        look("mail")
-        look(mail)
-    assert len(q.enqueued(Queue("elsewhere"))) == 1
-    for look in (q.enqueued, q.buried, q.drain, q.assert_nothing_enqueued):
-        assert not look(Queue("mial"))
-        with pytest.raises(
-            UsageError, match=r"^no handler here serves queue mial: did you mean mail\? One of others is "
-        ):
-            look("mial")
-
-
 def test_tasks_of_handlers_that_are_not_imported_stay(q: Queues) -> None:
     Queue("q").put_many([{"a": 1}], handler="elsewhere")
     assert q.drain() == []
@@ -404,150 +370,6 @@ def test_what_a_queue_says_of_its_durability_does_not_count_in_tests(q: Queues) 
 
 
 # The clock
-
-
-def test_moments_that_a_caller_gives_come_due_by_the_moved_clock(q: Queues) -> None:
-    @qslots.task
-    def work(n: int) -> None: ...
-
-    work.using(at=q.now + 3600).enqueue(1)
-    q.advance("59m")
-    assert q.drain() == []
-    q.advance(90)
-    t = work.using(delay="1m").enqueue(2)
-    assert [ran.args for ran in q.drain()] == [(1,)]
-    found = Queue("work").get(t)
-    assert found is not None
-    assert found.due_at == pytest.approx(q.now + 60, abs=2)
-    assert found.put_at == pytest.approx(q.now, abs=2)
-
-
-def test_a_frozen_clock_stands_and_keeps_the_order_of_what_is_put(q: Queues) -> None:
-    @qslots.task
-    def work(n: int) -> None: ...
-
-    q.freeze(1_000_000_000)
-    for n, name in enumerate(["c", "b", "a"]):
-        work.using(id=name).enqueue(n)
-    assert [ran.args for ran in q.drain()] == [(0,), (1,), (2,)]
-    assert q.now == pytest.approx(1_000_000_000, abs=0.001)
-    work.enqueue(3)
-    Queue("work").drop()
-    work.enqueue(4)
-    assert [ran.args for ran in q.drain()] == [(4,)]
-    q.advance("1d")
-    assert q.now == pytest.approx(1_000_086_400, abs=0.001)
-
-
-def test_the_window_of_known_ids_and_the_rate_move_with_the_clock(q: Queues) -> None:
-    @qslots.task(dedupe_window="1h", rate="2/s")
-    def work() -> None: ...
-
-    q.freeze()
-    for name in "abc":
-        work.using(id=name).enqueue()
-    assert len(q.drain()) == 2
-    with pytest.raises(qslots.DuplicateTask):
-        work.using(id="a").enqueue()
-    q.advance("1s")
-    assert [ran.id for ran in q.drain()] == ["c"]
-    q.advance("1h")
-    work.using(id="a").enqueue()
-    assert len(q.drain()) == 1
-
-
-def test_who_takes_from_a_queue_goes_by_the_moved_clock(q: Queues) -> None:
-    @qslots.task
-    def work() -> None: ...
-
-    work.using(delay="1h").enqueue()
-    with Queue("work").take() as tasks:
-        assert tasks == []
-    q.advance("1h")
-    with Queue("work").take() as [task]:
-        assert q.enqueued() == []
-        assert q.drain() == []
-        task.retry("1m")
-    q.assert_enqueued(work.using(delay="1m"))
-
-
-def test_a_lock_outlives_a_jump_of_the_clock(q: Queues) -> None:
-    @qslots.task(lock="5s")
-    def work() -> None:
-        q.advance("1h")
-
-    work.enqueue()
-    work.enqueue()
-    assert outcomes(q) == ["done", "done"]
-    assert Queue("work").stats().expired == 0
-
-
-# Claims
-
-
-def test_claims_are_silent_where_they_hold(q: Queues) -> None:
-    @qslots.task
-    def resize(photo: str, size: int = 128, tags: tuple[str, ...] = ()) -> None: ...
-    @qslots.task
-    def index(tasks: list[Task]) -> None: ...
-
-    t = resize.using(delay="10m", collection="spring").enqueue("a.jpg", tags=("x", "y"))
-    moment = q.now + 60
-    resize.using(id="b", at=moment).enqueue("b.jpg", size=64)
-    index.enqueue("doc", lang="de")
-    assert q.assert_enqueued(resize, "a.jpg").id == t.id
-    q.assert_enqueued(resize)
-    q.assert_enqueued(resize, size=64)
-    q.assert_enqueued(resize, tags=["x", "y"])
-    q.assert_enqueued(resize.using(delay="10m", collection="spring"), "a.jpg")
-    q.assert_enqueued(resize.using(id="b", at=moment))
-    q.assert_enqueued(index, "doc")
-    q.assert_enqueued(index, lang="de")
-    q.assert_not_enqueued(resize, "a.jpg", size=64)
-    q.assert_not_enqueued(resize.using(delay="9m"))
-    q.assert_not_enqueued(index, "other")
-    q.assert_nothing_enqueued(Queue("mail"))
-    q.advance("5m")
-    q.assert_enqueued(resize.using(delay="10m"))  # as it was put
-    q.assert_enqueued(resize.using(delay="5m"))  # from now
-
-
-def test_a_claim_that_fails_says_what_was_wanted_and_what_is_there(q: Queues) -> None:
-    @qslots.task(queue="mail", max_failures=1)
-    def send(to: str) -> None:
-        raise OSError("no such host", to)
-
-    q.freeze()
-    with pytest.raises(AssertionError) as nothing:
-        q.assert_enqueued(send.using(delay="10m", id="x", collection="c"), "ann")
-    assert str(nothing.value) == (
-        "no task send('ann') with id x of collection c due in 0:10:00 is enqueued; nothing waits"
-    )
-    t = send.enqueue("eve")
-    q.drain(raises=False)
-    u = send.using(delay="30s", collection="c").enqueue("bob")
-    with pytest.raises(AssertionError) as other:
-        q.assert_enqueued(send, "ann")
-    assert str(other.value) == (
-        "no task send('ann') is enqueued; what waits:\n"
-        f"  mail: send('bob') due in 30 s, id {u.id}, collection c\n"
-        "and buried:\n"
-        f"  mail: send('eve') fatal_failure, id {t.id}, retries 1, failures 1, OSError: [Errno no such host] eve"
-    )
-    with pytest.raises(AssertionError, match=r"^send\('bob'\) is enqueued:\n  mail: send\('bob'\) due in 30 s"):
-        q.assert_not_enqueued(send, "bob")
-    with pytest.raises(AssertionError, match=r"^something is enqueued:\n  mail: send\('bob'\) due in 30 s"):
-        q.assert_nothing_enqueued()
-
-
-def test_a_claim_about_arguments_that_the_handler_does_not_have_is_refused(q: Queues) -> None:
-    @qslots.task
-    def send(to: str) -> None: ...
-
-    with pytest.raises(qslots.ArgumentsError, match=r"task send .*whom"):
-        q.assert_not_enqueued(send, whom="ann")
-    with pytest.raises(qslots.UsageError, match="give a handler"):
-        q.assert_enqueued("send")  # type: ignore[arg-type]
 
 
 def test_tasks_that_wait_for_success_come_with_it(q: Queues) -> None:
