@@ -100,8 +100,8 @@ class Mute(Exception):
 
 class Unkempt(Exception):
     @property
-    def __notes__(self) -> list[str]:
-        raise RuntimeError("no notes")
+    def __cause__(self) -> BaseException:  # type: ignore[override]
+        raise RuntimeError("nobody knows")
 
 
 @pytest.mark.parametrize(("error", "why"), [
