@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.parse
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import hiredis
@@ -183,9 +183,8 @@ class Link:
         if wait < 0:
             spent = time.monotonic() - began  # on opening a connection; else too little for another time-out each time
             wait = max(wait - spent if spent > _SHORTEST else wait, _SHORTEST - connection.socket_timeout)
-        packed = [b"".join(map(hiredis.pack_command, commands))]  # three times as fast as redis-py's own way to it
         try:
-            return self._exchanged(connection, packed, len(commands), wait)
+            return self._exchanged(connection, [packed(commands)], len(commands), wait)
         except redis.exceptions.NoScriptError:
             raise
         except (redis.exceptions.RedisError, OSError) as error:
@@ -240,6 +239,13 @@ class Link:
         if isinstance(ours, QueueServerDown) or not isinstance(error, redis.exceptions.ResponseError):
             connection.disconnect()
         return ours
+
+
+def packed(commands: Iterable[tuple[Any, ...]]) -> bytes:
+    """Commands as they are sent. Three times as fast as redis-py's own way to it; nothing may be raised in here by a
+    signal: hiredis does not survive it.
+    """
+    return b"".join(map(hiredis.pack_command, commands))
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from .connection import Link
+from .connection import packed
 from .errors import UsageError
 from .handlers import Handler
 from .outcomes import SoftTimeLimit, cut
@@ -92,7 +92,9 @@ class Alarm:
     def _ring(self, _: int, frame: FrameType | None) -> None:
         if not self.armed:
             return  # late, or the application's own
-        if frame is None or frame.f_code in _OURS:  # the handler has not begun, is over, or must not be hit here
+        if (
+            frame is None or frame.f_code in _OURS or _is_packing(frame)
+        ):  # the handler has not begun, is over, or must not be hit here
             signal.setitimer(signal.ITIMER_REAL, _SOON)
             return
         now = time.monotonic()
@@ -145,7 +147,16 @@ def named(handler: Handler, running: Running) -> str:
 
 
 # In the last one hiredis packs numbers, for which Python looks for signals; it does not survive what is raised there.
-_OURS = {_under_alarm.__code__, Alarm.arm.__code__, Alarm._set.__code__, Link.calls.__code__}
+_OURS = {_under_alarm.__code__, Alarm.arm.__code__, Alarm._set.__code__}
+
+
+def _is_packing(frame: FrameType | None) -> bool:
+    """Whether a request is being packed; large numbers are written out by code in Python below that."""
+    while frame is not None and frame.f_code is not _under_alarm.__code__:
+        if frame.f_code is packed.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _inside(frame: FrameType | None) -> Iterator[tuple[FrameType, int]]:
