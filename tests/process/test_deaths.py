@@ -105,7 +105,7 @@ def test_a_task_that_kills_its_process_is_buried_and_no_innocent_one_is_charged(
     assert len(innocent) == len(set(innocent)) == 30
 
 
-def test_a_hard_limit_kills_in_c_code_with_children_and_nobody_else(fleet: Fleet) -> None:
+def test_a_hard_limit_kills_in_c_code_with_children_and_nobody_else(fleet: Fleet) -> None:  # case 33
     master = fleet.launch(HANGS, ("hang",), ("work",))
     fleet.app.work.enqueue(1)
     [innocent] = fleet.wait_run("begin", 1)
