@@ -1,7 +1,6 @@
 """What the master takes for a task over its deadline, while the slot writes its record."""
 
 from qmaster.watch import Overdue, confirmed, overdue
-
 from qslots.scoreboard import Record
 
 OLD, NEW = Overdue(1, 100, 200), Overdue(2, 300, 900)
