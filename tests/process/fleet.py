@@ -333,6 +333,19 @@ class Fleet:
                 redis.stop()
 
 
+def stands_in_a_pack(fleet: Fleet) -> int:
+    """PACK's tasks 0 to 6 in packs of 1, 2 and 4 through slot 0: it stands in task 5, with 3 and 4 marked and 6 not
+    begun. Returns its pid.
+    """
+    fleet.write_app(PACK)
+    fleet.app.work.enqueue_many([(n,) for n in range(7)])
+    fleet.publish(("work",))
+    fleet.start_master()
+    [run] = fleet.wait_run("begin", 5)
+    assert fleet.locked() == [4]
+    return run.pid
+
+
 def processes_in(folder: pathlib.Path) -> list[int]:
     """The living processes whose working folder lies in this folder."""
     found = []

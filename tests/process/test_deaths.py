@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from process.fleet import PACK, Fleet, lives
+from process.fleet import Fleet, lives, stands_in_a_pack
 from support.waiting import wait_for
 
 POISON = """\
@@ -46,19 +46,8 @@ def work(n: int) -> None:
 """
 
 
-def stopped_in_a_pack(fleet: Fleet) -> int:
-    """Tasks 0 to 6 in packs of 1, 2 and 4 through slot 0: it stands in task 5, with 3 and 4 marked and 6 not begun."""
-    fleet.write_app(PACK)
-    fleet.app.work.enqueue_many([(n,) for n in range(7)])
-    fleet.publish(("work",))
-    fleet.start_master()
-    [run] = fleet.wait_run("begin", 5)
-    assert fleet.locked() == [4]
-    return run.pid
-
-
 def test_after_the_kill_of_a_slot_marked_tasks_stay_done_and_the_rest_runs_at_once(fleet: Fleet) -> None:
-    victim = stopped_in_a_pack(fleet)
+    victim = stands_in_a_pack(fleet)
     fleet.publish(("work",), ("work",))
     fleet.slots(2)
     other = fleet.pid_of(1)

@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from process.fleet import PACK, Fleet
+from process.fleet import Fleet, stands_in_a_pack
 from support.waiting import wait_for
 
 import qslots.tasks
@@ -83,21 +83,16 @@ def test_what_went_back_never_begins_in_the_slot_and_what_stayed_does(
     os.close(board.descriptor)
 
 
-def stands_in_a_pack(fleet: Fleet) -> int:
-    """Slot 0 stands in task 5 of the pack 3, 4, 5, 6, and slot 1 is idle; returns the pid of slot 0."""
-    fleet.write_app(PACK)
-    fleet.app.work.enqueue_many([(n,) for n in range(7)])
-    fleet.publish(("work",))
-    fleet.start_master()
-    [run] = fleet.wait_run("begin", 5)
-    assert fleet.locked() == [4]
+def stands_beside_an_idle_one(fleet: Fleet) -> int:
+    """Slot 0 stands in task 5 of the pack 3, 4, 5, 6, and there is slot 1; returns the pid of slot 0."""
+    pid = stands_in_a_pack(fleet)
     fleet.publish(("work",), ("work",))
     fleet.slots(2)
-    return run.pid
+    return pid
 
 
 def test_tasks_behind_one_that_runs_long_run_elsewhere_while_it_goes_on(fleet: Fleet) -> None:  # case 18
-    victim = stands_in_a_pack(fleet)
+    victim = stands_beside_an_idle_one(fleet)
     [rest] = fleet.wait_run("end", 6, within=5.0)
     assert rest.pid != victim
     wait_for(lambda: fleet.stats().done == 6, lambda: f"all but one to be done: {fleet.stats()}", 5.0)
@@ -113,7 +108,7 @@ def test_tasks_behind_one_that_runs_long_run_elsewhere_while_it_goes_on(fleet: F
 
 
 def test_a_slot_killed_after_its_tail_went_back_costs_its_task_only(fleet: Fleet) -> None:  # cases 1, 18
-    victim = stands_in_a_pack(fleet)
+    victim = stands_beside_an_idle_one(fleet)
     fleet.wait_run("end", 6, within=5.0)
     wait_for(lambda: fleet.stats().done == 6, "all but one to be done", 5.0)
     os.kill(victim, signal.SIGKILL)

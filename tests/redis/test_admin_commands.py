@@ -13,9 +13,9 @@ from support.holder import Holder
 import qslots.client
 from qmanager import admin, views
 from qslots import Queue, embedded, gates, settings
-from qslots.keys import DECLARED, PLAN, QUEUES, REPORTS
+from qslots.keys import PLAN, QUEUES
 from qslots.queueserver import QueueServer
-from qslots.reports import Declared, HandlerDeclared, Plan, QueueDeclared, QueuePlan, Report, pack
+from qslots.reports import Declared, HandlerDeclared, Plan, QueueDeclared, QueuePlan, pack
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +63,7 @@ def refused(*args: str, code: int = 1) -> str:
 
 def declare(server: QueueServer, *queues: QueueDeclared) -> None:
     """An application that a server reports to have loaded."""
-    declared = Declared(queues)
-    loaded = Report(
-        server="web", incarnation="i", host="h", pid=1, generation=1, declared=declared.digest(), budget=1, max_slots=1,
-        pss=0, free_memory=1, slot_size=1, slot_sizes={}, epoch=1, seq=1,
-    )  # fmt: skip
-    server.redis.hset(DECLARED, declared.digest(), pack(declared))
-    server.redis.hset(REPORTS, "web", pack(loaded))
+    holder.report_loaded(server, Declared(queues))
 
 
 def planned(server: QueueServer, *names: str) -> None:

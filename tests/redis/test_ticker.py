@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from support.holder import Holder, micros_now, put
+from support.holder import Holder, micros_now, put, report_loaded
 from support.servers import RedisServer
 
 import qslots.client
@@ -19,11 +19,10 @@ from qmanager import admin
 from qmanager.schedules import AHEAD
 from qmanager.ticker import Ticker
 from qslots import ticks
-from qslots.keys import DECLARED, REPORTS
 from qslots.outcomes import Outcome
 from qslots.periodic import Place, Step, Ticks, tick_id
 from qslots.queueserver import QueueServer
-from qslots.reports import Declared, HandlerDeclared, Periodic, QueueDeclared, Report, pack
+from qslots.reports import Declared, HandlerDeclared, Periodic, QueueDeclared
 from qslots.servers import QueueServers
 from qslots.ticks import Seen
 
@@ -162,13 +161,7 @@ def named(server: QueueServer, monkeypatch: pytest.MonkeyPatch) -> QueueServer:
 
 def declare(server: QueueServer, **handlers: Periodic | None) -> None:
     named = tuple(HandlerDeclared(name, periodic=periodic) for name, periodic in handlers.items())
-    declared = Declared((QueueDeclared("mail", handlers=named),))
-    loaded = Report(
-        server="web", incarnation="i", host="h", pid=1, generation=1, declared=declared.digest(), budget=1, max_slots=1,
-        pss=0, free_memory=1, slot_size=1, slot_sizes={}, epoch=1, seq=1,
-    )  # fmt: skip
-    server.redis.hset(DECLARED, declared.digest(), pack(declared))
-    server.redis.hset(REPORTS, "web", pack(loaded))
+    report_loaded(server, Declared((QueueDeclared("mail", handlers=named),)))
 
 
 def shown(*words: str) -> Any:

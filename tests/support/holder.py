@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from qslots.keys import PULSE
+from qslots.keys import DECLARED, PULSE, REPORTS
 from qslots.outcomes import Outcome
 from qslots.queueserver import Exchange, Pack, QueueServer
 from qslots.records import formed, header
-from qslots.reports import QueueStats
+from qslots.reports import Declared, QueueStats, Report, pack
 
 QUEUE = "q"
 HANDLER = "h"
@@ -102,3 +102,13 @@ def marks(done: Iterable[int]) -> bytes:
     """Done marks as in the scoreboard."""
     positions = set(done)
     return bytes(position in positions for position in range(1, max(positions, default=0) + 1))
+
+
+def report_loaded(server: QueueServer, declared: Declared) -> None:
+    """As if a master had reported that it has loaded an application that declares this."""
+    loaded = Report(
+        server="web", incarnation="i", host="h", pid=1, generation=1, declared=declared.digest(), budget=1, max_slots=1,
+        pss=0, free_memory=1, slot_size=1, slot_sizes={}, epoch=1, seq=1,
+    )  # fmt: skip
+    server.redis.hset(DECLARED, declared.digest(), pack(declared))
+    server.redis.hset(REPORTS, "web", pack(loaded))

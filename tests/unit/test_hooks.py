@@ -2,9 +2,8 @@
 
 import asyncio
 import inspect
-import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from qslots.handlers import Registry
 from qslots.hooks import HOOKS, Hooks
 from qslots.outcomes import Outcome
 from qslots.records import Fate
-from qslots.scoreboard import Record, Scoreboard
+from qslots.scoreboard import Record
 
 ME = hooks.Slot("web-7", 3, 1)
 
@@ -25,13 +24,6 @@ def none_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "REGISTRY", Registry())
     for name in vars(Hooks()):
         monkeypatch.setattr(HOOKS, name, [])
-
-
-@pytest.fixture
-def record(tmp_path: pathlib.Path) -> Iterator[Record]:
-    board = Scoreboard.create(str(tmp_path / "board"))
-    yield board.record(0)
-    os.close(board.descriptor)
 
 
 @pytest.fixture
