@@ -77,8 +77,3 @@ def found(settings: Settings) -> Settings:
         return settings.with_url(settings.url)
     except SettingsError as error:
         raise SettingsError(f"{error}; or start one here with `qslots up`") from None
-
-
-def url_of(settings: Settings) -> str:
-    """The URL of the first queue server, or SettingsError with the remedy."""
-    return found(settings).url

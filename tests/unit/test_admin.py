@@ -11,7 +11,7 @@ from qmanager import admin, up
 from qmanager import cli as manager_cli
 from qmaster import cli as master_cli
 from qslots import settings
-from qslots.client import url_of
+from qslots.client import found
 from qslots.errors import SettingsError
 
 READING = ("map", "queues", "servers", "slots")
@@ -88,11 +88,11 @@ def test_help_and_version_need_nothing() -> None:
 
 def test_the_private_server_of_up_in_this_folder_is_found_unless_a_url_is_given(tmp_path: pathlib.Path) -> None:
     with pytest.raises(SettingsError):
-        url_of(settings.Settings())
+        found(settings.Settings())
     settings.LEFT_BY_UP.parent.mkdir()
     settings.LEFT_BY_UP.touch()
-    assert url_of(settings.Settings()) == f"unix://{tmp_path}/.qslots/redis.sock"
-    assert url_of(settings.Settings(queue_servers={"main": "redis://h"})) == "redis://h"
+    assert found(settings.Settings()).url == f"unix://{tmp_path}/.qslots/redis.sock"
+    assert found(settings.Settings(queue_servers={"main": "redis://h"})).url == "redis://h"
 
 
 def test_up_without_an_application_starts_nothing(tmp_path: pathlib.Path) -> None:
