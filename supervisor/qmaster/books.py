@@ -20,19 +20,28 @@ from qslots.units import share, size
 
 from .capacity import Capacity, Policy, Readings, SlotReading, State, assess
 from .children import Child, Children, Phase
-from .letters import Measured
+from .letters import Measured, Sized
 
 GROWN = 10.0  # seconds after which a slot's size says what such a slot needs
 _SMOOTH = 0.3
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Size:
-    """One process as last measured, bytes; ``None`` where the kernel refused."""
+    """One process as last measured; ``None`` where the kernel refused."""
 
-    pss: int | None
-    private: int | None
+    found: Sized | None
     at: float
+
+    @property
+    def pss(self) -> int | None:
+        """Bytes."""
+        return self.found.pss if self.found is not None else None
+
+    @property
+    def private(self) -> int | None:
+        """Bytes that would come free with its end."""
+        return self.found.size if self.found is not None else None
 
 
 class Books:
@@ -56,8 +65,7 @@ class Books:
         """Enters what the courier has read."""
         self._memory = (answer.available, answer.total)
         for pid, found in answer.sizes.items():
-            pss, private = found or (None, None)
-            self._sizes[pid] = Size(pss, private, now)
+            self._sizes[pid] = Size(found, now)
 
     def assess(
         self, children: Children, record: Callable[[int], Record], mold: "MoldSize", declared: Declared, now: float

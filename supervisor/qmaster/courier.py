@@ -42,6 +42,7 @@ from .letters import (
     Request,
     SendReport,
     SettleDead,
+    Sized,
     encode,
     read_request,
 )  # fmt: skip
@@ -160,7 +161,7 @@ def charged(server: QueueServer, queue: str, task: str) -> Charged | Done:
 
 def measure(letter: Measure) -> Measured:
     """Sizes of processes as far as the time allowed goes: reading smaps costs 1 to 10 ms and the target's lock."""
-    sizes: dict[int, tuple[int, int] | None] = {}
+    sizes: dict[int, Sized | None] = {}
     gone = []
     until = time.monotonic() + letter.allowed
     for pid in letter.pids:
@@ -168,7 +169,7 @@ def measure(letter: Measure) -> Measured:
         if found is None:
             gone.append(pid)
         else:
-            sizes[pid] = (found.pss, found.size) if isinstance(found, memory.Rollup) else None
+            sizes[pid] = Sized(found.pss, found.size, found.grown) if isinstance(found, memory.Rollup) else None
         if time.monotonic() > until:
             break
     return Measured(memory.available(), memory.total(), sizes, gone)

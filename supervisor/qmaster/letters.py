@@ -117,12 +117,20 @@ class Extended(msgspec.Struct, tag="extended"):
     gone: list[str]
 
 
+class Sized(msgspec.Struct, array_like=True):
+    """One process, bytes."""
+
+    pss: int
+    size: int  # private + SwapPss + page tables: what comes free with its end
+    grown: int  # Private_Dirty + SwapPss: what its own writing has made private
+
+
 class Measured(msgspec.Struct, tag="measured"):
-    """Answer to Measure: what could be had on this machine, and per pid (pss, size) or None if refused."""
+    """Answer to Measure: what could be had on this machine, and each process by its pid, None if refused."""
 
     available: int
     total: int
-    sizes: dict[int, tuple[int, int] | None]
+    sizes: dict[int, Sized | None]
     gone: list[int] = []
 
 

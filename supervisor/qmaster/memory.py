@@ -32,6 +32,11 @@ class Rollup:
         """Bytes that would come free if the process ended: private + SwapPss + page tables."""
         return self.private_dirty + self.private_clean + self.swap_pss + self.page_tables
 
+    @property
+    def grown(self) -> int:
+        """Bytes that the process has made private by writing, its share of the swapped ones included."""
+        return self.private_dirty + self.swap_pss
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:

@@ -1,15 +1,18 @@
 """What the master does next: a function of what is wanted, what is and what time it is. Pure.
 
 Idempotent: called after every event, it says only what is still to be done. It never asks a busy slot to hurry because
-the map shrank: a slot asked to leave finishes its task.
+the map shrank: a slot asked to leave finishes its task. Slots of an older generation are replaced a few at a time, and
+only while those before them have come back to life: a generation that dies at birth stops its own spreading.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .children import Child, Children, Phase
 
 BIRTH_WITHIN = 15.0  # seconds from the order to the birth message
 AT_ONCE = 8  # births under way at a time
+REPLACED_AT_ONCE = 0.1  # of the live slots, and one at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,9 @@ class Desired:
     grace: float  # seconds from TERM to KILL
     fast: bool = False  # no grace at all
     stopping: bool = False  # says only why slots are asked to leave
+    generation: int = 0  # of the code that slots are to run; those of an older one are replaced
+    busy: frozenset[int] = frozenset()  # slots in the middle of a task: replaced last
+    retiring: Mapping[int, str] = field(default_factory=dict)  # slots to leave after their task, and why
 
 
 @dataclass(slots=True)
@@ -77,6 +83,7 @@ def reconcile(desired: Desired, children: Children, now: float) -> Plan:
         _tenant(plan, desired, child, now)
     if not desired.can_fork:
         return plan
+    _replace(plan, desired, children, now)
     places = min(desired.room, AT_ONCE - children.count(Phase.ORDERED))
     for index in sorted(desired.slots):
         if not desired.slots[index] or index in children.tenants:
@@ -105,10 +112,27 @@ def _tenant(plan: Plan, desired: Desired, child: Child, now: float) -> None:
 def _live(plan: Plan, desired: Desired, child: Child, now: float) -> None:
     queues = desired.slots.get(child.index, ())
     if not queues:
-        plan.actions.append(Ask(child.index, "the master stops" if desired.stopping else "no longer on the map"))
-        plan.by(now + desired.grace)
+        _ask(plan, desired, child, "the master stops" if desired.stopping else "no longer on the map", now)
+    elif child.index in desired.retiring:
+        _ask(plan, desired, child, desired.retiring[child.index], now)
     elif queues != child.queues:
         plan.actions.append(Serve(child.index, queues))
+
+
+def _replace(plan: Plan, desired: Desired, children: Children, now: float) -> None:
+    asked = {action.index for action in plan.actions if isinstance(action, Ask)}
+    living = [child for child in children.tenants.values() if child.phase is Phase.LIVE and child.index not in asked]
+    old = [child for child in living if child.generation < desired.generation]
+    away = len(children.tenants) - len(living) + sum(children.respawn_at(index) > now for index in desired.slots)
+    at_once = max(1, int(REPLACED_AT_ONCE * len(living))) - away
+    old.sort(key=lambda child: (child.index in desired.busy, child.index))
+    for child in old[: max(0, at_once)]:
+        _ask(plan, desired, child, f"generation {desired.generation} takes its place", now)
+
+
+def _ask(plan: Plan, desired: Desired, child: Child, why: str, now: float) -> None:
+    plan.actions.append(Ask(child.index, why))
+    plan.by(now + desired.grace)
 
 
 def _kill_at(plan: Plan, child: Child, when: float, why: str, now: float) -> None:

@@ -70,6 +70,46 @@ def test_the_deadline_is_when_something_will_be_due() -> None:
     assert reconcile(desired({0: MAIL}), children(Phase.LIVE), 1.0).deadline == float("inf")
 
 
+def test_a_slot_retires_after_its_task_and_is_told_why() -> None:
+    plan = reconcile(desired({0: MAIL, 1: MAIL}, retiring={1: "has grown"}), children(Phase.LIVE, Phase.LIVE), 1.0)
+    assert plan.actions == [Ask(1, "has grown")]
+    assert plan.deadline == 31.0
+
+
+NEW = "generation 2 takes its place"
+
+
+@pytest.mark.parametrize(
+    ("what", "phases", "busy", "asked"),
+    [
+        ("one of a few", [Phase.LIVE] * 3, (), [0]),
+        ("a tenth of many", [Phase.LIVE] * 40, (), [0, 1, 2, 3]),
+        ("the idle before the busy", [Phase.LIVE] * 3, (0, 1), [2]),
+        ("the busy too, when no other is left", [Phase.LIVE] * 2, (0, 1), [0]),
+        ("none while the one before is not back", [Phase.LIVE, Phase.LIVE, Phase.ORDERED], (), []),
+        ("nor while it leaves", [Phase.LIVE, Phase.LIVE, Phase.LEAVING], (), []),
+        ("nor while it is settled", [Phase.LIVE, Phase.LIVE, Phase.DEAD], (), []),
+    ],
+)
+def test_an_older_generation_is_replaced_a_few_at_a_time(
+    what: str, phases: list[Phase], busy: tuple[int, ...], asked: list[int]
+) -> None:
+    wanted = dict.fromkeys(range(len(phases)), MAIL)
+    plan = reconcile(desired(wanted, generation=2, busy=frozenset(busy)), children(*phases), 1.0)
+    assert plan.actions == [Ask(index, NEW) for index in asked], what
+
+
+def test_slots_of_the_present_generation_stay() -> None:
+    assert reconcile(desired({0: MAIL}, generation=1), children(Phase.LIVE), 1.0).actions == []
+
+
+def test_nothing_is_replaced_while_a_new_slot_is_held_back() -> None:
+    registry = children(Phase.LIVE, Phase.LIVE)
+    registry.hold_back(2, 1.0)
+    plan = reconcile(desired(dict.fromkeys(range(3), MAIL), generation=2, room=0), registry, 1.0)
+    assert plan.actions == []
+
+
 def test_quick_deaths_hold_an_index_back_twice_as_long_each_time() -> None:
     registry, now, pauses = Children(), 0.0, []
     for number in range(12):
