@@ -15,7 +15,7 @@ from qslots.errors import Error, SettingsError
 from qslots.servers import QueueServers
 from qslots.settings import Settings, read
 
-from . import control
+from . import control, figures
 from .identity import assume, runtime_dir, server_name
 
 _P = ParamSpec("_P")
@@ -126,7 +126,6 @@ def _asked(settings: Settings, request: dict[str, Any], timeout: float) -> dict[
 def described(answer: dict[str, Any]) -> str:
     """The status for people."""
     mega = 1 << 20
-    budget = f"{answer['budget'] // mega} MB" if answer["budget"] is not None else "not measured yet"
     app = ", ".join(answer["app"])
     who = f"qmaster {answer['server']} (pid {answer['pid']})"
     lines = [
@@ -135,7 +134,7 @@ def described(answer: dict[str, Any]) -> str:
             f"queue server {name}, {known['url']}: {known['down'] or 'answers'}"
             for name, known in answer["queue_servers"].items()
         ),
-        f"budget {budget}, at most {answer['max_slots']} slots (bound by {answer['bound']})",
+        *figures.memory_lines(answer),
     ]
     for slot in answer["slots"]:
         private = f"{slot['private'] // mega} MB private" if slot["private"] is not None else "not measured"
