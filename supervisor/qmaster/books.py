@@ -114,7 +114,7 @@ class Books:
             return Room()
         live = {child.index: child.queues or wanted.get(child.index, ()) for child in children.tenants.values()}
         self._emptied = {index: at for index, at in self._emptied.items() if now - at < EMPTY_FOR}
-        return room(self.capacity, live, {index: row for index, row in wanted.items() if index not in self._emptied})
+        return room(self.capacity, live, wanted, empty=self._emptied)
 
     def shed(
         self, children: Children, record: Callable[[int], Record], wanted: Mapping[int, tuple[str, ...]], now: float

@@ -6,13 +6,15 @@ grown, at the size of its queue: what the young will still grow is thereby booke
 as it was.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from .bounds import Limit, Work, brake, by_memory, others
 
 WINDOW = 10.0  # seconds that readings must stay on one side of the budget before it follows them
 RISE = 0.1  # of the budget, at most, in one window
+SHRINK = 0.99  # of its size before is the least that a queue's slot is counted at in the next turn, a second later
 FIRST_SLOTS = 2  # where the ramp 2, 4, 8, … begins
 LEAST_SIZE = 128 << 10  # kernel stack and sockets of a slot, which no reading shows
 
@@ -93,24 +95,30 @@ class Room:
 
     places: int = 0
     memory: int = 0
-    sizes: Mapping[int, int] = field(default_factory=dict)  # index -> bytes
+    sizes: Mapping[int, float] = field(default_factory=dict)  # index -> bytes; inf for one that is not to be forked
 
 
-def room(capacity: Capacity, live: Mapping[int, tuple[str, ...]], wanted: Mapping[int, tuple[str, ...]]) -> Room:
-    """Room for those of ``wanted`` that are not ``live`` (index -> queues), each at the size of its own queues."""
-    sizes = {index: capacity.charge(queues) for index, queues in wanted.items() if queues and index not in live}
+def room(
+    capacity: Capacity, live: Mapping[int, tuple[str, ...]], wanted: Mapping[int, tuple[str, ...]],
+    *, empty: Collection[int] = (),
+) -> Room:  # fmt: skip
+    """Room for those of ``wanted`` that are not ``live`` (index -> queues), each at the size of its own queues.
+    ``empty``: indexes that are to stay so.
+    """
+    missing = [index for index, queues in wanted.items() if queues and index not in live]
+    sizes = {index: inf if index in empty else capacity.charge(wanted[index]) for index in missing}
     if not sizes or not capacity.max_slots:
         return Room()
     memory = min(capacity.budget, capacity.present) - sum(map(capacity.charge, live.values()))
-    if not live:
-        memory = max(memory, min(sizes.values()))  # one must be tried, or no size is ever known
+    if not live:  # one must be tried, or no size is ever known
+        memory = max(memory, min(capacity.charge(wanted[index]) for index in missing))
     return Room(max(0, capacity.most - len(live)), max(0, memory), sizes)
 
 
 def assess(readings: Readings, policy: Policy, state: State, now: float) -> tuple[Capacity, State]:
     """The capacity at ``now`` (monotonic seconds) and the state for the next call, about once a second."""
     reserve = _reserve(policy.reserve, readings.total)
-    measured = {**state.measured, **measured_sizes(slot for slot in readings.slots if not slot.idle)}
+    measured = _followed(state.measured, measured_sizes(slot for slot in readings.slots if not slot.idle))
     unused = measured_sizes(slot for slot in readings.slots if slot.idle)
     sizes = {queue: max(LEAST_SIZE, size) for queue, size in {**unused, **policy.declared, **measured}.items()}
     charges = _charges(readings.slots, sizes, policy.private_limit)
@@ -151,6 +159,11 @@ def measured_sizes(slots: Iterable[SlotReading]) -> dict[str, int]:
             for queue in slot.queues:
                 sizes.setdefault(queue, []).append(slot.size)
     return {queue: p90(each) for queue, each in sizes.items()}
+
+
+def _followed(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
+    """Sizes rise at once and fall slowly: the largest slot of a queue may have left, and the next will grow too."""
+    return {**before, **{queue: max(size, int(before.get(queue, 0) * SHRINK)) for queue, size in now.items()}}
 
 
 def p90(sizes: list[int]) -> int:

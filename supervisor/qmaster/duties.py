@@ -82,14 +82,19 @@ class Duties:
         self._note_busy(now)
         self._nursery.look_at_memory_kills()
         self._measure(now)
-        mold, ready = self._keeper.mold, self._keeper.ready
-        if ready is not None:
-            size = MoldSize(mold.pid if mold is not None else 0, ready.pss, self._keeper.generation)
-            self._books.assess(self._nursery.children, self._nursery.record, size, ready.declared, now)
-            if self.row is not None and not self.draining:
-                self._books.shed(self._nursery.children, self._nursery.record, dict(enumerate(self.row.slots)), now)
-            self._warn_of_no_room()
-            self._report(size, now)
+        if self._keeper.ready is not None:
+            self._report(now)
+
+    def _assess(self, now: float) -> None:
+        """As soon as memory was measured: what a slot that leaves later gives back would be in no reading."""
+        ready = self._keeper.ready
+        if ready is None:
+            return
+        mold = MoldSize(self._mold_pid(), ready.pss, self._keeper.generation)
+        self._books.assess(self._nursery.children, self._nursery.record, mold, ready.declared, now)
+        if self.row is not None and not self.draining:
+            self._books.shed(self._nursery.children, self._nursery.record, dict(enumerate(self.row.slots)), now)
+        self._warn_of_no_room()
 
     def _warn_of_no_room(self) -> None:
         """Once: a server that can carry no slot looks like one that has nothing to do."""
@@ -204,6 +209,7 @@ class Duties:
                     self._next = 0.0  # the first reading: do not let the first slots wait for the next tick
                 self._pace = self._pace.spent(reply.spent, monotonic())
                 self._books.measured(reply, asked)
+                self._assess(monotonic())
                 self._unread = ""
             case Failed() if reply.why != self._unread:
                 self._unread = reply.why
@@ -218,9 +224,9 @@ class Duties:
         found = self._books.figures(self._mold_pid(), self._pids())
         return dict.fromkeys(Figures.__struct_fields__) if found is None else msgspec.structs.asdict(found)
 
-    def _report(self, mold: MoldSize, now: float) -> None:
+    def _report(self, now: float) -> None:
         declared = self._keeper.declared
-        figures = self._books.figures(mold.pid, self._pids())
+        figures = self._books.figures(self._mold_pid(), self._pids())
         if figures is None:
             return
         report = Report(

@@ -65,7 +65,7 @@ class Desired:
     busy: frozenset[int] = frozenset()  # slots in the middle of a task: replaced last
     retiring: Mapping[int, str] = field(default_factory=dict)  # slots to leave after their task, and why
     memory: float = float("inf")  # bytes for slots not yet forked
-    sizes: Mapping[int, int] = field(default_factory=dict)  # index -> bytes that its slot is counted at
+    sizes: Mapping[int, float] = field(default_factory=dict)  # index -> bytes that its slot is counted at
     stopping_since: float = 0.0
 
 

@@ -1,6 +1,7 @@
 """How many slots a server carries, as tables of readings."""
 
 from dataclasses import replace
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from qmaster.bounds import Bound, Work
 from qmaster.capacity import (
     LEAST_SIZE,
     RISE,
+    SHRINK,
     WINDOW,
     Capacity,
     Policy,
@@ -97,6 +99,17 @@ def test_what_is_forked_must_fit_at_the_size_of_its_own_queues() -> None:
     found = room(capacity, {0: ("video",)}, {0: ("video",), 1: ("video",), 2: ("mail",), 3: ("mail", "video"), 4: ()})
     assert found.memory == 126 * M
     assert found.sizes == {1: 124 * M, 2: 10 * M, 3: 124 * M}
+    assert room(capacity, {}, {0: ("video",), 1: ("mail",)}, empty=(1,)).sizes == {0: 124 * M, 1: inf}
+
+
+def test_a_size_rises_at_once_and_falls_slowly() -> None:
+    state, seen = LONG_AGO, []
+    for second, size in enumerate([10 * M, 93 * M, 78 * M, *[78 * M] * 30]):
+        capacity, state = assess(readings(2000 * M, slots(1, "mail", size)), POLICY, state, float(second))
+        seen.append(capacity.slot_sizes["mail"])
+    assert seen[:2] == [10 * M, 93 * M]
+    assert seen[2] == int(93 * M * SHRINK)
+    assert seen[12] > 83 * M > 78 * M == seen[-1]
 
 
 def test_room_is_no_more_than_the_budget_and_no_more_than_there_is_now() -> None:
