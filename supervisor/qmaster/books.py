@@ -187,7 +187,7 @@ class Books:
             slot_size=capacity.slot_size,
             slot_sizes=capacity.slot_sizes,
             my_world_slots=capacity.my_world_slots,
-            bound=str(capacity.limit.bound),
+            bound=str(capacity.bound),
             reason=str(capacity.limit),
             reserve=capacity.reserve,
             total_memory=machine.total,
@@ -218,7 +218,7 @@ class MoldSize:
 
     pid: int
     unshared: int
-    generation: int
+    generation: int = 0
 
 
 _PHASES = {

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 
-from .bounds import Limit, Work, brake, by_memory, others
+from .bounds import Bound, Limit, Work, brake, by_memory, others
 
 WINDOW = 10.0  # seconds that readings must stay on one side of the budget before it follows them
 RISE = 0.1  # of the budget, at most, in one window
@@ -83,6 +83,11 @@ class Capacity:
     def max_slots(self) -> int:
         """The number of slots in the present mix of queues."""
         return self.limit.slots
+
+    @property
+    def bound(self) -> Bound:
+        """What keeps that number from being higher."""
+        return self.limit.bound
 
     def charge(self, queues: Iterable[str]) -> int:
         """Bytes to count for a slot, young or grown: the size of the largest of its queues."""

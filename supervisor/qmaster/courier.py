@@ -169,7 +169,7 @@ def measure(letter: Measure, processors: Processors) -> Measured:
     sizes: dict[int, Sized | None] = {}
     gone = []
     began = time.process_time()
-    available, total, strain = memory.available(), memory.total(), processors.read()
+    (available, total), strain = memory.machine(), processors.read()
     for pid in letter.pids:
         if time.process_time() - began >= letter.allowed:
             break

@@ -90,7 +90,7 @@ class Duties:
         ready = self._keeper.ready
         if ready is None:
             return
-        mold = MoldSize(self._mold_pid(), ready.pss, self._keeper.generation)
+        mold = MoldSize(self._mold_pid(), ready.pss, generation=self._keeper.generation)
         self._books.assess(self._nursery.children, self._nursery.record, mold, ready.declared, now)
         if self.row is not None and not self.draining:
             self._books.shed(self._nursery.children, self._nursery.record, dict(enumerate(self.row.slots)), now)

@@ -107,18 +107,23 @@ def rollup(pid: int, *, proc: Path = PROC) -> Rollup | Refused | None:
     )
 
 
-def available(*, proc: Path = PROC) -> int:
-    """Bytes that could be had now: the least of the host's MemAvailable and of every cgroup that holds us. Error if one
-    of these may not be read.
+def machine(*, proc: Path = PROC) -> tuple[int, int]:
+    """Bytes that could be had now, and bytes there are: the least of the host's and of every cgroup that holds us.
+    Error if one of these may not be read.
     """
-    host = _kilobytes(proc / "meminfo")["MemAvailable"]
-    return max(0, min([host, *(level.available for level in _levels(proc))]))
+    host, levels = _kilobytes(proc / "meminfo"), list(_levels(proc))
+    free = min([host["MemAvailable"], *(level.available for level in levels)])
+    return max(0, free), min([host["MemTotal"], *(level.limit for level in levels)])
+
+
+def available(*, proc: Path = PROC) -> int:
+    """Bytes that could be had now."""
+    return machine(proc=proc)[0]
 
 
 def total(*, proc: Path = PROC) -> int:
-    """Bytes that a share such as "10%" is a share of: the host's memory or the tightest limit that holds us."""
-    host = _kilobytes(proc / "meminfo")["MemTotal"]
-    return min([host, *(level.limit for level in _levels(proc))])
+    """Bytes that a share such as "10%" is a share of."""
+    return machine(proc=proc)[1]
 
 
 def _levels(proc: Path) -> Iterator[_Level]:

@@ -164,9 +164,9 @@ def test_a_server_smaller_than_the_limit_of_one_slot_tries_one() -> None:
     capacity, state = assess(readings(300 * M), POLICY, State(), 0.0)
     assert (capacity.budget, capacity.slot_size, capacity.max_slots) == (150 * M, 150 * M, 1)
     capacity, state = assess(readings(295 * M, slots(1, "mail", 4 * M, grown=False)), POLICY, state, 1.0)
-    assert (capacity.max_slots, capacity.limit.bound) == (1, Bound.MEMORY)
+    assert (capacity.max_slots, capacity.bound) == (1, Bound.MEMORY)
     capacity, state = assess(readings(295 * M, slots(1, "mail", 5 * M)), POLICY, state, 2.0)
-    assert (capacity.max_slots, capacity.limit.bound) == (2, Bound.RAMP)
+    assert (capacity.max_slots, capacity.bound) == (2, Bound.RAMP)
 
 
 def test_the_first_slots_come_by_two_four_eight_as_they_grow() -> None:
@@ -183,17 +183,17 @@ def test_the_first_slots_come_by_two_four_eight_as_they_grow() -> None:
 )
 def test_the_setting_lowers_what_memory_allows(setting: int, expected: tuple[int, str]) -> None:
     capacity = first(readings(3000 * M), replace(POLICY, max_slots=setting))
-    assert (capacity.max_slots, capacity.limit.bound) == expected
+    assert (capacity.max_slots, capacity.bound) == expected
 
 
 @pytest.mark.parametrize(("live", "expected"), [(20, 20), (1, 4)])
 def test_busy_processors_stop_growth_and_take_nothing(live: int, expected: int) -> None:
     busy, idle = (readings(3000 * M, slots(live, "mail", 5 * M), busy=part) for part in (0.97, 0.5))
     capacity, state = assess(busy, POLICY, LONG_AGO, 0.0)
-    assert (capacity.max_slots, capacity.limit.bound) == (expected, Bound.CPU)
+    assert (capacity.max_slots, capacity.bound) == (expected, Bound.CPU)
     capacity, state = assess(replace(busy, slots=busy.slots[1:]), POLICY, state, 1.0)  # one is being recycled
     assert capacity.max_slots == expected
-    assert assess(idle, POLICY, state, 2.0)[0].limit.bound is Bound.MEMORY
+    assert assess(idle, POLICY, state, 2.0)[0].bound is Bound.MEMORY
 
 
 def budgets(state: State, *turns: tuple[float, int], step: int = 10, short: bool = False) -> list[int]:
