@@ -17,7 +17,7 @@ from qslots.reports import MapRow, Report, SlotReport
 from qslots.scoreboard import Field, Record, boot_ns
 from qslots.servers import parted
 
-from . import deaths, relief, watch
+from . import deaths, memory, relief, watch
 from .books import Books, Figures, MoldSize, monotonic
 from .children import Phase
 from .couriers import Couriers
@@ -210,10 +210,17 @@ class Duties:
                 self._pace = self._pace.spent(reply.spent, monotonic())
                 self._books.measured(reply, asked)
                 self._assess(monotonic())
-                self._unread = ""
+                self._tell_of_refused(reply)
             case Failed() if reply.why != self._unread:
                 self._unread = reply.why
                 log.error("memory is not known, the number of slots stays: %s", reply.why)
+
+    def _tell_of_refused(self, reply: Measured) -> None:
+        """Once: such slots count as large as those that were measured, or as private_limit says."""
+        refused = next((pid for pid, found in reply.sizes.items() if found is None), None)
+        if refused is not None and not self._unread:
+            self._unread = str(memory.Refused(refused))
+            log.error("%s", self._unread)
 
     def slots(self) -> list[SlotReport]:
         """All slots as they are now."""
