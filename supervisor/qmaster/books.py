@@ -109,17 +109,21 @@ class Books:
         )  # fmt: skip
 
     def room(self, children: Children, wanted: Mapping[int, tuple[str, ...]], now: float) -> Room:
-        """What may be forked now of the map's row."""
+        """What may be forked now of the map's row. Says so when it is the first that fits after slots had to leave."""
         if self.capacity is None:
             return Room()
         live = {child.index: child.queues or wanted.get(child.index, ()) for child in children.tenants.values()}
         self._emptied = {index: at for index, at in self._emptied.items() if now - at < EMPTY_FOR}
-        return room(self.capacity, live, wanted, empty=self._emptied)
+        found = room(self.capacity, live, wanted, empty=self._emptied)
+        if self._falls and found.places and any(need <= found.memory for need in found.sizes.values()):
+            log.info("memory: %s for slots: more may be forked again", megabytes(self.capacity.budget))
+            self._falls = False
+        return found
 
     def shed(
         self, children: Children, record: Callable[[int], Record], wanted: Mapping[int, tuple[str, ...]], now: float
     ) -> None:
-        """Chooses who leaves for want of memory, once a second. Says when their number begins to fall, or to rise."""
+        """Chooses who leaves for want of memory, once a second. Says so when their number begins to fall."""
         capacity = self.capacity
         if capacity is None:
             return
@@ -131,13 +135,9 @@ class Books:
         why = reason(slots, capacity.budget)
         self._leaving = {slot.holder: why for slot in chosen}
         self._emptied |= {slot.index: now for slot in chosen}
-        free = self.room(children, wanted, now)
         if chosen and not self._falls:
             log.warning("%s: %s to leave, after the task", why, counted(len(chosen), "slot"))
             self._falls = True
-        elif self._falls and free.places and any(need <= free.memory for need in free.sizes.values()):
-            log.info("memory: %s for slots: more may be forked again", megabytes(capacity.budget))
-            self._falls = False
 
     def _counted(self, child: Child) -> int:
         """Bytes of a live slot. Nobody leaves for a guess: where no size is known of its queues, its own counts."""

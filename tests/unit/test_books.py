@@ -103,7 +103,7 @@ def test_slots_leave_when_memory_shrinks_and_their_places_stay_empty_for_a_while
         assert min(server.books.room(server.children, WANTED, now).sizes.values()) == float("inf")
     for now in range(14, 60):
         server.turn(float(now), 40 * M, available=1000 * M)
-    found = server.books.room(server.children, WANTED, 60.0)
+        found = server.books.room(server.children, WANTED, float(now))
     assert found.sizes == dict.fromkeys((0, 1, 2), 40 * M)
     assert found.memory >= 40 * M
     assert [record.message for record in caplog.records] == [
