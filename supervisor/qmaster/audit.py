@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qslots import functions
+from qslots.units import counted
 
 from . import descriptors, heap, linux
 from .findings import Finding, bounded, found, thread
@@ -47,7 +48,7 @@ def inspect(since: Before) -> tuple[Finding, ...]:
     held = Open()
     looks: list[Callable[[], list[Finding]]] = [
         _threads, _children, held.django, held.engines, held.redis, held.connections, held.loops, _grpc(held),
-        lambda: descriptors.left_open(since.descriptors, held.descriptors), _globals, _log_queues,
+        lambda: descriptors.left_open(since.descriptors, held.accounted), _globals, _log_queues,
         lambda: _exit_functions(since), _build,
     ]  # fmt: skip
     findings = collector
@@ -77,8 +78,8 @@ def _collector(since: Before) -> list[Finding]:
     enabled, ran = gc.isenabled(), _collections() - since.collections
     gc.disable()
     if enabled:
-        return [found("collector", f"the garbage collector was switched on, and ran {ran} times")]
-    return [found("collections", f"gc.collect was called {ran} times")] if ran else []
+        return [found("collector", f"the garbage collector was switched on, and ran {counted(ran, 'time')}")]
+    return [found("collections", f"gc.collect was called {counted(ran, 'time')}")] if ran else []
 
 
 def _threads() -> list[Finding]:

@@ -23,10 +23,11 @@ def opened() -> dict[int, str]:
     return links
 
 
-def left_open(before: dict[int, str], accounted: Container[int]) -> list[Finding]:
-    """Findings for all that were not open before, and that nothing better is known of."""
-    new = (item for item in opened().items() if before.get(item[0]) != item[1] and item[0] not in accounted)
-    return [finding for number, link in new if (finding := _finding(number, link)) is not None]
+def left_open(before: dict[int, str], accounted: Container[int | str]) -> list[Finding]:
+    """Findings for all that were not open before; of those accounted for, descriptors or paths, more is known."""
+    new = ((number, link) for number, link in opened().items() if before.get(number) != link)
+    rest = ((number, link) for number, link in new if number not in accounted and link not in accounted)
+    return [finding for number, link in rest if (finding := _finding(number, link)) is not None]
 
 
 def _finding(number: int, link: str) -> Finding | None:

@@ -75,7 +75,7 @@ KINDS = {
     "listening socket": Kind(Severity.KNOW, "all slots would accept from it; close it, or open it where it is served"),
     "datagram socket": Kind(Severity.KNOW, "sending over it is safe; answers would come to any slot"),
     "descriptor": Kind(Severity.KNOW, f"if slots are to use it by themselves, make it in {_FORK}"),
-    "file": Kind(Severity.KNOW, f"all slots share its position: to read it, or to write but at its end, open it in {_FORK}"),
+    "file": Kind(Severity.KNOW, f"all slots share its position: unless they only append, open it in {_FORK}"),
     "log queue": Kind(Severity.KNOW, f"start its QueueListener in {_FORK}: without one nobody reads it in a slot"),
     "random numbers": Kind(Severity.KNOW, f"seed it in {_FORK}: all slots would draw the same numbers"),
     "exit functions": Kind(Severity.KNOW, "use hooks.before_exit: a slot ends without those of atexit"),

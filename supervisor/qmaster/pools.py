@@ -51,7 +51,7 @@ class Open:
                 self._kinds |= dict.fromkeys(heap.with_subclasses(kind), each)
         self._objects = heap.instances(self._kinds) if self._kinds else []
         self._names = heap.names_of(self._objects)
-        self.descriptors: set[int] = set()  # those that a finding here accounts for
+        self.accounted: set[int | str] = set()  # descriptors and paths that a finding here tells of
 
     def _of(self, kind: tuple[str, str]) -> Iterator[Any]:
         return (each for each in self._objects if self._kinds[type(each)] == kind)
@@ -87,7 +87,7 @@ class Open:
         client.close()
         rest = list(self._connected())
         for each in rest:
-            self.descriptors.add(each._sock.fileno())
+            self.accounted.add(each._sock.fileno())
         closed = len(before) - len(rest)
         ours = [found("own connections", f"{closed} open to queue servers: something was enqueued")] if closed else []
         return ours + [found("redis", f"open Redis connection: {each!r}", self._where(each)) for each in rest]
@@ -103,6 +103,7 @@ class Open:
                 detail = is_open(each)
                 if detail:
                     self._account(each)
+                    self.accounted.add(str(detail))
                     to = f" to {detail}" if isinstance(detail, str) else ""
                     findings.append(
                         found("connection", f"open {kind[0].partition('.')[0]} connection{to}", self._where(each))
@@ -124,4 +125,4 @@ class Open:
     def _account(self, each: Any) -> None:
         fileno = getattr(each, "fileno", None)
         if fileno is not None:
-            self.descriptors.add(fileno())
+            self.accounted.add(fileno())

@@ -100,7 +100,7 @@ def handler(each: Handler) -> HandlerSeen:
 def told(value: object) -> Any:
     """An option as it can be printed."""
     if isinstance(value, Backoff):
-        return f"{value.least:g}s..{value.most:g}s"
+        return f"{value.first:g}s..{value.longest:g}s"
     if isinstance(value, tuple):
         return [told(each) for each in value]
     return getattr(value, "__qualname__", value)
