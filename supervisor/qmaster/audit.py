@@ -16,6 +16,7 @@ import threading
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from qslots import functions
 from qslots.units import counted
@@ -33,17 +34,26 @@ class Before:
     """What there was before the application was imported."""
 
     descriptors: dict[int, str]
-    exit_functions: int
     collections: int
+    register: Callable[..., Any]  # that of atexit, which does not tell what it has been given
+    exit_functions: list[Callable[..., object]]  # what it is given from now on
 
 
 def before() -> Before:
     """To be called just before the first import of the application."""
-    return Before(descriptors.opened(), atexit._ncallbacks(), _collections())
+    since = Before(descriptors.opened(), _collections(), atexit.register, [])
+
+    def recorded(function: Callable[..., object], *args: object, **kwargs: object) -> object:
+        since.exit_functions.append(function)
+        return since.register(function, *args, **kwargs)
+
+    atexit.register = recorded  # type: ignore[assignment]
+    return since
 
 
 def inspect(since: Before) -> tuple[Finding, ...]:
     """All that is found, the worst first. The collector is off afterwards."""
+    atexit.register = since.register
     collector = _collector(since)  # first: it must not run while we look
     held = Open()
     looks: list[Callable[[], list[Finding]]] = [
@@ -137,5 +147,9 @@ def _log_queues() -> list[Finding]:
 
 
 def _exit_functions(since: Before) -> list[Finding]:
-    more = atexit._ncallbacks() - since.exit_functions
-    return [found("exit functions", f"{more} registered with atexit, some of Python's own maybe")] if more else []
+    own = (each for each in since.exit_functions if _top(each) not in sys.stdlib_module_names)
+    return [found("exit function", f"{getattr(each, '__qualname__', each)}()", functions.place(each)) for each in own]
+
+
+def _top(function: Callable[..., object]) -> str:
+    return (getattr(function, "__module__", None) or "").partition(".")[0]

@@ -20,8 +20,7 @@ from qslots.servers import QueueServers
 from qslots.settings import Settings
 from qslots.units import share, size
 
-from . import deaths, linux, molding
-from .capacity import LEAST_SIZE, Policy, Readings, SlotReading, State, assess
+from . import deaths, forecast, linux, molding
 from .findings import Severity
 from .probe import Answer, Probed
 from .spawn import spawn
@@ -39,9 +38,9 @@ def check(settings: Settings) -> dict[str, Any]:
         "app": list(settings.app),
         "queues": [_queue(settings, each) for each in msgspec.to_builtins(answer.queues)],
         "mold": answer.ready.document(),
-        "slot": msgspec.to_builtins(answer.trial),
+        "slot": msgspec.to_builtins(answer.slot),
         "late_imports": [msgspec.structs.asdict(each) for each in answer.late_imports],
-        "capacity": forecast(settings, answer),
+        "capacity": fitting(settings, answer),
         "queue_servers": servers,
     }
     return document | {"warnings": list(warnings(settings, answer))}
@@ -98,29 +97,22 @@ def asked(settings: Settings, declared: Declared) -> Iterator[dict[str, Any]]:
     servers.close()
 
 
-def forecast(settings: Settings, found: Probed) -> dict[str, Any]:
-    """How many slots would fit now: at ``memory`` or private_limit each, at best, and by My World's formula."""
-    declared = {queue.name: queue.memory for queue in found.ready.declared.queues if queue.memory is not None}
-    limit, most = size(settings.server.private_limit), settings.server.max_slots
-    policy = Policy(limit, share(settings.server.reserve_memory), None if most == "auto" else most, declared)
+def fitting(settings: Settings, found: Probed) -> dict[str, Any]:
+    """How many slots would fit now, with what that was worked out from."""
+    most, queues = settings.server.max_slots, found.ready.declared.queues
+    limit, allowed = size(settings.server.private_limit), None if most == "auto" else most
+    told = forecast.Told(
+        available=found.available,
+        reserve=forecast.reserve(share(settings.server.reserve_memory), found.total),
+        mold=found.ready.pss,
+        fresh=found.slot.size,
+        pss=found.slot.pss + found.slot.mold_pss,
+        sizes=[queue.memory if queue.memory is not None else limit for queue in queues],
+        max_slots=allowed,
+    )
+    figures = msgspec.structs.asdict(forecast.slots(told))
     cpus = len(os.sched_getaffinity(0))
-    slot = SlotReading((), grown=True, size=found.trial.size, pss=found.trial.pss)
-    readings = Readings(found.available, found.total, found.ready.pss, found.trial.mold_pss, cpus, 0.0, (slot,))
-    capacity, _ = assess(readings, policy, State(), 0.0)
-    sizes = [declared.get(queue.name, limit) for queue in found.ready.declared.queues]
-    mean = max(LEAST_SIZE, sum(sizes) // len(sizes))
-    top = policy.max_slots if policy.max_slots is not None else capacity.budget
-    return {
-        "available": found.available,
-        "total": found.total,
-        "budget": capacity.budget,
-        "cpus": cpus,
-        "slot_size": mean,
-        "slots": min(top, max(capacity.budget // mean, 1 if capacity.budget else 0)),
-        "slots_at_best": min(top, capacity.budget // max(LEAST_SIZE, found.trial.size)),
-        "my_world_slots": capacity.my_world_slots,
-        "max_slots": policy.max_slots,
-    }
+    return {"available": found.available, "total": found.total, "cpus": cpus, "max_slots": allowed, **figures}
 
 
 def warnings(settings: Settings, found: Probed) -> Iterator[str]:
@@ -132,8 +124,8 @@ def warnings(settings: Settings, found: Probed) -> Iterator[str]:
         if name not in known:
             yield f"queues.{name} of the settings: no handler serves it; {given.meant(name, known)}"
     limit = size(settings.server.private_limit)
-    if limit < 2 * found.trial.size:
+    if limit < 2 * found.slot.size:
         yield (
             f"server.private_limit is {limit >> 20} MB and a slot that has done nothing has "
-            f"{found.trial.size / (1 << 20):.1f} MB: set it to twice that at least"
+            f"{found.slot.size / (1 << 20):.1f} MB: set it to twice that at least"
         )

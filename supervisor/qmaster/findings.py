@@ -78,7 +78,7 @@ KINDS = {
     "file": Kind(Severity.KNOW, f"all slots share its position: unless they only append, open it in {_FORK}"),
     "log queue": Kind(Severity.KNOW, f"start its QueueListener in {_FORK}: without one nobody reads it in a slot"),
     "random numbers": Kind(Severity.KNOW, f"seed it in {_FORK}: all slots would draw the same numbers"),
-    "exit functions": Kind(Severity.KNOW, "use hooks.before_exit: a slot ends without those of atexit"),
+    "exit function": Kind(Severity.KNOW, "use hooks.before_exit: a slot ends without what atexit was given"),
     "free-threaded": Kind(Severity.KNOW, "use Python 3.13.1 or later, or one with a GIL: slots share less of the heap"),
     "not looked at": Kind(Severity.KNOW, "look at it yourself"),
 }  # fmt: skip

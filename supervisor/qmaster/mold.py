@@ -118,7 +118,7 @@ def prepared(order: Begin, *, promises: bool = True) -> Ready:
     freeze()
     own = memory.rollup(os.getpid())
     size = own.pss if isinstance(own, memory.Rollup) else 0
-    return Ready(declared, len(sys.modules), time.monotonic() - began, size, found)
+    return Ready(declared, len(sys.modules), time.monotonic() - began, size, findings=found)
 
 
 def load_and_report(order: Begin) -> Message:

@@ -1,4 +1,4 @@
-"""A mold to be thrown away: ``qmaster check`` has it load the application, look at it, fork one slot on trial, and end.
+"""A mold to be thrown away: ``qmaster check`` has it load the application, look at it, fork one slot, and end.
 
 It loads just as a mold does, by the same code. What it found is left in a file in memory, so that whatever the
 application has started or inherited cannot hold up its reader. It serves nothing and needs no queue server.
@@ -20,7 +20,7 @@ from qslots.outcomes import Backoff
 from qslots.reports import QueueDeclared
 from qslots.settings import QueueSettings
 
-from . import late, linux, memory, trial
+from . import freshslot, late, linux, memory
 from .molding import Begin, Ready, Refused
 
 ORDER = 3  # descriptors that ``check`` gives us: files in memory
@@ -58,8 +58,8 @@ class Probed(msgspec.Struct, tag="probed"):
     ready: Ready
     queues: list[QueueSeen]
     late_imports: list[late.Late]
-    trial: trial.Trial
-    available: int  # while mold and trial slot lived
+    slot: freshslot.FreshSlot
+    available: int
     total: int
 
 
@@ -69,7 +69,7 @@ Answer = Probed | Refused
 def probed(order: Begin) -> Probed:
     """Loads the application and looks at it. Error if it cannot be served."""
     ready = mold.prepared(order, promises=False)
-    slot = trial.fork()
+    slot = freshslot.fork()
     available, total = memory.available(), memory.total()
     queues = [seen(queue, order.queues.get(queue.name)) for queue in ready.declared.queues]
     modules = [*order.app, *(handler.function.__module__ for handler in REGISTRY.handlers.values())]

@@ -1,4 +1,4 @@
-"""A slot on trial: forked from the loaded mold, touches nothing, is measured and ends. What any slot costs at least.
+"""A slot that does nothing: forked from the loaded mold, measured while it lives, ended. What any slot costs at least.
 
 Called in the mold when its heap is frozen. The child runs no code of the application.
 """
@@ -17,19 +17,19 @@ from qslots.errors import Error
 from . import linux, memory
 
 
-class Trial(msgspec.Struct, frozen=True):
-    """What the trial slot cost: bytes, and seconds from the order until it spoke."""
+class FreshSlot(msgspec.Struct, frozen=True):
+    """What it cost: bytes, and seconds from the order until it spoke."""
 
     size: int  # private + SwapPss + page tables
     private: int
     page_tables: int
     pss: int
-    mold_pss: int  # of the mold, its pages shared with the trial
+    mold_pss: int  # of the mold, its pages shared with the slot
     seconds: float
 
 
-def fork() -> Trial:
-    """Forks a slot on trial and measures it while it lives. Error if it does not come to life, or may not be read."""
+def fork() -> FreshSlot:
+    """Forks a slot and measures it. Error if it does not come to life, or may not be read."""
     ours, theirs = socket.socketpair()
     began = time.monotonic()
     pid = os.fork()
@@ -39,7 +39,7 @@ def fork() -> Trial:
     try:
         with ours:
             if not ours.recv(1):
-                raise Error("a slot on trial did not come to life: look for what the application does at a fork")
+                raise Error("a fresh slot did not come to life: look for what the application does at a fork")
             seconds = time.monotonic() - began
             return _measured(pid, seconds)
     finally:
@@ -56,9 +56,9 @@ def _live(ours: socket.socket, theirs: socket.socket) -> NoReturn:
     os._exit(0)
 
 
-def _measured(pid: int, seconds: float) -> Trial:
+def _measured(pid: int, seconds: float) -> FreshSlot:
     slot, mold = memory.rollup(pid), memory.rollup(os.getpid())
     if not isinstance(slot, memory.Rollup) or not isinstance(mold, memory.Rollup):
-        raise Error(f"the memory of a slot on trial cannot be read: {slot or 'it has ended'}")
+        raise Error(f"the memory of a fresh slot cannot be read: {slot or 'it has ended'}")
     private = slot.private_dirty + slot.private_clean
-    return Trial(slot.size, private, slot.page_tables, slot.pss, mold.pss, seconds)
+    return FreshSlot(slot.size, private, slot.page_tables, slot.pss, mold.pss, seconds)
