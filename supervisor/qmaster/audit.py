@@ -94,8 +94,11 @@ def _collector(since: Before) -> list[Finding]:
 
 def _threads() -> list[Finding]:
     others = [each for each in threading.enumerate() if each is not threading.main_thread()]
-    known = {each.native_id for each in others}
-    native = [name for number, name in linux.threads().items() if number not in known]
+    names = linux.threads()
+    own = names.pop(os.getpid())
+    for each in others:
+        names.pop(each.native_id or 0, None)
+    native = ["without a name" if name == own else name for name in names.values()]  # it has that of the process then
     return [thread("thread", each.name, _runs(each)) for each in others] + [
         thread("native thread", name) for name in native
     ]

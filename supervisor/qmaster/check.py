@@ -7,6 +7,7 @@ started is left.
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -56,7 +57,10 @@ def probe(settings: Settings) -> Answer:
     linux.adopt_orphans()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
-    pid = spawn("qmaster.probe", [order, answer])
+    try:
+        pid = spawn("qmaster.probe", [order, answer])
+    except OSError as error:
+        raise Error(f"{sys.executable} cannot be started as this user: {error.strerror}") from None
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     finally:

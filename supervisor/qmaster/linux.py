@@ -55,11 +55,9 @@ def memory_kills() -> int:
 
 
 def threads() -> dict[int, str]:
-    """Number -> name of all threads of this process but the first, native ones included."""
+    """Number -> name of all threads of this process, native ones included; the first has the number of the process."""
     tasks = pathlib.Path("/proc/self/task").iterdir()
-    return {
-        int(task.name): task.joinpath("comm").read_text().strip() for task in tasks if int(task.name) != os.getpid()
-    }
+    return {int(task.name): task.joinpath("comm").read_text().strip() for task in tasks}
 
 
 def children() -> dict[int, list[str]]:

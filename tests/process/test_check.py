@@ -182,7 +182,7 @@ def test_what_cannot_be_served_is_one_line_and_exit_1(fleet: Fleet) -> None:
         "aborts": ("os.abort()\n", "SIGABRT"),
         "promise": (PACK.replace("batch=4", 'durability="replicated(7)"'), "cannot keep durability replicated(7, 1s)"),
     }
-    apps["native"] = (NATIVE + PACK, "started threads while it was imported (python")
+    apps["native"] = (NATIVE + PACK, "started threads while it was imported (without a name)")
     started = {}
     for name, (source, _) in apps.items():
         write(fleet, source)
