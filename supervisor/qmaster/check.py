@@ -5,6 +5,7 @@ one document. No code of the application runs in this process, and when it ends,
 started is left.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -67,11 +68,20 @@ def probe(settings: Settings) -> Answer:
         os.kill(pid, signal.SIGKILL)  # it has ended, or we were told to
         linux.kill_strays(pid, set(), set())  # before its pid is free
         _, status = os.waitpid(pid, 0)
+        _end_strays(pid)
     found = os.pread(answer, os.fstat(answer).st_size, 0)
     if not found:
         raise Error(f"app {', '.join(settings.app)}: the mold {deaths.decode(status, '').text}")
     decoded: Answer = msgspec.msgpack.decode(found, type=Answer)
     return decoded
+
+
+def _end_strays(pid: int) -> None:
+    """What those had started whom we have killed is our child now, and so on."""
+    with contextlib.suppress(ChildProcessError):  # there is none any more
+        while True:
+            linux.kill_strays(pid, set(), set())
+            os.wait()
 
 
 def _leave(number: int, _: object) -> NoReturn:

@@ -8,8 +8,8 @@ from enum import StrEnum
 
 import msgspec
 
-MOST = 60  # findings in one report: the mold's message is one packet of at most 128 kB
-LONGEST = 300  # characters of what and where
+MOST = 40  # findings in one report: the mold's message is one packet of at most 128 kB
+LONGEST = 200  # characters of what and where
 
 
 class Severity(StrEnum):

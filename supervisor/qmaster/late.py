@@ -5,6 +5,7 @@ the application's own modules; it must never import anything.
 """
 
 import ast
+import contextlib
 import importlib.machinery
 import importlib.util
 import pathlib
@@ -51,8 +52,9 @@ def predicted(packages: Iterable[str]) -> list[Late]:
             continue
         path = pathlib.Path(file)
         shown = path.relative_to(pathlib.Path.cwd()) if path.is_relative_to(pathlib.Path.cwd()) else path
-        for function, statement in in_functions(ast.parse(path.read_bytes(), file)):
-            found += [Late(f"{shown}:{statement.lineno}", each, function) for each in _missing(statement, module)]
+        with contextlib.suppress(OSError, SyntaxError):  # a file that is not there, or not as it was loaded
+            for function, statement in in_functions(ast.parse(path.read_bytes(), file)):
+                found += [Late(f"{shown}:{statement.lineno}", each, function) for each in _missing(statement, module)]
     return found[:MOST]
 
 
@@ -62,7 +64,7 @@ def _missing(statement: ast.Import | ast.ImportFrom, where: types.ModuleType) ->
         return [alias.name for alias in statement.names if alias.name not in sys.modules and _exists(alias.name)]
     base = statement.module or ""
     if statement.level:
-        base = importlib.util.resolve_name("." * statement.level + base, where.__package__)
+        base = importlib.util.resolve_name("." * statement.level + base, where.__package__ or where.__name__)
     there = sys.modules.get(base)
     if there is None:
         return [base] if _exists(base) else []

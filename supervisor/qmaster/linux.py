@@ -56,8 +56,11 @@ def memory_kills() -> int:
 
 def threads() -> dict[int, str]:
     """Number -> name of all threads of this process, native ones included; the first has the number of the process."""
-    tasks = pathlib.Path("/proc/self/task").iterdir()
-    return {int(task.name): task.joinpath("comm").read_text().strip() for task in tasks}
+    found = {}
+    for task in pathlib.Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            found[int(task.name)] = task.joinpath("comm").read_text().strip()
+    return found
 
 
 def children() -> dict[int, list[str]]:

@@ -55,6 +55,17 @@ other = redis.Redis.from_url(os.environ["QSLOTS_REDIS"])
 other.ping()
 """
 )
+STRAY = """\
+import subprocess
+import sys
+
+NEXT = "import subprocess; subprocess.run(['sleep', '100'], start_new_session=True)"
+stray = subprocess.Popen([sys.executable, "-c", NEXT], start_new_session=True)
+while not pathlib.Path(f"/proc/{stray.pid}/task/{stray.pid}/children").read_text():
+    time.sleep(0.01)
+
+
+"""
 WARM = """\
 from qslots import hooks
 
@@ -220,7 +231,7 @@ def test_nothing_is_left_when_it_is_ended_in_the_middle(bare_fleet: Fleet, numbe
 
 
 def test_a_helper_that_the_application_starts_ends_with_the_check(bare_fleet: Fleet) -> None:
-    write(bare_fleet, "import subprocess\nsubprocess.Popen(['sleep', '100'], start_new_session=True)\n" + PACK)
+    write(bare_fleet, STRAY + PACK)
     assert findings(checked(bare_fleet)) == {"child process": ""}
 
 
