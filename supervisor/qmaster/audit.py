@@ -99,14 +99,9 @@ def _threads() -> list[Finding]:
     for each in others:
         names.pop(each.native_id or 0, None)
     native = ["without a name" if name == own else name for name in names.values()]  # it has that of the process then
-    return [thread("thread", each.name, _runs(each)) for each in others] + [
+    return [thread("thread", each.name, _place(getattr(each, "_target", None))) for each in others] + [
         thread("native thread", name) for name in native
     ]
-
-
-def _runs(each: threading.Thread) -> str:
-    target = getattr(each, "_target", None)
-    return functions.place(target) if isinstance(target, types.FunctionType | types.MethodType) else ""
 
 
 def _children() -> list[Finding]:
@@ -150,9 +145,16 @@ def _log_queues() -> list[Finding]:
 
 
 def _exit_functions(since: Before) -> list[Finding]:
-    own = (each for each in since.exit_functions if _top(each) not in sys.stdlib_module_names)
-    return [found("exit function", f"{getattr(each, '__qualname__', each)}()", functions.place(each)) for each in own]
+    own = [each for each in since.exit_functions if _module(each).partition(".")[0] not in sys.stdlib_module_names]
+    return [
+        found("exit function", f"{_module(each)}.{getattr(each, '__qualname__', each)}()", _place(each)) for each in own
+    ]
 
 
-def _top(function: Callable[..., object]) -> str:
-    return (getattr(function, "__module__", None) or "").partition(".")[0]
+def _module(function: Callable[..., object]) -> str:
+    return getattr(function, "__module__", None) or ""
+
+
+def _place(function: object) -> str:
+    """file:line; "" of one that is written in C."""
+    return functions.place(function) if isinstance(function, types.FunctionType | types.MethodType) else ""

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from qslots.units import counted
+
 _COLOURS = {"must fix": "red", "closed for you": "green", "know": "dim"}
 
 
@@ -63,7 +65,7 @@ def _memory(document: dict[str, Any]) -> Iterator[str]:
     bound = f", max_slots allows {capacity['max_slots']}" if capacity["max_slots"] is not None else ""
     yield (
         f"this server: {_mega(capacity['available'])} available, {_mega(capacity['budget'])} of it for slots, "
-        f"{capacity['cpus']} processors{bound}\n"
+        f"{counted(capacity['cpus'], 'processor')}{bound}\n"
         f"slots: {capacity['slots']:,} of {_mega(capacity['slot_size'])} each (memory, or private_limit); "
         f"{capacity['slots_at_best']:,} if none grew at all; {capacity['my_world_slots'] or 0:,} by My World's formula"
     )
