@@ -225,6 +225,7 @@ class Master:
             "queue_server_down": self._post.down,
             "queue_servers": self._couriers.status(),
             **self._duties.figures(),
+            "mold": self._keeper.ready.document() if self._keeper.ready is not None else None,
             "slots": [msgspec.structs.asdict(slot) for slot in self._duties.slots()],
         }
 

@@ -33,7 +33,7 @@ PURE = {
         "testing/wanted",
     ],
     "qmaster": [
-        *("capacity", "children", "deaths", "reconcile", "watch", "letters", "relief"),
+        *("capacity", "children", "deaths", "reconcile", "watch", "letters", "relief", "findings", "forecast"),
         *("bounds", "figures", "pacing", "shedding"),
     ],
     "qmanager": ["demand", "grant", "placement", "planner", "readings", "schedules"],
