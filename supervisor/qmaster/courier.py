@@ -115,7 +115,12 @@ class Courier:
     def _begin(letter: Connect | Join, control: Control) -> None:
         match letter:
             case Connect():
-                control.take_over(letter.server, letter.place, letter.incarnation, gone_after=letter.gone_after)
+                try:
+                    control.take_over(letter.server, letter.place, letter.incarnation, gone_after=letter.gone_after)
+                except QueueServerError as error:
+                    if error.code == "TAKEN":
+                        raise QueueServerError(control.where(letter.server) or str(error), "TAKEN") from None
+                    raise
             case Join():
                 control.beat()
 

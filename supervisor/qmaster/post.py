@@ -138,7 +138,7 @@ class Post:
             self.connected = True
         elif reply.code == "TAKEN":
             self.refused = (
-                f"a qmaster of the name {self._connect.server} is alive elsewhere ({reply.why.rpartition(' ')[2]}): "
+                f"a qmaster of the name {self._connect.server} is alive elsewhere ({reply.why}): "
                 "stop it, or give this one another --server name"
             )
         else:
