@@ -5,7 +5,7 @@ application: limits, folders, the user, then everything else.
 import logging
 import pathlib
 
-from qslots.connection import without_password
+from qslots.connection import DENIED, without_password
 from qslots.errors import QueueServerDown, SettingsError
 from qslots.rlimits import parse
 from qslots.servers import QueueServers
@@ -55,7 +55,7 @@ def check_queue_servers(settings: Settings, last: LastMap) -> None:
     try:
         servers.check()
     except QueueServerDown as error:
-        if last.row is None:
+        if last.row is None or error.code == DENIED:
             raise
         slots = counted(sum(map(bool, last.row.slots)), "slot")
         log.warning("%s; starting with the last map, %s, and trying again", error, slots)

@@ -103,6 +103,16 @@ def test_a_first_start_without_the_queue_server_ends_with_one_line(fleet: Fleet)
     start_redis(redis)
 
 
+def test_a_queue_server_that_refuses_us_ends_also_a_master_that_has_served(fleet: Fleet) -> None:
+    alone(fleet)
+    fleet.client.redis.config_set("requirepass", "secret")
+    again = fleet.start_master()
+    assert again.ended(START) == 1
+    [line] = again.err.read_text().splitlines()
+    assert "Authentication required" in line
+    fleet.client.redis.config_set("requirepass", "")
+
+
 def test_a_name_that_was_taken_meanwhile_ends_a_master_that_had_started_alone(fleet: Fleet) -> None:
     alone(fleet)
     redis = stop_redis(fleet)
