@@ -47,6 +47,13 @@ def warn_of_root(name: str | None) -> None:
         log.warning("the application runs as root: name another user with server.user")
 
 
+def become(name: str | None, *, no_new_privileges: bool) -> None:
+    """Drops to this user, if there is something to drop."""
+    user = user_to_become(name)
+    if user is not None:
+        drop(user, no_new_privileges=no_new_privileges)
+
+
 def drop(user: User, *, no_new_privileges: bool) -> None:
     """Becomes the user for good. SettingsError if root could be had back."""
     try:
