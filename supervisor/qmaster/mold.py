@@ -29,13 +29,15 @@ from qslots.errors import Error, QueueServerDown  # noqa: E402
 from qslots.handlers import REGISTRY  # noqa: E402
 from qslots.reports import Declared  # noqa: E402
 from qslots.scoreboard import Scoreboard  # noqa: E402
+from qslots.servers import QueueServers  # noqa: E402
 
-from . import birth, linux, memory  # noqa: E402
+from . import birth, linux, memory, rehearsal  # noqa: E402
 from .molding import Begin, Fork, Message, Ready, Refused, receive, send  # noqa: E402
 
 COMMANDS = 3  # descriptors that the master gives us
 SCOREBOARD = 4
 LOCK = 5  # held open, so that whoever gets it knows that mold and slots are gone
+REHEARSAL = 1.0  # seconds that a queue server may take for an answer
 _HELD_BACK = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1}
 
 
@@ -98,6 +100,13 @@ def check_promises(declared: Declared) -> None:
         servers.close()  # nothing of a connection may be shared with the slots
 
 
+def rehearse(order: Begin, declared: Declared) -> None:
+    """What all slots do first."""
+    handlers = {queue.name: [each.name for each in queue.handlers] for queue in declared.queues}
+    servers = QueueServers.listed(order.settings, name="mold", timeout=REHEARSAL, single=True)
+    rehearsal.rehearse(servers, handlers)
+
+
 def load_and_report(order: Begin) -> Message:
     """The application, loaded and frozen; or why it cannot be served."""
     began = time.monotonic()
@@ -106,6 +115,7 @@ def load_and_report(order: Begin) -> Message:
         load(order.app)
         declared = REGISTRY.declared(order.queues)
         check_promises(declared)
+        rehearse(order, declared)
         freeze()
     except Error as error:
         return Refused(str(error))
