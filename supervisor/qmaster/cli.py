@@ -12,12 +12,12 @@ import click
 from qslots import __version__, logs
 from qslots.connection import KINDS
 from qslots.errors import Error, SettingsError
-from qslots.servers import QueueServers
 from qslots.settings import Settings, read
 
-from . import control
+from . import control, prepare, privileges
 from .identity import assume, runtime_dir, server_name
 
+NO_APP = "no application: give --app MODULE, set QSLOTS_APP, or list it under app in the settings"
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -62,38 +62,46 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
 
     settings = read(file, os.environ, app=app, redis=redis, server=server)
     if not settings.app:
-        raise SettingsError("no application: give --app MODULE, set QSLOTS_APP, or list it under app in the settings")
+        raise SettingsError(NO_APP)
     if not settings.queue_servers:
         raise SettingsError(
             "no queue server: give --redis URL, set QSLOTS_REDIS, or list it under queue_servers in the settings file"
         )
-    servers = QueueServers.listed(settings, name="check")
-    servers.check()  # the first must be there before anything is started; another one may come later
-    servers.close()
     logs.to_stderr("qmaster", settings.log_level)
-    become(settings.server.user)
-    fault = Master(settings, assume(settings.server)).run()
+    prepare.become_oneself(settings.server)
+    last = prepare.last_map(settings)
+    prepare.check_queue_servers(settings, last)
+    fault = Master(settings, assume(settings.server), last).run()
     if fault:
         raise Error(fault)
 
 
-def become(user: str | None) -> None:
-    """Drops to ``server.user`` before anything is started: no code of the application ever runs as root."""
-    if user is None:
-        return
-    import pwd
+@main.command("check")
+@common
+@click.option("--app", multiple=True, metavar="MODULE", help="What the mold imports; may be given several times.")
+@click.option("--redis", metavar="URL", help=f"The queue server: {KINDS}; need not be there.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("--strict", is_flag=True, help="Exit 1 if there are warnings too.")
+@in_one_line
+def check_(
+    file: str | None, server: str | None, app: tuple[str, ...], redis: str | None, as_json: bool, strict: bool
+) -> None:
+    """Load the application in a throw-away mold: can it be served, is it safe to fork, how many slots fit."""
+    from rich.console import Console
 
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
-        raise SettingsError(f"server.user: there is no user {user!r} on this machine") from None
-    if entry.pw_uid == os.geteuid():
-        return
-    if os.geteuid() != 0:
-        raise SettingsError(f"server.user: only root can run slots as {user}; start qmaster as root or as {user}")
-    os.initgroups(user, entry.pw_gid)
-    os.setgid(entry.pw_gid)
-    os.setuid(entry.pw_uid)
+    from .check import check
+    from .checkview import show
+
+    settings = read(file, os.environ, app=app, redis=redis, server=server)
+    if not settings.app:
+        raise SettingsError(NO_APP)
+    privileges.become(settings.server.user, no_new_privileges=settings.server.no_new_privileges)
+    document = check(settings)
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        show(document, Console())
+    sys.exit(1 if strict and document["warnings"] else 0)
 
 
 @main.command()

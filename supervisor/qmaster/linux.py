@@ -1,5 +1,6 @@
 """The few things of Linux that Python does not offer. Each raises OSError as the kernel says it."""
 
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -7,7 +8,9 @@ import re
 import signal
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -26,6 +29,16 @@ def die_with_parent(number: int = signal.SIGKILL) -> None:
 def adopt_orphans() -> None:
     """Orphaned descendants of this process become its children, not init's."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def no_new_privileges() -> None:
+    """Nothing that this process ever executes has more rights than it: setuid and setgid bits do nothing."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def show_process() -> None:
+    """/proc/PID of this process is its own user's (again), who may read its memory maps and trace it."""
+    _prctl(_PR_SET_DUMPABLE, 1)
 
 
 def malloc_trim() -> None:
@@ -53,9 +66,32 @@ def memory_kills() -> int:
     return int(found[1]) if found else 0
 
 
-def thread_names() -> list[str]:
-    """The names of all threads of this process, native ones included."""
-    return sorted(task.joinpath("comm").read_text().strip() for task in pathlib.Path("/proc/self/task").iterdir())
+def boot_id() -> str:
+    """A random name of this run of the kernel; "" if it does not say."""
+    try:
+        return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def threads() -> dict[int, str]:
+    """Number -> name of all threads of this process, native ones included; the first has the number of the process."""
+    found = {}
+    for task in pathlib.Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            found[int(task.name)] = task.joinpath("comm").read_text().strip()
+    return found
+
+
+def children() -> dict[int, list[str]]:
+    """Pid -> command of all children of this process that have not ended."""
+    found = {}
+    for pid in pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+            if command:  # a zombie has none
+                found[int(pid)] = command
+    return found
 
 
 def kill_strays(dead: int, known: set[int], molds: set[int]) -> None:
