@@ -25,7 +25,15 @@ class Serve(msgspec.Struct, tag="serve"):
     queues: tuple[str, ...]
 
 
-Order = Born | Stillborn | Serve | Owed
+class Leave(msgspec.Struct, tag="leave"):
+    """Master to slot: leave after the task that runs. Said besides SIGTERM, which a task may have taken for itself."""
+
+
+class Poke(msgspec.Struct, tag="poke"):
+    """Master to slot: look for work at once."""
+
+
+Order = Born | Stillborn | Serve | Leave | Poke | Owed
 _decoder = msgspec.msgpack.Decoder(Order)
 _LARGEST = 1 << 16
 

@@ -93,6 +93,8 @@ class Report(msgspec.Struct, frozen=True):
     seq: int
     draining: bool = False
     slots: tuple[SlotReport, ...] = ()
+    deaths: dict[str, int] = {}  # ends of slots since the master's start, by reason
+    parked: dict[str, str] = {}  # queue -> why this server tries only one slot for it every half minute
 
 
 class MapRow(msgspec.Struct, frozen=True):

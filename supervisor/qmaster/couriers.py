@@ -57,6 +57,20 @@ class Couriers:
         post = self._posts.get(parted(of)[1])
         return post is not None and bool(post.down) and not all(each.down for each in self._posts.values())
 
+    def serves_nobody(self, of: str) -> bool:
+        """Whether the queue server of this source is not there at all: no lock ends meanwhile."""
+        post = self._posts.get(parted(of)[1])
+        return post is not None and post.serves_nobody
+
+    def answer(self, sources: list[str]) -> bool:
+        """Whether all queue servers of these sources answer, as far as is known."""
+        return not any(self._posts[name].down for _, name in map(parted, sources))
+
+    def postpone(self, seconds: float) -> None:
+        """The master was not there for so long."""
+        for post in self._posts.values():
+            post.postpone(seconds)
+
     @property
     def undone(self) -> int:
         """Letters that must not be lost and are not answered yet."""

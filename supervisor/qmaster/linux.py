@@ -42,15 +42,32 @@ def prefer_to_be_killed(adjust: int = 300) -> None:
         own.write_text(str(adjust))
 
 
+_GROUPS = pathlib.Path("/sys/fs/cgroup")
+_OOM_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
+
+
 def memory_kills() -> int:
-    """How many processes the kernel has killed for want of memory since it started, in all control groups; 0 if it
-    does not say.
+    """How many processes the kernel has killed for want of memory so far: in our control group and those below it, or
+    on the whole machine where the group does not say; 0 if nobody does.
     """
+    lines = [line.split(":", 2) for line in _read("/proc/self/cgroup").splitlines()]
+    places = {kinds: path.lstrip("/") for _, kinds, path in lines}
+    counted = _kills(_GROUPS / places[""] / "memory.events") if places.get("") else []  # v2 counts those below too
+    if not counted and places.get("memory"):
+        below = (_GROUPS / "memory" / places["memory"]).rglob("memory.oom_control")
+        counted = [count for each in below for count in _kills(each)]
+    return sum(counted or _kills("/proc/vmstat"))
+
+
+def _kills(path: str | pathlib.Path) -> list[int]:
+    return [int(count) for count in _OOM_KILLS.findall(_read(path))]
+
+
+def _read(path: str | pathlib.Path) -> str:
     try:
-        found = re.search(r"^oom_kill (\d+)$", pathlib.Path("/proc/vmstat").read_text(), re.MULTILINE)
+        return pathlib.Path(path).read_text()
     except OSError:
-        return 0
-    return int(found[1]) if found else 0
+        return ""
 
 
 def thread_names() -> list[str]:
