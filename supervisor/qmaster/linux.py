@@ -1,10 +1,12 @@
 """The few things of Linux that Python does not offer. Each raises OSError as the kernel says it."""
 
+import contextlib
 import ctypes
 import os
 import pathlib
 import re
 import signal
+from collections.abc import Iterable
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -75,25 +77,34 @@ def thread_names() -> list[str]:
     return sorted(task.joinpath("comm").read_text().strip() for task in pathlib.Path("/proc/self/task").iterdir())
 
 
-def kill_strays(dead: int, known: set[int], molds: set[int]) -> None:
-    """SIGKILL for all that a dead, not yet reaped slot has left behind.
+def strays(dead: int, known: set[int], molds: set[int]) -> list[int]:
+    """What a dead, not yet reaped slot has left behind.
 
     That is its session, and what has left the session: the kernel has made it a child of this process, like a slot,
     but nobody knows it. A slot just being born is nobody's stray: it stays in its mold's session until it has told its
-    pid.
+    pid; so whoever looks like one must be listened for once more before it is killed.
     """
     me = os.getpid()
+    found = []
     for entry in pathlib.Path("/proc").iterdir():
         pid = int(entry.name) if entry.name.isdigit() else me
         if pid == me:
             continue
         try:
             state, parent, _, session = entry.joinpath("stat").read_text().rpartition(")")[2].split()[:4]
-            unknown = int(parent) == me and pid not in known and int(session) not in molds
-            if state != "Z" and (int(session) == dead or unknown):
-                os.kill(pid, signal.SIGKILL)
-        except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone meanwhile, or another user's by now
+        except (FileNotFoundError, ProcessLookupError):  # gone meanwhile
             continue
+        unknown = int(parent) == me and pid not in known and int(session) not in molds
+        if state != "Z" and (int(session) == dead or unknown):
+            found.append(pid)
+    return found
+
+
+def kill(pids: Iterable[int]) -> None:
+    """SIGKILL for these."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # gone meanwhile, or another user's by now
+            os.kill(pid, signal.SIGKILL)
 
 
 def kill_leftovers(lock: pathlib.Path, mark: str) -> None:

@@ -207,7 +207,7 @@ class Master:
             pid = ended.si_pid
             child = self._nursery.children.by_pid(pid)
             if child is not None:  # before its pid is free: whatever the slot has left behind goes with it
-                linux.kill_strays(pid, *self._known())
+                self._kill_strays(pid)
             _, status = os.waitpid(pid, 0)
             if child is not None:
                 self._nursery.buried(child, status)
@@ -215,6 +215,14 @@ class Master:
                 self._duties.forget_under_way(self._couriers.exited(pid, monotonic()))
             elif self._keeper.mold is not None and pid == self._keeper.mold.pid:
                 self._keeper.gone(deaths.decode(status).text, monotonic())
+
+    def _kill_strays(self, dead: int) -> None:
+        """A slot that was being born while we looked has told its pid before it left its mold's session: so after the
+        look it can be heard, and is none.
+        """
+        strays = linux.strays(dead, *self._known())
+        self._nursery.hear_the_unborn()
+        linux.kill(set(strays) - self._known()[0])
 
     def _known(self) -> tuple[set[int], set[int]]:
         """The pids of our own children, and of molds."""

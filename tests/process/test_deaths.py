@@ -33,7 +33,8 @@ import subprocess
 
 @task(time_limit="500ms", max_crashes=1)
 def hang(own_session: bool) -> None:
-    child = subprocess.Popen(["sleep", "600"], start_new_session=own_session)
+    deaf = "trap '' TERM; while :; do sleep 600; done"  # takes no notice of a polite word
+    child = subprocess.Popen(["sh", "-c", deaf], start_new_session=own_session)
     note("child", child.pid)
     ctypes.PyDLL(None).sleep(600)  # in C, with the interpreter's lock held
 
