@@ -77,26 +77,30 @@ def thread_names() -> list[str]:
     return sorted(task.joinpath("comm").read_text().strip() for task in pathlib.Path("/proc/self/task").iterdir())
 
 
-def strays(dead: int, known: set[int], molds: set[int]) -> list[int]:
+def strays(dead: int, known: set[int], molds: set[int]) -> set[int]:
     """What a dead, not yet reaped slot has left behind.
 
-    That is its session, and what has left the session: the kernel has made it a child of this process, like a slot,
-    but nobody knows it. A slot just being born is nobody's stray: it stays in its mold's session until it has told its
-    pid; so whoever looks like one must be listened for once more before it is killed.
+    That is its session; what has left the session, which the kernel has made a child of this process, like a slot, but
+    nobody knows it; and the descendants of these. A slot just being born is nobody's stray: it stays in its mold's
+    session until it has told its pid; so whoever looks like one must be listened for once more before it is killed.
     """
     me = os.getpid()
-    found = []
+    found, parents = set(), {}
     for entry in pathlib.Path("/proc").iterdir():
-        pid = int(entry.name) if entry.name.isdigit() else me
-        if pid == me:
+        if not entry.name.isdigit() or int(entry.name) == me:
             continue
         try:
             state, parent, _, session = entry.joinpath("stat").read_text().rpartition(")")[2].split()[:4]
         except (FileNotFoundError, ProcessLookupError):  # gone meanwhile
             continue
-        unknown = int(parent) == me and pid not in known and int(session) not in molds
-        if state != "Z" and (int(session) == dead or unknown):
-            found.append(pid)
+        if state == "Z":
+            continue
+        pid = int(entry.name)
+        parents[pid] = int(parent)
+        if int(session) == dead or (int(parent) == me and pid not in known and int(session) not in molds):
+            found.add(pid)
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
     return found
 
 

@@ -222,7 +222,7 @@ class Master:
         """
         strays = linux.strays(dead, *self._known())
         self._nursery.hear_the_unborn()
-        linux.kill(set(strays) - self._known()[0])
+        linux.kill(strays - self._known()[0])
 
     def _known(self) -> tuple[set[int], set[int]]:
         """The pids of our own children, and of molds."""

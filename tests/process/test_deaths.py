@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from process.fleet import Fleet, lives, stands_in_a_pack
+from process.fleet import Fleet, lives, stands_in_a_pack, titled
 from support.waiting import wait_for
 
 POISON = """\
@@ -117,11 +117,12 @@ def test_a_hard_limit_ends_a_child_that_has_left_the_session(fleet: Fleet) -> No
     [child] = fleet.wait_run("child")
     wait_for(lambda: not lives(child.pid), "the slot that hangs to be killed", 5.0)
     stray = int(child.words[1])
-    try:
-        wait_for(lambda: not lives(stray), "its child to be gone", 2.0)
-    finally:
-        if lives(stray):
-            os.kill(stray, signal.SIGKILL)
+    wait_for(lambda: not lives(stray), "its child to be gone", 2.0)
+    wait_for(lambda: not sleepers(fleet), "its child's child to be gone", 2.0)
+
+
+def sleepers(fleet: Fleet) -> list[int]:
+    return titled(fleet.folder, "sleep 600")
 
 
 EATER = """\
