@@ -97,6 +97,34 @@ def test_a_task_that_takes_sigterm_for_itself_does_not_keep_its_slot(fleet: Flee
     assert fleet.runs("begin", 2) == []
 
 
+CLOSES_ALL = """\
+import signal
+
+
+@task
+def work(n: int) -> None:
+    note("begin", n)
+    if times("begin", n) == 1:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.closerange(3, 100)
+        gate("never")
+    note("end", n)
+"""
+
+
+def test_a_slot_that_cannot_be_told_anything_is_asked_and_then_killed(fleet: Fleet) -> None:
+    fleet.environ["QSLOTS_GRACEFUL_TIMEOUT"] = "1s"
+    master = fleet.launch(CLOSES_ALL, ("work",))
+    fleet.app.work.enqueue(1)
+    [run] = fleet.wait_run("begin", 1)
+    wait_for(lambda: not lives(run.pid), lambda: f"the slot to be killed; {master.said()}", PATIENCE)
+    why = f"slot 0 (pid {run.pid}) is killed: did not leave in time; asked to: its channel is broken"
+    assert why in master.said()
+    fleet.wait_run("end", 1)
+    wait_for(lambda: deaths(fleet) == {"grace exceeded": 1}, lambda: f"{deaths(fleet)}")
+    assert fleet.stats().crashed == 0
+
+
 BOMB = """\
 import signal
 
