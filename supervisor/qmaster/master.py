@@ -157,7 +157,7 @@ class Master:
             grace=self._grace,
             fast=self._stage >= Stage.FAST,
             stopping=self._stage >= Stage.STOPPING,
-            retiring=self._duties.watchdogs.retiring,
+            retiring=self._duties.watchdogs.retiring(),
         )
 
     def _stop(self, stage: Stage, why: str) -> None:

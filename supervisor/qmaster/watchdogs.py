@@ -35,7 +35,7 @@ class Watchdogs:
         self._liveness = Liveness()
         self._untrusted: dict[int, watch.Untrusted] = {}
         self._out_of_reach: set[str] = set()  # holders
-        self.retiring: dict[int, str] = {}  # slots that are to leave after their task, and why
+        self._unreachable: set[str] = set()  # those of them that were so the last time, too
 
     def look(self, living: list[Child], now: float) -> None:
         """Looks at all slots, and does what must be done."""
@@ -44,6 +44,11 @@ class Watchdogs:
         at_work = {child.index: child for child in living if child.phase is Phase.LIVE}
         signs = {index: sign(child, self._nursery.record(index)) for index, child in at_work.items()}
         self._move(self._liveness.look(signs, now), now)
+
+    def retiring(self) -> dict[int, str]:
+        """Slots that are to leave after their task, and why; never the next tenant of such a place."""
+        children = self._nursery.living() if self._unreachable else []
+        return {child.index: "its channel is broken" for child in children if child.holder in self._unreachable}
 
     def postpone(self, seconds: float) -> None:
         """The master was not there for so long: nobody's silence is counted from before."""
@@ -84,11 +89,9 @@ class Watchdogs:
         """A slot whose channel is broken will see it between two tasks; one that does not is asked, then killed. Seen
         twice: a slot that has just died is reaped in between.
         """
-        deaf = {child.holder: child.index for child in living if not self._nursery.reaches(child)}
-        self.retiring = {
-            index: "its channel is broken" for holder, index in deaf.items() if holder in self._out_of_reach
-        }
-        self._out_of_reach = set(deaf)
+        deaf = {child.holder for child in living if not self._nursery.reaches(child)}
+        self._unreachable = deaf & self._out_of_reach
+        self._out_of_reach = deaf
 
     def _end_untrusted(self, living: list[Child]) -> None:
         """What still runs after its lock was last vouched for, in two readings a second apart: so the lock was not
