@@ -103,20 +103,20 @@ class _Row:
 class HandlerRows:
     """Crashes of slots in a row, by the handler whose task ran."""
 
-    _rows: dict[tuple[str, str], _Row] = field(default_factory=dict)
+    rows: dict[tuple[str, str], _Row] = field(default_factory=dict)
     _ended: dict[str, Work] = field(default_factory=dict)  # holder -> as last seen
 
     def crashed(self, work: Work, task: str, why: str) -> str:
         """A slot crashed in this task; returns why its handler is to be parked, "" if it is not."""
         key = work.queue, work.handler
         if work.ended:  # it has had success with others of them
-            self._rows.pop(key, None)
-        row = self._rows.setdefault(key, _Row())
+            self.rows.pop(key, None)
+        row = self.rows.setdefault(key, _Row())
         row.deaths += 1
         row.tasks.add(task)
         if row.deaths < HANDLER_AFTER or len(row.tasks) < DIFFERENT:
             return ""
-        del self._rows[key]
+        del self.rows[key]
         return (
             f"{row.deaths} slots in a row died of {len(row.tasks)} of its tasks and none was done between them, the "
             f"last slot {why}"
@@ -124,11 +124,11 @@ class HandlerRows:
 
     def look(self, living: dict[str, Work]) -> None:
         """What living slots (by holder) do: a handler that ends tasks has success."""
-        if not self._rows:
+        if not self.rows:
             self._ended.clear()
             return
         for holder, work in living.items():
             before = self._ended.get(holder)
             if before is not None and before.handler == work.handler and work.ended > before.ended:
-                self._rows.pop((work.queue, work.handler), None)
+                self.rows.pop((work.queue, work.handler), None)
         self._ended = dict(living)

@@ -82,7 +82,7 @@ class Duties:
             self._look(records)
             self._again_at = now + watch.AGREE if self._overdue or self._standing else None
         self._tell_of_slow(records)
-        self._look_after(now)
+        self._look_after({record.index: record for record in records}, now)
         self._nursery.look_at_memory_kills()
         self._measure(now)
         mold, ready = self._keeper.mold, self._keeper.ready
@@ -92,11 +92,11 @@ class Duties:
             self._warn_of_no_room()
             self._report(size, now)
 
-    def _look_after(self, now: float) -> None:
-        living = self._nursery.living()
-        self.watchdogs.look(living, now)
+    def _look_after(self, records: dict[int, Record], now: float) -> None:
+        living = {child.index: child for child in self._nursery.living() if child.index in records}
+        self.watchdogs.look(living, records, now)
         wanted = set(self.row.slots) if self.row is not None else set()
-        pairs = [(child, self._nursery.record(child.index)) for child in living]
+        pairs = [(child, records[index]) for index, child in living.items()]
         self._nursery.losses.look(pairs, wanted, self._keeper.generation, now)
 
     def come_late(self, late: Late, now: float) -> None:

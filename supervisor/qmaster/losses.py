@@ -5,7 +5,7 @@ It decides nothing (``crashloops`` does), and kills and forks nobody. Each thing
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from qslots.scoreboard import Field, Record
@@ -53,7 +53,7 @@ class Losses:
         log.warning("slot %d was never born: %s", child.index, child.why or "its mold could not fork it")
 
     def look(
-        self, living: Iterable[tuple[Child, Record]], wanted: Collection[Queues], generation: int, now: float
+        self, living: Sequence[tuple[Child, Record]], wanted: Collection[Queues], generation: int, now: float
     ) -> None:
         """Once a second: who has success? ``wanted``: the assignments on the map."""
         loops = self._children.loops
@@ -61,11 +61,10 @@ class Losses:
             self._generation = generation
             loops.forget()
         loops.keep(wanted)
-        pairs = list(living)
-        for child, record in pairs if loops.loops else ():
+        for child, record in living if loops.loops else ():
             if child.has_success(record.words[Field.DONE], record.words[Field.TAKES], now):
                 self._succeeded(child)
-        works = {child.holder: deaths.work(record) for child, record in pairs}
+        works = {child.holder: deaths.work(record) for child, record in living} if self._rows.rows else {}
         self._rows.look({holder: work for holder, work in works.items() if work is not None})
 
     def parked(self, now: float) -> list[dict[str, Any]]:

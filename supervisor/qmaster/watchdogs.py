@@ -37,12 +37,12 @@ class Watchdogs:
         self._out_of_reach: set[str] = set()  # holders
         self._unreachable: set[str] = set()  # those of them that were so the last time, too
 
-    def look(self, living: list[Child], now: float) -> None:
-        """Looks at all slots, and does what must be done."""
-        self._end_untrusted(living)
-        self._retire_out_of_reach(living)
-        at_work = {child.index: child for child in living if child.phase is Phase.LIVE}
-        signs = {index: sign(child, self._nursery.record(index)) for index, child in at_work.items()}
+    def look(self, living: dict[int, Child], records: dict[int, Record], now: float) -> None:
+        """Looks at all slots, by index, and does what must be done."""
+        self._end_untrusted(living, records)
+        self._retire_out_of_reach(living.values())
+        at_work = [child for child in living.values() if child.phase is Phase.LIVE]
+        signs = {child.index: sign(child, records[child.index]) for child in at_work}
         self._move(self._liveness.look(signs, now), now)
 
     def retiring(self) -> dict[int, str]:
@@ -85,7 +85,7 @@ class Watchdogs:
         if isinstance(reply, Found) and child is not None and child.phase is Phase.LIVE:
             self._move(self._liveness.tasks_wait(index, holder, sum(reply.waiting.values()), now), now)
 
-    def _retire_out_of_reach(self, living: list[Child]) -> None:
+    def _retire_out_of_reach(self, living: Iterable[Child]) -> None:
         """A slot whose channel is broken will see it between two tasks; one that does not is asked, then killed. Seen
         twice: a slot that has just died is reaped in between.
         """
@@ -93,16 +93,17 @@ class Watchdogs:
         self._unreachable = deaf & self._out_of_reach
         self._out_of_reach = deaf
 
-    def _end_untrusted(self, living: list[Child]) -> None:
+    def _end_untrusted(self, living: dict[int, Child], records: dict[int, Record]) -> None:
         """What still runs after its lock was last vouched for, in two readings a second apart: so the lock was not
         extended between them either. Where the queue server is not there at all nobody else gets the task.
         """
-        running = {child.index: child for child in living if child.phase < Phase.KILLED}
-        records = [self._nursery.record(index) for index in running]
-        held = [each for each in records if not self._couriers.serves_nobody(each.text("held_source"))]
-        found = watch.untrusted(held, boot_ns())
+        running = {index: each for index, each in records.items() if living[index].phase < Phase.KILLED}
+        found = watch.untrusted(running.values(), boot_ns())
+        for index in list(found):
+            if self._couriers.serves_nobody(records[index].text("held_source")):
+                del found[index]
         for index in watch.confirmed(self._untrusted, found):
-            self._nursery.kill(running[index], UNTRUSTED, Reason.UNTRUSTED)
+            self._nursery.kill(living[index], UNTRUSTED, Reason.UNTRUSTED)
         self._untrusted = found
 
 
