@@ -256,6 +256,7 @@ class Master:
             "my_world_slots": capacity.my_world_slots if capacity else None,
             "deaths": dict(self._nursery.losses.counts),
             "parked": self._nursery.losses.parked(monotonic()),
+            "mold": self._keeper.ready.document() if self._keeper.ready is not None else None,
             "slots": [msgspec.structs.asdict(slot) for slot in self._duties.slots()],
         }
 
