@@ -52,5 +52,8 @@ def send(channel: socket.socket, message: Order) -> bool:
 
 def receive(channel: socket.socket) -> Order | None:
     """The next message, or None at the end of the channel. BlockingIOError if a non-blocking channel has none."""
-    raw = channel.recv(_LARGEST)
+    try:
+        raw = channel.recv(_LARGEST)
+    except ConnectionResetError:  # it has ended with orders unread: the kernel says so once, before its last words
+        raw = channel.recv(_LARGEST)
     return _decoder.decode(raw) if raw else None

@@ -71,7 +71,7 @@ def probe(settings: Settings) -> Answer:
         _end_strays(pid)
     found = os.pread(answer, os.fstat(answer).st_size, 0)
     if not found:
-        raise Error(f"app {', '.join(settings.app)}: the mold {deaths.decode(status, '').text}")
+        raise Error(f"app {', '.join(settings.app)}: the mold {deaths.decode(status).text}")
     decoded: Answer = msgspec.msgpack.decode(found, type=Answer)
     return decoded
 

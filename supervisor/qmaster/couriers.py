@@ -62,9 +62,10 @@ class Couriers:
         post = self._posts.get(parted(of)[1])
         return post is not None and post.serves_nobody
 
-    def answer(self, sources: list[str]) -> bool:
-        """Whether all queue servers of these sources answer, as far as is known."""
-        return not any(self._posts[name].down for _, name in map(parted, sources))
+    def answer(self, queues: tuple[str, ...]) -> bool:
+        """Whether all servers of these queues answer, as far as is known."""
+        down = {name for name, post in self._posts.items() if post.down}
+        return not down or down.isdisjoint(parted(source)[1] for source in self.sources(queues))
 
     def postpone(self, seconds: float) -> None:
         """The master was not there for so long."""

@@ -27,6 +27,7 @@ class Loop:
     died_at: float = 0.0  # the first death of the last wave; who was ordered before it belongs to the same wave
     not_before: float = 0.0  # when the next slot may be tried
     why: str = ""
+    unborn: int = 0  # times that it was held back though nobody had died
 
     @property
     def is_parked(self) -> bool:
@@ -52,9 +53,11 @@ class CrashLoops:
         return loop.deaths == PARK_AFTER
 
     def hold_back(self, queues: Queues, now: float) -> None:
-        """A slot was never born, which is its mold's fault: the next one waits a while."""
+        """A slot was never born, which is its mold's fault or its server's: the next one waits, longer each time."""
         loop = self.loops.setdefault(queues, Loop())
-        loop.not_before = max(loop.not_before, now + 1.0)
+        if now >= loop.not_before:
+            loop.unborn += 1
+            loop.not_before = now + min(PROBE_EVERY, 0.5 * 2**loop.unborn)
 
     def succeeded(self, queues: Queues, ordered_at: float) -> Loop | None:
         """A slot has had success; returns the loop that is over by that, if there was one and it came after it."""

@@ -38,10 +38,14 @@ class Watchdogs:
         self._unreachable: set[str] = set()  # those of them that were so the last time, too
 
     def look(self, living: dict[int, Child], records: dict[int, Record], now: float) -> None:
-        """Looks at all slots, by index, and does what must be done."""
+        """Looks at all slots, by index, and does what must be done. A slot that waits for a queue server which does
+        not answer has patience for it, as it should.
+        """
         self._end_untrusted(living, records)
         self._retire_out_of_reach(living.values())
-        at_work = [child for child in living.values() if child.phase is Phase.LIVE]
+        at_work = [
+            child for child in living.values() if child.phase is Phase.LIVE and self._couriers.answer(child.queues)
+        ]
         signs = {child.index: sign(child, records[child.index]) for child in at_work}
         self._move(self._liveness.look(signs, now), now)
 
@@ -68,11 +72,9 @@ class Watchdogs:
                     self._nursery.kill(child, why, reason)
 
     def _look_up(self, child: Child, now: float) -> None:
-        """Does any task wait for this slot? Asked of queue servers that answer; a slot cannot do better than we."""
+        """Does any task wait for this slot?"""
         known = {queue.name: [each.name for each in queue.handlers] for queue in self._keeper.declared.queues}
         sources = self._couriers.sources(tuple(queue for queue in child.queues if known.get(queue)))
-        if not self._couriers.answer(sources):
-            return
         by_server: dict[str, dict[str, list[str]]] = {}
         for queue, server in map(parted, sources):
             by_server.setdefault(server, {})[queue] = known[queue]

@@ -66,6 +66,12 @@ def test_a_slot_that_its_mold_could_not_bear_holds_others_back_and_parks_nothing
     assert children.may_spawn(MAIL, 6.0)
     children.order(0, "h", 1, 6.0, MAIL)
     assert children.may_spawn(MAIL, 6.0), "as many as are wanted: nobody has died"
+    for _ in range(10):
+        children.loops.hold_back(MAIL, children.loops.not_before(MAIL))
+    at = children.loops.not_before(MAIL)
+    children.loops.hold_back(MAIL, at)
+    assert children.loops.not_before(MAIL) == at + PROBE_EVERY
+    assert not children.loops.parked()
 
 
 @pytest.mark.parametrize(
