@@ -10,6 +10,8 @@ from qslots.debts import Owed
 from qslots.outcomes import Outcome
 from qslots.reports import Declared, MapRow, Report
 
+from .state import State
+
 
 class Connect(msgspec.Struct, tag="connect"):
     """The first letter for the queue server that keeps map and reports: which one it is, and who we are. Other
@@ -102,12 +104,21 @@ class Park(msgspec.Struct, tag="park"):
     why: str
 
 
+class SaveState(msgspec.Struct, tag="state"):
+    """Write this to disk, whatever becomes of it in the queue server."""
+
+    path: str
+    state: State
+
+
 class Leave(msgspec.Struct, tag="leave"):
     """Take this master off the books."""
 
 
-Letter = Connect | Join | Beat | SendReport | SettleDead | Pay | Relieve | Extend | Measure | Leave | Find | Park
-KEPT = (Connect, Join, SettleDead, Pay, Leave, Park)  # sent again until they are answered
+Letter = (
+    Connect | Join | Beat | SendReport | SettleDead | Pay | Relieve | Extend | Measure | SaveState | Find | Park | Leave
+)
+KEPT = (Connect, Join, SettleDead, Pay, Park, Leave)  # sent again until they are answered
 
 
 class Request(msgspec.Struct, array_like=True):

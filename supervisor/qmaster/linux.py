@@ -9,7 +9,9 @@ import signal
 from collections.abc import Iterable
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -28,6 +30,16 @@ def die_with_parent(number: int = signal.SIGKILL) -> None:
 def adopt_orphans() -> None:
     """Orphaned descendants of this process become its children, not init's."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def no_new_privileges() -> None:
+    """Nothing that this process ever executes has more rights than it: setuid and setgid bits do nothing."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def show_process() -> None:
+    """/proc/PID of this process is its own user's (again), who may read its memory maps and trace it."""
+    _prctl(_PR_SET_DUMPABLE, 1)
 
 
 def malloc_trim() -> None:
@@ -68,6 +80,14 @@ def _kills(path: str | pathlib.Path) -> list[int]:
 def _read(path: str | pathlib.Path) -> str:
     try:
         return pathlib.Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def boot_id() -> str:
+    """A random name of this run of the kernel; "" if it does not say."""
+    try:
+        return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
 
