@@ -279,7 +279,11 @@ def down(url: str, error: BaseException, *, sent: bool = True) -> QueueServerDow
         text = f"queue server {place} does not let user {user_of(url)!r} in: {why}; is its password right, is it on?"
     else:
         text = f"queue server {place} does not answer: {why}; is it running, is the URL right?"
-    return QueueServerDown(text, DENIED if denied else "", sent=sent and not isinstance(error, MasterNotFoundError))
+    absent = isinstance(error, redis.exceptions.BusyLoadingError) or "refused" in why or "No such file" in why
+    return QueueServerDown(
+        text, DENIED if denied else "", sent=sent and not isinstance(error, MasterNotFoundError),
+        serves_nobody=absent and not url.startswith(sentinel.SCHEMES),
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

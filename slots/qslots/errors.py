@@ -77,9 +77,12 @@ class QueueServerDown(QueueServerError):
     ``sent`` is False only if certainly nothing was done: no connection came about, or the server has refused.
     """
 
-    def __init__(self, message: str, code: str = "", *, sent: bool = True) -> None:
+    def __init__(
+        self, message: str, code: str = "", *, sent: bool = True, serves_nobody: bool = False
+    ) -> None:  # fmt: skip
         super().__init__(message, code)
         self.sent = sent
+        self.serves_nobody = serves_nobody  # it is not there, or loads its data; under Sentinel that cannot be known
 
 
 class NotDurable(QueueServerError):

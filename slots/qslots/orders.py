@@ -25,7 +25,15 @@ class Serve(msgspec.Struct, tag="serve"):
     queues: tuple[str, ...]
 
 
-Order = Born | Stillborn | Serve | Owed
+class Leave(msgspec.Struct, tag="leave"):
+    """Master to slot: leave after the task that runs. Said besides SIGTERM, which a task may have taken for itself."""
+
+
+class Poke(msgspec.Struct, tag="poke"):
+    """Master to slot: look for work at once."""
+
+
+Order = Born | Stillborn | Serve | Leave | Poke | Owed
 _decoder = msgspec.msgpack.Decoder(Order)
 _LARGEST = 1 << 16
 
@@ -44,5 +52,8 @@ def send(channel: socket.socket, message: Order) -> bool:
 
 def receive(channel: socket.socket) -> Order | None:
     """The next message, or None at the end of the channel. BlockingIOError if a non-blocking channel has none."""
-    raw = channel.recv(_LARGEST)
+    try:
+        raw = channel.recv(_LARGEST)
+    except ConnectionResetError:  # it has ended with orders unread: the kernel says so once, before its last words
+        raw = channel.recv(_LARGEST)
     return _decoder.decode(raw) if raw else None

@@ -99,6 +99,8 @@ class Report(msgspec.Struct, frozen=True):
     reserve: int = 0  # bytes that slots leave free
     total_memory: int = 0  # of the host, or the tightest limit that holds this server
     swap: int = 0  # part of mold and slots that is swapped out
+    deaths: dict[str, int] = {}  # ends of slots since the master's start, by reason
+    parked: dict[str, str] = {}  # queue -> why this server tries only one slot for it every half minute
 
 
 class MapRow(msgspec.Struct, frozen=True):

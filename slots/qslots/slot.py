@@ -98,11 +98,20 @@ class Slot:
         if self._wakeup in ready:
             self._wakeup.recv(4096)
         if self._channel in ready:
-            order = orders.receive(self._channel)
-            if order is None:
+            self._obey(orders.receive(self._channel))
+        self._record.words[Field.BEAT] += 1
+
+    def _obey(self, order: orders.Order | None) -> None:
+        match order:
+            case None:
                 raise Leave
-            if isinstance(order, orders.Serve):
-                self._serve(order.queues)
+            case orders.Serve(queues):
+                self._serve(queues)
+            case orders.Leave():
+                TERM.asked = True
+            case orders.Poke():
+                for each in self._lottery.sources:
+                    self._lottery.refill(each)
 
     def _serve(self, queues: tuple[str, ...]) -> None:
         places = self._servers.sources(name for name in queues if name in self._declared)

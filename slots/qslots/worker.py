@@ -8,7 +8,7 @@ from .limits import ALARM
 from .misfits import MisfitRow
 from .queueserver import Pack
 from .running import RUNNING
-from .scoreboard import Record
+from .scoreboard import Field, Record
 from .work import MayGoOn, PackRun, Report, Witness, unwitnessed
 from .work_async import run_async
 from .work_each import run_each
@@ -25,6 +25,7 @@ class Worker:
         self._witness = witness
         self._loop: EventLoop | None = None
         self._misfits: defaultdict[str, MisfitRow] = defaultdict(MisfitRow)  # of each handler
+        self._ended: defaultdict[str, int] = defaultdict(int)  # tasks of each handler so far
         self.why_park = ""  # why the handler of the last pack is to be parked: too many in a row did not fit
 
     def run(self, handler: Handler, pack: Pack, url: str = "") -> tuple[int, bool]:
@@ -34,6 +35,7 @@ class Worker:
         misfits = self._misfits[handler.name]
         run = PackRun(handler, pack, self._record, self._report, self._may_go_on, self._witness, misfits=misfits)
         run.url = url
+        self._record.words[Field.ENDED] = self._ended[handler.name]
         RUNNING.work = run
         if handler.arguments.takes_pack:
             began = run_together(run, self._the_loop)
@@ -46,6 +48,7 @@ class Worker:
         ALARM.calm()
         self._record.end()
         misfits.pack_over(began)
+        self._ended[handler.name] += began
         self.why_park = misfits.reason() if misfits.is_too_long else ""
         return began, began == len(pack.ids)
 

@@ -40,7 +40,8 @@ def live(order: Fork, descriptor: int, begin: Begin, board: Scoreboard) -> NoRet
     channel = socket.socket(fileno=descriptor)
     try:
         adopted_by(begin.master)
-        send(channel, Born(os.getpid()))  # before it leaves the mold's session: see linux.kill_strays
+        if not send(channel, Born(os.getpid())):  # before it leaves the mold's session: see linux.strays
+            end(1)  # too late: its index may have another tenant by now
         become_oneself(order)
         code = work(order, channel, begin, board)
     except Error as error:

@@ -66,12 +66,12 @@ def probe(settings: Settings) -> Answer:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     finally:
         os.kill(pid, signal.SIGKILL)  # it has ended, or we were told to
-        linux.kill_strays(pid, set(), set())  # before its pid is free
+        linux.kill(linux.strays(pid, set(), set()))  # before its pid is free
         _, status = os.waitpid(pid, 0)
         _end_strays(pid)
     found = os.pread(answer, os.fstat(answer).st_size, 0)
     if not found:
-        raise Error(f"app {', '.join(settings.app)}: the mold {deaths.decode(status, '').text}")
+        raise Error(f"app {', '.join(settings.app)}: the mold {deaths.decode(status).text}")
     decoded: Answer = msgspec.msgpack.decode(found, type=Answer)
     return decoded
 
@@ -80,7 +80,7 @@ def _end_strays(pid: int) -> None:
     """What those had started whom we have killed is our child now, and so on."""
     with contextlib.suppress(ChildProcessError):  # there is none any more
         while True:
-            linux.kill_strays(pid, set(), set())
+            linux.kill(linux.strays(pid, set(), set()))
             os.wait()
 
 

@@ -7,6 +7,8 @@ not touch the next: whatever comes is matched by channel or pid, never by index.
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from .crashloops import QUICK, CrashLoops
+from .reasons import Reason
 from .watch import Overdue
 
 
@@ -33,21 +35,21 @@ class Child:
     pid: int | None = None
     queues: tuple[str, ...] = ()
     why: str = ""  # why we ended it, if we did
+    assigned: tuple[str, ...] = ()  # what it was ordered for, before it is told its queues
+    killed: Reason | None = None  # why it was sent SIGKILL, if it was
+    fault: str = ""  # why it could not begin, as it has said itself
     overdue: Overdue | None = None  # the task over its limit for which we killed it
     unsettled: list[str] = field(default_factory=list)  # sources whose settlement is not answered yet
     busy_at: float = 0.0  # when it was last seen with a pack
 
+    @property
+    def assignment(self) -> tuple[str, ...]:
+        """What its end is counted for."""
+        return self.queues or self.assigned
 
-@dataclass(slots=True)
-class Respawn:
-    """How soon an index may have its next tenant: min(30 s, 0.1 s * 2^quick deaths)."""
-
-    quick_deaths: int = 0
-    not_before: float = 0.0
-
-
-QUICK = 10.0  # seconds; who lives longer than that has not died at birth
-_SLOWEST = 30.0
+    def has_success(self, done: int, takes: int, now: float) -> bool:
+        """Whether it has proved that such slots can live: it has ended a task, or has looked for some long enough."""
+        return done > 0 or (takes > 0 and now - self.ordered_at > QUICK)
 
 
 @dataclass(slots=True)
@@ -55,12 +57,12 @@ class Children:
     """All slots of this server."""
 
     tenants: dict[int, Child] = field(default_factory=dict)
-    respawns: dict[int, Respawn] = field(default_factory=dict)
+    loops: CrashLoops = field(default_factory=CrashLoops)
 
-    def order(self, index: int, holder: str, generation: int, now: float) -> Child:
-        """A fork was ordered."""
+    def order(self, index: int, holder: str, generation: int, now: float, queues: tuple[str, ...] = ()) -> Child:
+        """A fork was ordered, to serve these queues."""
         assert index not in self.tenants
-        child = Child(index, holder, generation, Phase.ORDERED, now, now)
+        child = Child(index, holder, generation, Phase.ORDERED, now, now, assigned=queues)
         self.tenants[index] = child
         return child
 
@@ -81,32 +83,26 @@ class Children:
         """The tenant of this name, alive or not yet settled."""
         return next((child for child in self.tenants.values() if child.holder == holder), None)
 
-    def gone(self, child: Child, now: float, *, worked: bool) -> None:
-        """A tenant is settled: its index is free; later if it died soon after its birth, not by our wish and before it
-        had any work. What a task does to its slot is held against the task, not against the place.
-        """
+    def gone(self, child: Child) -> None:
+        """A tenant is settled: its index is free."""
         del self.tenants[child.index]
-        respawn = self.respawns.setdefault(child.index, Respawn())
-        if worked or child.why or now - child.ordered_at > QUICK:
-            respawn.quick_deaths = 0
-            respawn.not_before = now
-            return
-        self.hold_back(child.index, now)
 
-    def hold_back(self, index: int, now: float) -> None:
-        """The index had no success: each time it waits twice as long."""
-        respawn = self.respawns.setdefault(index, Respawn())
-        respawn.not_before = now + min(_SLOWEST, 0.1 * 2**respawn.quick_deaths)
-        respawn.quick_deaths += 1
+    def postpone(self, seconds: float) -> None:
+        """The master was not there for so long: nobody's time has run meanwhile."""
+        for child in self.tenants.values():
+            child.since += seconds
+            child.ordered_at += seconds
 
-    def may_spawn(self, index: int, now: float) -> bool:
-        """Whether the index is free and not held back."""
-        return index not in self.tenants and self.respawn_at(index) <= now
-
-    def respawn_at(self, index: int) -> float:
-        """When the index may have a tenant again."""
-        respawn = self.respawns.get(index)
-        return respawn.not_before if respawn else 0.0
+    def may_spawn(self, queues: tuple[str, ...], now: float) -> bool:
+        """Whether another slot may be tried for these queues: of those whose slots have died one at a time."""
+        loop = self.loops.loops.get(queues)
+        if loop is None:
+            return True
+        tried = any(
+            child.assignment == queues and child.ordered_at >= loop.died_at and child.phase < Phase.DEAD
+            for child in self.tenants.values()
+        )
+        return loop.not_before <= now and not (loop.deaths and tried)
 
     def count(self, *phases: Phase) -> int:
         """How many tenants are in these phases."""

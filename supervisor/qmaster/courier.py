@@ -14,7 +14,7 @@ import time
 
 from setproctitle import setproctitle
 
-from qslots import debts
+from qslots import debts, gates
 from qslots.control import Control
 from qslots.errors import Error, QueueServerDown, QueueServerError
 from qslots.inspector import Inspector
@@ -32,12 +32,16 @@ from .letters import (
     Extend,
     Extended,
     Failed,
+    Find,
+    Found,
     Heard,
     Join,
     Leave,
     Letter,
     Measure,
     Measured,
+    Park,
+    Parked,
     Pay,
     Relieve,
     Reply,
@@ -56,7 +60,9 @@ from .wire import Wire
 CHANNEL = 3  # the descriptor that the master gives us
 TIMEOUT = 2.0  # seconds for one answer of the queue server
 _CODES = ("TAKEN", "REPLACED")
-_URGENCY = (Connect, Join, Pay, SettleDead, Relieve, Extend, Beat, SendReport, SaveState, Measure, Leave)
+_URGENCY = (
+    Connect, Join, Pay, SettleDead, Park, Relieve, Extend, Beat, SendReport, SaveState, Find, Measure, Leave,
+)  # fmt: skip
 
 
 class Courier:
@@ -93,7 +99,7 @@ class Courier:
         except QueueServerDown as error:
             if self._server is not None:
                 self._server.close()
-            return Failed("down", str(error))
+            return Failed("down", str(error), error.serves_nobody)
         except QueueServerError as error:
             return Failed(error.code if error.code in _CODES else "refused", str(error))
         except Error as error:
@@ -152,10 +158,20 @@ class Courier:
             case Extend():
                 asked = boot_ns()
                 return Extended(asked, server.extend(parted(letter.source)[0], letter.ttl, letter.locks))
+            case Find() | Park():
+                return looked_after(server, letter)
             case Leave() if isinstance(me, Connect):
                 Control(server).leave(me.server, me.incarnation)
                 return Done()
         raise Error(f"an unknown letter: {letter!r}")
+
+
+def looked_after(server: QueueServer, letter: Find | Park) -> Reply:
+    """What slots cannot do themselves that do not look for tasks, or die of them."""
+    if isinstance(letter, Park):
+        return Parked(gates.park(server, letter.queue, letter.handler, letter.why))
+    due = sorted(server.due(letter.handlers))
+    return Found({stats.name: stats.takeable for stats in server.stats(due) if stats.takeable})
 
 
 def charged(server: QueueServer, queue: str, task: str) -> Charged | Done:

@@ -57,6 +57,21 @@ class Couriers:
         post = self._posts.get(parted(of)[1])
         return post is not None and bool(post.down) and not all(each.down for each in self._posts.values())
 
+    def serves_nobody(self, of: str) -> bool:
+        """Whether the queue server of this source is not there at all: no lock ends meanwhile."""
+        post = self._posts.get(parted(of)[1])
+        return post is not None and post.serves_nobody
+
+    def answer(self, queues: tuple[str, ...]) -> bool:
+        """Whether all servers of these queues answer, as far as is known."""
+        down = {name for name, post in self._posts.items() if post.down}
+        return not down or down.isdisjoint(parted(source)[1] for source in self.sources(queues))
+
+    def postpone(self, seconds: float) -> None:
+        """The master was not there for so long."""
+        for post in self._posts.values():
+            post.postpone(seconds)
+
     @property
     def undone(self) -> int:
         """Letters that must not be lost and are not answered yet."""

@@ -1,5 +1,7 @@
 """What an exit means, and what a dead slot left behind according to its scoreboard record. Pure.
 
+Every exit is decoded: a signal and an exit code by name, want of memory by the kernel's counters, our own kill with its
+reason; each falls under one of few words (``reason``), by which deaths are counted.
 Who is charged: the task that ran alone in a process that its own doing ended (a fatal signal, an exit, its hard limit).
 Of several that ran at once each comes back narrower, as a loss. Anything else goes back without a charge.
 """
@@ -9,32 +11,43 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qslots.outcomes import Outcome
-from qslots.scoreboard import RUNS, WHOLE_PACK, Field, Record
+from qslots.scoreboard import DONE, RUNS, WHOLE_PACK, Field, Record
+from qslots.servers import parted
 
+from .crashloops import Work
 from .letters import Charged, SettleDead
+from .reasons import Reason
 from .watch import Overdue
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why a slot ended. ``own``: its running task is to blame."""
+    """Why a slot ended. ``own``: its running task is to blame; ``reason``: under what it is counted."""
 
     text: str
     own: bool
+    reason: str = Reason.MASTER
 
 
+_EXIT_NAMES = (  # of sysexits.h, from 64 on
+    "EX_USAGE", "EX_DATAERR", "EX_NOINPUT", "EX_NOUSER", "EX_NOHOST", "EX_UNAVAILABLE", "EX_SOFTWARE", "EX_OSERR",
+    "EX_OSFILE", "EX_CANTCREAT", "EX_IOERR", "EX_TEMPFAIL", "EX_PROTOCOL", "EX_NOPERM", "EX_CONFIG",
+)  # fmt: skip
+_FIRST_NAMED = 64
 HARD_LIMIT = "ran longer than its time limit"
 
 
 class MemoryKills:
-    """Tells a SIGKILL of the kernel, for want of memory, from others: by its count of those, which is the machine's."""
+    """Tells a SIGKILL of the kernel, for want of memory, from others: by its count of those."""
 
     def __init__(self, count: int) -> None:
         self._before = self._last = count
 
     def look(self, count: int) -> None:
-        """Once a second. A process may die some time after it was counted, so the look before the last one matters."""
-        self._before, self._last = max(self._last, self._before), count
+        """Once a second. A process may die some time after it was counted, so the look before the last one matters.
+        The count falls when a control group goes.
+        """
+        self._before, self._last = (count if count < self._last else max(self._last, self._before)), count
 
     def claim(self, count: int) -> bool:
         """Whether there is such a kill that stands for no other death yet; then it stands for this one."""
@@ -43,34 +56,63 @@ class MemoryKills:
         return is_one
 
 
-def cause_of(status: int, why: str, record: Record, overdue: Overdue | None, *, starved: bool = False) -> Cause:
-    """The cause of an exit. ``starved``: the kernel killed it for want of memory. ``overdue``: the task for whose hard
-    limit we killed, as read before; it may have ended between the reading and the kill, and the task that died in its
-    stead is innocent.
+def cause_of(
+    status: int, why: str, record: Record, overdue: Overdue | None, *, killed: Reason | None = None,
+    starved: bool = False,
+) -> Cause:  # fmt: skip
+    """The cause of an exit. ``why``, ``killed``: why we have asked it to leave, and sent SIGKILL, if we have;
+    ``starved``: the kernel killed it for want of memory. ``overdue``: the task for whose hard limit we killed, as read
+    before; it may have ended between the reading and the kill, and the task that died in its stead is innocent.
     """
-    if overdue is None or status & 0x7F != signal.SIGKILL:
-        return decode(status, "" if overdue is not None else why, starved=starved)
-    if (record.words[Field.TASK], record.words[Field.START]) == (overdue.task, overdue.start):
-        return Cause(f"was killed: it {HARD_LIMIT}", own=True)
-    return Cause(f"was killed: the task before this one {HARD_LIMIT}", own=False)
-
-
-def decode(status: int, why: str, *, starved: bool = False) -> Cause:
-    """The cause of an exit by its wait status and our own reason, if we ended it."""
-    if why:
-        return Cause(f"was ended by its master: {why}", own=False)
     number = status & 0x7F
-    if number:
-        try:
-            name = signal.Signals(number).name
-        except ValueError:
-            name = f"signal {number}"
-        if starved:
-            name += ": the kernel was out of memory"
-        # SIGTERM and SIGKILL come from outside as a rule (an administrator, the kernel when memory is short), but a
-        # task that eats all memory dies by SIGKILL too: it is charged, and buried only after max_crashes.
-        return Cause(f"was killed by {name}", own=number != signal.SIGTERM)
-    return Cause(f"exited with code {status >> 8}", own=True)
+    if overdue is not None and number == signal.SIGKILL:
+        if (record.words[Field.TASK], record.words[Field.START]) == (overdue.task, overdue.start):
+            return Cause(f"was killed: it {HARD_LIMIT}", own=True, reason=Reason.TIME_LIMIT)
+        return Cause(f"was killed: the task before this one {HARD_LIMIT}", own=False, reason=Reason.TIME_LIMIT)
+    if killed is not None and number == signal.SIGKILL:
+        return Cause(f"was ended by its master: {why}", own=False, reason=killed)
+    if why and number == signal.SIGTERM:  # a task has given SIGTERM back its own meaning
+        return Cause(f"was ended by its master: {why}", own=False, reason=Reason.LEFT)
+    return decode(status, starved=starved)
+
+
+def decode(status: int, *, starved: bool = False) -> Cause:
+    """The cause of an exit that was not our doing, by its wait status."""
+    number = status & 0x7F
+    if not number:
+        return Cause(exited(status >> 8), own=True, reason=f"exit:{status >> 8}")
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    if starved:
+        return Cause(f"was killed by {name}: the kernel was out of memory", own=True, reason=Reason.MEMORY)
+    # SIGTERM and SIGKILL come from outside as a rule (an administrator, the kernel when memory is short), but a
+    # task that eats all memory dies by SIGKILL too: it is charged, and buried only after max_crashes.
+    return Cause(f"was killed by {name}", own=number != signal.SIGTERM, reason=f"signal:{name.removeprefix('signal ')}")
+
+
+def exited(code: int) -> str:
+    """An exit code in words."""
+    if code == 0:
+        return "ended by itself"
+    at = code - _FIRST_NAMED
+    return f"exited with code {code}" + (f" ({_EXIT_NAMES[at]})" if 0 <= at < len(_EXIT_NAMES) else "")
+
+
+def is_crash(cause: Cause, record: Record) -> bool:
+    """Whether a task has ended its own process: by a fatal signal or an exit, not at a limit, nor from outside."""
+    of_itself = cause.reason.startswith(("signal:", "exit:")) and cause.reason != "signal:SIGKILL"
+    return cause.own and of_itself and record.words[Field.TASK] != 0
+
+
+def work(record: Record) -> Work | None:
+    """Whose pack a slot holds, and how many tasks of that handler have ended in it since its birth."""
+    words = record.words
+    if not words[Field.HELD]:
+        return None
+    marked = bytes(record.marks[: words[Field.SIZE]]).count(DONE)
+    return Work(parted(record.text("held_source"))[0], record.text("handler"), words[Field.ENDED] + marked)
 
 
 def left_behind(record: Record, cause: Cause, jitter: float, served: Iterable[str] = ()) -> list[SettleDead]:

@@ -22,14 +22,18 @@ from .books import Books, Figures, MoldSize, monotonic
 from .children import Phase
 from .couriers import Couriers
 from .lastmap import LastMap
+from .lateness import Late
 from .letters import Beat, Extend, Extended, Failed, Heard, Letter, Measure, Measured, Reply, SendReport
 from .moldkeeper import MoldKeeper
 from .nursery import Nursery
 from .pacing import Pace
+from .reasons import Reason
+from .watchdogs import Watchdogs
 
 log = logging.getLogger("qmaster")
 TICK = 1.0  # seconds
 FIRST_TICK = 0.2  # until the first row of the map is here: nothing works before
+_SLEEPS = 100  # remembered, the newest
 
 
 class Duties:
@@ -52,6 +56,8 @@ class Duties:
         self._standing: dict[int, relief.Standing] = {}
         self._relieved: dict[int, relief.Standing] = {}
         self._told: dict[int, int] = {}  # slot -> start of the last task that took unusually long
+        self._slept: list[tuple[int, int]] = []  # when this machine woke up, and how long it had slept; ns since boot
+        self.watchdogs = Watchdogs(nursery, couriers, keeper, self._once)
         self._again_at: float | None = None  # when to read both a second time
         self._next = 0.0
         self._warned = False
@@ -86,6 +92,7 @@ class Duties:
             self._again_at = now + watch.AGREE if self._overdue or self._standing else None
         self._tell_of_slow(records)
         self._note_busy(now)
+        self._look_after({record.index: record for record in records}, now)
         self._nursery.look_at_memory_kills()
         self._save(now)
         self._measure(now)
@@ -102,6 +109,20 @@ class Duties:
         if self.row is not None and not self.draining:
             self._books.shed(self._nursery.children, self._nursery.record, dict(enumerate(self.row.slots)), now)
         self._warn_of_no_room()
+
+    def _look_after(self, records: dict[int, Record], now: float) -> None:
+        living = {child.index: child for child in self._nursery.living() if child.index in records}
+        self.watchdogs.look(living, records, now)
+        wanted = set(self.row.slots) if self.row is not None else set()
+        pairs = [(child, records[index]) for index, child in living.items()]
+        self._nursery.losses.look(pairs, wanted, self._keeper.generation, now)
+
+    def come_late(self, late: Late, now: float) -> None:
+        """The turn before the next one comes far too late: locks first; what was read before it counts no more."""
+        self._extend([self._nursery.record(child.index) for child in self._nursery.living()], now)
+        self._slept = [*self._slept, (boot_ns(), int(late.asleep * 1e9))][-_SLEEPS:]
+        self._again_at, self._overdue, self._standing = None, {}, {}
+        self.watchdogs.postpone(late.stalled)
 
     def _warn_of_no_room(self) -> None:
         """Once: a server that can carry no slot looks like one that has nothing to do."""
@@ -146,7 +167,7 @@ class Duties:
                 continue
             child = self._nursery.children.by_holder(record.text("holder"))
             if child is not None and child.phase in (Phase.LIVE, Phase.LEAVING):
-                self._nursery.kill(child, "its pack was taken away: another may run it")
+                self._nursery.kill(child, "its pack was taken away: another may run it", Reason.LOCK_LOST)
 
     def _tell_of_slow(self, records: list[Record]) -> None:
         """Once for each task."""
@@ -159,7 +180,7 @@ class Duties:
 
     def _look(self, records: list[Record]) -> None:
         """The first of two readings."""
-        self._overdue = watch.overdue(records, boot_ns())
+        self._overdue = watch.overdue(records, boot_ns(), self._slept)
         self._standing = relief.standing(records, boot_ns(), self._relieved)
         for index, at in self._standing.items():
             self._nursery.record(index).stop_after(at.seq, at.position)
@@ -187,10 +208,10 @@ class Duties:
     def _act_on_overdue(self) -> None:
         living = {child.index: child for child in self._nursery.living()}
         records = [self._nursery.record(index) for index in self._overdue if index in living]
-        for index in watch.confirmed(self._overdue, watch.overdue(records, boot_ns())):
+        for index in watch.confirmed(self._overdue, watch.overdue(records, boot_ns(), self._slept)):
             if living[index].phase < Phase.KILLED:
                 living[index].overdue = self._overdue[index]
-                self._nursery.kill(living[index], deaths.HARD_LIMIT)
+                self._nursery.kill(living[index], deaths.HARD_LIMIT, Reason.TIME_LIMIT)
 
     def _note_busy(self, now: float) -> None:
         """A slot that was asked to leave has its grace after its pack, however long that takes."""
@@ -261,6 +282,8 @@ class Duties:
             seq=self._last.row.seq if self._last.row else 0,
             draining=self.draining,
             slots=tuple(self.slots()),
+            deaths=dict(self._nursery.losses.counts),
+            parked=self._nursery.losses.parked_queues(),
         )
         letter = SendReport(report, declared if self._declaration_wanted else None)
         self._once(self._couriers.first.name, "report", letter, self._reported, now)

@@ -90,6 +90,20 @@ class Measure(msgspec.Struct, tag="measure"):
     allowed: float
 
 
+class Find(msgspec.Struct, tag="find"):
+    """Find out whether these queues (with the handlers that are known here) have tasks that may be taken now."""
+
+    handlers: dict[str, list[str]]
+
+
+class Park(msgspec.Struct, tag="park"):
+    """Close the gate of a handler: its tasks end their slots, one after the other."""
+
+    queue: str
+    handler: str
+    why: str
+
+
 class SaveState(msgspec.Struct, tag="state"):
     """Write this to disk, whatever becomes of it in the queue server."""
 
@@ -101,8 +115,10 @@ class Leave(msgspec.Struct, tag="leave"):
     """Take this master off the books."""
 
 
-Letter = Connect | Join | Beat | SendReport | SettleDead | Pay | Relieve | Extend | Measure | SaveState | Leave
-KEPT = (Connect, Join, SettleDead, Pay, Leave)  # sent again until they are answered
+Letter = (
+    Connect | Join | Beat | SendReport | SettleDead | Pay | Relieve | Extend | Measure | SaveState | Find | Park | Leave
+)
+KEPT = (Connect, Join, SettleDead, Pay, Park, Leave)  # sent again until they are answered
 
 
 class Request(msgspec.Struct, array_like=True):
@@ -156,6 +172,18 @@ class Measured(msgspec.Struct, tag="measured"):
     gone: list[int] = []
 
 
+class Found(msgspec.Struct, tag="found"):
+    """Answer to Find: how many tasks may be taken, by queue; those with none are left out."""
+
+    waiting: dict[str, int]
+
+
+class Parked(msgspec.Struct, tag="parked"):
+    """Answer to Park: whether it was open until now."""
+
+    by_this: bool
+
+
 class Charged(msgspec.Struct, tag="charged"):
     """Answer to SettleDead that has charged a task: its crashes by now, and whether it is buried."""
 
@@ -172,9 +200,10 @@ class Failed(msgspec.Struct, tag="failed"):
 
     code: str
     why: str
+    serves_nobody: bool = False  # it is not there, or loads its data: nobody else gets our tasks meanwhile
 
 
-Reply = Heard | Extended | Measured | Charged | Done | Failed
+Reply = Heard | Extended | Measured | Charged | Done | Failed | Found | Parked
 
 
 class Answer(msgspec.Struct, array_like=True):

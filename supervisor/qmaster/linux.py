@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import signal
+from collections.abc import Iterable
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -55,15 +56,32 @@ def prefer_to_be_killed(adjust: int = 300) -> None:
         own.write_text(str(adjust))
 
 
+_GROUPS = pathlib.Path("/sys/fs/cgroup")
+_OOM_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
+
+
 def memory_kills() -> int:
-    """How many processes the kernel has killed for want of memory since it started, in all control groups; 0 if it
-    does not say.
+    """How many processes the kernel has killed for want of memory so far: in our control group and those below it, or
+    on the whole machine where the group does not say; 0 if nobody does.
     """
+    lines = [line.split(":", 2) for line in _read("/proc/self/cgroup").splitlines()]
+    places = {kinds: path.lstrip("/") for _, kinds, path in lines}
+    counted = _kills(_GROUPS / places[""] / "memory.events") if places.get("") else []  # v2 counts those below too
+    if not counted and places.get("memory"):
+        below = (_GROUPS / "memory" / places["memory"]).rglob("memory.oom_control")
+        counted = [count for each in below for count in _kills(each)]
+    return sum(counted or _kills("/proc/vmstat"))
+
+
+def _kills(path: str | pathlib.Path) -> list[int]:
+    return [int(count) for count in _OOM_KILLS.findall(_read(path))]
+
+
+def _read(path: str | pathlib.Path) -> str:
     try:
-        found = re.search(r"^oom_kill (\d+)$", pathlib.Path("/proc/vmstat").read_text(), re.MULTILINE)
+        return pathlib.Path(path).read_text()
     except OSError:
-        return 0
-    return int(found[1]) if found else 0
+        return ""
 
 
 def boot_id() -> str:
@@ -94,25 +112,38 @@ def children() -> dict[int, list[str]]:
     return found
 
 
-def kill_strays(dead: int, known: set[int], molds: set[int]) -> None:
-    """SIGKILL for all that a dead, not yet reaped slot has left behind.
+def strays(dead: int, known: set[int], molds: set[int]) -> set[int]:
+    """What a dead, not yet reaped slot has left behind.
 
-    That is its session, and what has left the session: the kernel has made it a child of this process, like a slot,
-    but nobody knows it. A slot just being born is nobody's stray: it stays in its mold's session until it has told its
-    pid.
+    That is its session; what has left the session, which the kernel has made a child of this process, like a slot, but
+    nobody knows it; and the descendants of these. A slot just being born is nobody's stray: it stays in its mold's
+    session until it has told its pid; so whoever looks like one must be listened for once more before it is killed.
     """
     me = os.getpid()
+    found, parents = set(), {}
     for entry in pathlib.Path("/proc").iterdir():
-        pid = int(entry.name) if entry.name.isdigit() else me
-        if pid == me:
+        if not entry.name.isdigit() or int(entry.name) == me:
             continue
         try:
             state, parent, _, session = entry.joinpath("stat").read_text().rpartition(")")[2].split()[:4]
-            unknown = int(parent) == me and pid not in known and int(session) not in molds
-            if state != "Z" and (int(session) == dead or unknown):
-                os.kill(pid, signal.SIGKILL)
-        except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone meanwhile, or another user's by now
+        except (FileNotFoundError, ProcessLookupError):  # gone meanwhile
             continue
+        if state == "Z":
+            continue
+        pid = int(entry.name)
+        parents[pid] = int(parent)
+        if int(session) == dead or (int(parent) == me and pid not in known and int(session) not in molds):
+            found.add(pid)
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def kill(pids: Iterable[int]) -> None:
+    """SIGKILL for these."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # gone meanwhile, or another user's by now
+            os.kill(pid, signal.SIGKILL)
 
 
 def kill_leftovers(lock: pathlib.Path, mark: str) -> None:

@@ -15,11 +15,11 @@ from typing import Any
 import msgspec
 from setproctitle import setproctitle
 
-from qslots.scoreboard import Field
+from qslots.scoreboard import Field, boot_ns
 from qslots.settings import Settings
 from qslots.units import counted, duration
 
-from . import deaths, inheritance, linux, privileges
+from . import deaths, inheritance, lateness, linux, privileges
 from .books import Books, monotonic
 from .children import Phase
 from .control import ControlSocket
@@ -50,6 +50,11 @@ class Stage(IntEnum):
     FAST = 4  # slots are killed
     SETTLING = 5  # all slots are gone, their settlements are under way
     ENDED = 6
+
+
+def clocks() -> lateness.Clocks:
+    """Now, by both."""
+    return lateness.Clocks(monotonic(), boot_ns() / 1e9)
 
 
 class Master:
@@ -86,14 +91,30 @@ class Master:
         self._couriers.start(monotonic())
         inheritance.settle(self._identity.left, self._couriers, monotonic())
         self._keeper.start()
-        deadline = 0.0
+        deadline, before = monotonic(), clocks()
         while self._stage < Stage.ENDED:
-            for key, _ in self._selector.select(max(0.0, deadline - monotonic())):
+            events = self._selector.select(max(0.0, deadline - monotonic()))
+            late, before = lateness.late(before, deadline, now := clocks()), now
+            if late is not None:
+                self._come_late(late)
+            for key, _ in events:
                 if key.fd in self._selector.get_map():  # an earlier event of this turn may have closed it
                     key.data()
-            deadline = self._turn(monotonic())
+            deadline = self._turn(monotonic()) if late is None else monotonic()
         self._close()
         return self._fault
+
+    def _come_late(self, late: lateness.Late) -> None:
+        """We were stopped, or the machine slept: this turn observes, and ends nobody."""
+        log.warning(
+            "this turn comes %.0f s late: locks are extended, nobody is ended for it", late.stalled + late.asleep
+        )
+        self._couriers.postpone(late.stalled)
+        self._nursery.children.postpone(late.stalled)
+        self._settle_until += late.stalled
+        if self._stopping_since is not None:
+            self._stopping_since += late.stalled
+        self._duties.come_late(late, monotonic())
 
     def _turn(self, now: float) -> float:
         """Acts on what has happened; returns when to look again at the latest."""
@@ -144,7 +165,7 @@ class Master:
             grace=self._grace,
             fast=self._stage >= Stage.FAST,
             stopping=self._stage >= Stage.STOPPING,
-            retiring=self._books.retiring(self._nursery.children),
+            retiring=self._books.retiring(self._nursery.children) | self._duties.watchdogs.retiring(),
             memory=room.memory,
             sizes=room.sizes,
             stopping_since=self._stopping_since or 0.0,
@@ -197,14 +218,22 @@ class Master:
             pid = ended.si_pid
             child = self._nursery.children.by_pid(pid)
             if child is not None:  # before its pid is free: whatever the slot has left behind goes with it
-                linux.kill_strays(pid, *self._known())
+                self._kill_strays(pid)
             _, status = os.waitpid(pid, 0)
             if child is not None:
                 self._nursery.buried(child, status)
             elif pid in self._couriers.pids:
                 self._duties.forget_under_way(self._couriers.exited(pid, monotonic()))
             elif self._keeper.mold is not None and pid == self._keeper.mold.pid:
-                self._keeper.gone(deaths.decode(status, "").text, monotonic())
+                self._keeper.gone(deaths.decode(status).text, monotonic())
+
+    def _kill_strays(self, dead: int) -> None:
+        """A slot that was being born while we looked has told its pid before it left its mold's session: so after the
+        look it can be heard, and is none.
+        """
+        strays = linux.strays(dead, *self._known())
+        self._nursery.hear_the_unborn()
+        linux.kill(strays - self._known()[0])
 
     def _known(self) -> tuple[set[int], set[int]]:
         """The pids of our own children, and of molds."""
@@ -232,6 +261,8 @@ class Master:
             "queue_server_down": self._post.down,
             "queue_servers": self._couriers.status(),
             **self._duties.figures(),
+            "deaths": dict(self._nursery.losses.counts),
+            "parked": self._nursery.losses.parked(monotonic()),
             "mold": self._keeper.ready.document() if self._keeper.ready is not None else None,
             "slots": [msgspec.structs.asdict(slot) for slot in self._duties.slots()],
         }

@@ -26,7 +26,9 @@ from .children import Child, Children, Phase
 from .couriers import Couriers
 from .ledger import Ledger
 from .letters import Charged, Failed, Pay, Reply, SettleDead
+from .losses import Losses
 from .moldkeeper import MoldKeeper
+from .reasons import Reason
 from .reconcile import Action, Ask, Fork, Kill, Serve
 
 log = logging.getLogger("qmaster")
@@ -47,6 +49,7 @@ class Nursery:
         self._selector = selector
         self._channels: dict[str, socket.socket] = {}  # holder -> our end
         self._births = 0
+        self.losses = Losses(self.children, couriers)
         self._ledger = ledger
         self._memory_kills = deaths.MemoryKills(linux.memory_kills())
 
@@ -57,7 +60,7 @@ class Nursery:
     def perform(self, action: Action, now: float) -> None:
         """Does what ``reconcile`` has said."""
         if isinstance(action, Fork):
-            self._fork(action.index, now)
+            self._fork(action.index, action.queues, now)
             return
         child = self.children.tenants.get(action.index)
         if child is None:
@@ -66,10 +69,9 @@ class Nursery:
             case Serve():
                 self._tell(child, action.queues)
             case Ask():
-                if self.children.advance(child, Phase.LEAVING, now, action.why) and child.pid:
-                    os.kill(child.pid, signal.SIGTERM)
+                self._ask(child, action.why, now)
             case Kill():
-                self.kill(child, action.why)
+                self.kill(child, action.why, action.reason)
 
     def record(self, index: int) -> Record:
         """The scoreboard record of a slot."""
@@ -80,19 +82,19 @@ class Nursery:
         born = [child for child in self.children.tenants.values() if child.pid and child.phase < Phase.DEAD]
         return sorted(born, key=lambda child: child.index)
 
-    def _fork(self, index: int, now: float) -> None:
+    def _fork(self, index: int, queues: tuple[str, ...], now: float) -> None:
         try:
             self._board.reserve(index)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as error:
             log.warning("slot %d cannot be made: %s", index, error)
-            self.children.hold_back(index, now)
+            self.children.loops.hold_back(queues, now)
             return
         self._births += 1
         server, incarnation = self._lineage
         holder = f"{server}/{index}/{incarnation}.{self._births}"
         ours.setblocking(False)
-        child = self.children.order(index, holder, self._keeper.generation, now)
+        child = self.children.order(index, holder, self._keeper.generation, now, queues)
         self.record(index).clear(holder=holder, generation=self._keeper.generation)
         self._channels[holder] = ours
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(child))
@@ -119,7 +121,9 @@ class Nursery:
                 child.pid = pid
                 self.children.advance(child, Phase.LIVE, monotonic())
             case orders.Stillborn(why):
-                log.error("slot %d could not begin: %s", child.index, why)
+                child.fault = why
+                said = logging.DEBUG if self.losses.is_parked(child) else logging.ERROR
+                log.log(said, "slot %d could not begin: %s", child.index, why)
             case debts.Owed():
                 self._pay(child, message)
             case _ if child.pid is None:
@@ -150,7 +154,17 @@ class Nursery:
         """The channel ended before a birth message: nobody lives there, and nothing was taken."""
         self._hang_up(child.holder)
         if self.children.tenants.get(child.index) is child:
+            self.losses.never_born(child, monotonic())
             self._free(child)
+
+    def reaches(self, child: Child) -> bool:
+        """Whether its channel is open on our side."""
+        return child.holder in self._channels
+
+    def poke(self, child: Child) -> None:
+        """Wakes a slot that waits."""
+        if self.reaches(child):
+            orders.send(self._channels[child.holder], orders.Poke())
 
     def _hang_up(self, holder: str) -> None:
         channel = self._channels.pop(holder, None)
@@ -164,11 +178,27 @@ class Nursery:
         if channel is not None and orders.send(channel, orders.Serve(queues)):
             child.queues = queues
 
-    def kill(self, child: Child, why: str) -> None:
+    def _ask(self, child: Child, why: str, now: float) -> None:
+        """To leave after its task: by SIGTERM, which interrupts a wait, and over its channel, as a task may have taken
+        the signal for itself.
+        """
+        if self.children.advance(child, Phase.LEAVING, now, why) and child.pid:
+            log.debug("slot %d (pid %d) is asked to leave: %s", child.index, child.pid, why)
+            if self.reaches(child):
+                orders.send(self._channels[child.holder], orders.Leave())
+            os.kill(child.pid, signal.SIGTERM)
+
+    def kill(self, child: Child, why: str, reason: Reason = Reason.MASTER) -> None:
         """SIGKILL, once."""
+        if child.pid is None:
+            self._hear(child)  # it may have just been born
+        asked = child.why
         if not self.children.advance(child, Phase.KILLED, monotonic(), why):
             return
-        log.debug("slot %d (pid %s) is killed: %s", child.index, child.pid, why)
+        child.killed = reason
+        log.info(
+            "slot %d (pid %s) is killed: %s%s", child.index, child.pid, why, f"; asked to: {asked}" if asked else ""
+        )
         if child.pid is None:
             self._never_born(child)
         else:
@@ -178,18 +208,21 @@ class Nursery:
         """A slot was reaped: settle exactly what its record says; then its index is free."""
         now = monotonic()
         record = self.record(child.index)
-        by_kill = status & 0x7F == signal.SIGKILL and not child.why
+        by_kill = status & 0x7F == signal.SIGKILL and child.killed is None
         starved = by_kill and self._memory_kills.claim(linux.memory_kills())
-        cause = deaths.cause_of(status, child.why, record, child.overdue, starved=starved)
-        orderly = child.phase is Phase.LEAVING and status == 0
+        cause = deaths.cause_of(status, child.why, record, child.overdue, killed=child.killed, starved=starved)
+        orderly = child.phase is Phase.LEAVING and status == 0 and not record.words[Field.TASK]
+        if orderly:
+            cause = deaths.Cause(cause.text, own=False, reason=Reason.LEFT)
         doing = f"{record.text('handler')} {record.text('task')}" if record.words[Field.TASK] else "nothing"
         log.log(
-            logging.DEBUG if orderly else logging.WARNING,
+            logging.DEBUG if orderly or self.losses.is_parked(child) else logging.WARNING,
             "slot %d (pid %d) %s, running %s, after %s",
             child.index, child.pid, f"left: {child.why}" if orderly else cause.text, doing,
             counted(record.words[Field.DONE], "task"),
         )  # fmt: skip
         self._last_words(child)
+        self.losses.died(child, record, cause, now)
         self.children.advance(child, Phase.DEAD, now)
         self._hang_up(child.holder)
         served = self._couriers.sources(child.queues)
@@ -226,10 +259,8 @@ class Nursery:
                 self._free(child)
 
     def _free(self, child: Child) -> None:
-        record = self.record(child.index)
-        worked = record.words[Field.DONE] > 0 or record.words[Field.HELD] > 0
-        record.clear()
-        self.children.gone(child, monotonic(), worked=worked)
+        self.record(child.index).clear()
+        self.children.gone(child)
 
 
 def _is_readable(channel: socket.socket) -> bool:

@@ -68,6 +68,7 @@ class Post:
         self.connected = False  # whether the queue server knows us
         self.refused = ""  # why the queue server will not have us; "" while it will
         self.down = ""  # why the queue server does not answer; "" while it does
+        self.serves_nobody = False  # nor anybody else, as far as can be known
 
     def start(self, now: float) -> None:
         """Spawns a courier; it connects first, then does what an earlier one has left undone."""
@@ -125,11 +126,13 @@ class Post:
         reply = answer.reply
         if isinstance(reply, Failed) and reply.code == "down":
             self._noticed(reply.why)
+            self.serves_nobody = reply.serves_nobody
             if isinstance(sent.letter, KEPT):
                 sent.again_at = sent.at = max(sent.at, 0.0) + AGAIN
                 return
         elif not isinstance(sent.letter, Measure | SaveState):  # these ask nothing of the queue server
             self._noticed("")
+            self.serves_nobody = False
         del self._sent[answer.number]
         sent.on_reply(reply)
 
@@ -167,6 +170,12 @@ class Post:
                 os.kill(self.pid, signal.SIGKILL)
                 self._hang_up()
                 return
+
+    def postpone(self, seconds: float) -> None:
+        """The master was not there for so long: no courier is late on that account."""
+        self._heard_at += seconds
+        for sent in self._sent.values():
+            sent.at += seconds
 
     def next_check(self) -> float:
         """When ``check`` has something to do at the earliest."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .children import Child, Children, Phase
+from .reasons import Reason
 
 BIRTH_WITHIN = 15.0  # seconds from the order to the birth message
 AT_ONCE = 8  # births under way at a time
@@ -17,9 +18,10 @@ REPLACED_AT_ONCE = 0.1  # of the live slots, and one at least
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Order a slot from the mold."""
+    """Order a slot from the mold, to serve these queues."""
 
     index: int
+    queues: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Kill:
 
     index: int
     why: str
+    reason: Reason = Reason.MASTER
 
 
 Action = Fork | Serve | Ask | Kill
@@ -89,30 +92,39 @@ def reconcile(desired: Desired, children: Children, now: float) -> Plan:
     if not desired.can_fork:
         return plan
     _replace(plan, desired, children, now)
-    places, memory = min(desired.room, AT_ONCE - children.count(Phase.ORDERED)), desired.memory
-    for index in sorted(desired.slots):
-        if not desired.slots[index] or index in children.tenants:
-            continue
-        if not children.may_spawn(index, now):
-            plan.by(children.respawn_at(index))
-        elif places > 0 and desired.sizes.get(index, 0) <= memory:
-            plan.actions.append(Fork(index))
-            places, memory = places - 1, memory - desired.sizes.get(index, 0)
+    _fork(plan, desired, children, now)
     return plan
+
+
+def _fork(plan: Plan, desired: Desired, children: Children, now: float) -> None:
+    places, memory = min(desired.room, AT_ONCE - children.count(Phase.ORDERED)), desired.memory
+    tried = set()  # of the assignments whose slots have died one is tried at a time
+    for index, queues in sorted(desired.slots.items()):
+        if not queues or index in children.tenants:
+            continue
+        if queues in tried or not children.may_spawn(queues, now):
+            again = children.loops.not_before(queues)
+            plan.by(again if again > now else float("inf"))  # else one is tried: what comes of it is an event
+        elif places > 0 and desired.sizes.get(index, 0) <= memory:
+            plan.actions.append(Fork(index, queues))
+            places, memory = places - 1, memory - desired.sizes.get(index, 0)
+            if children.loops.are_failing(queues):
+                tried.add(queues)
 
 
 def _tenant(plan: Plan, desired: Desired, child: Child, now: float) -> None:
     match child.phase:
         case Phase.ORDERED:
-            _kill_at(plan, child, child.since + BIRTH_WITHIN, "not born in time", now)
+            late = Kill(child.index, "not born in time", Reason.LATE_BIRTH)
+            _kill_at(plan, child.since + BIRTH_WITHIN, late, now)
         case Phase.LIVE if desired.fast:
-            plan.actions.append(Kill(child.index, "told to stop at once"))
+            plan.actions.append(Kill(child.index, "told to stop at once", Reason.STOPPED))
         case Phase.LIVE:
             _live(plan, desired, child, now)
         case Phase.LEAVING:
             worked = desired.stopping_since if desired.stopping else child.busy_at
             until = now if desired.fast else max(child.since, worked) + desired.grace
-            _kill_at(plan, child, until, "did not leave in time", now)
+            _kill_at(plan, until, Kill(child.index, "did not leave in time", Reason.GRACE), now)
 
 
 def _live(plan: Plan, desired: Desired, child: Child, now: float) -> None:
@@ -129,7 +141,14 @@ def _replace(plan: Plan, desired: Desired, children: Children, now: float) -> No
     asked = {action.index for action in plan.actions if isinstance(action, Ask)}
     living = [child for child in children.tenants.values() if child.phase is Phase.LIVE and child.index not in asked]
     old = [child for child in living if child.generation < desired.generation]
-    away = len(children.tenants) - len(living) + sum(children.respawn_at(index) > now for index in desired.slots)
+    away = (
+        len(children.tenants)
+        - len(living)
+        + sum(
+            index not in children.tenants and children.loops.not_before(queues) > now
+            for index, queues in desired.slots.items()
+        )
+    )
     at_once = max(1, int(REPLACED_AT_ONCE * len(living))) - away
     old.sort(key=lambda child: (child.index in desired.busy, child.index))
     for child in old[: max(0, at_once)]:
@@ -141,8 +160,8 @@ def _ask(plan: Plan, desired: Desired, child: Child, why: str, now: float) -> No
     plan.by(now + desired.grace)
 
 
-def _kill_at(plan: Plan, child: Child, when: float, why: str, now: float) -> None:
+def _kill_at(plan: Plan, when: float, kill: Kill, now: float) -> None:
     if now >= when:
-        plan.actions.append(Kill(child.index, why))
+        plan.actions.append(kill)
     else:
         plan.by(when)

@@ -1,15 +1,18 @@
-"""What the master sees on the scoreboard once a second: locks to extend, tasks over their limit. Pure.
+"""What the master sees on the scoreboard once a second: locks to extend, tasks over their limit, locks that nobody
+vouches for. Pure.
 
 A record is read while its slot writes it, so what would kill is read twice, 50 ms apart, and must be the same.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from qslots.holding import TRUSTED
 from qslots.queueserver import lock_name
 from qslots.scoreboard import Field, Record
 
+_T = TypeVar("_T")
 AGREE = 0.05  # seconds between the two readings
 EXTEND_AFTER = 1 / 6  # of the ttl; younger locks are left alone
 
@@ -23,18 +26,40 @@ class Overdue:
     deadline: int
 
 
-def overdue(records: Iterable[Record], now: int) -> dict[int, Overdue]:
-    """Slots whose running task is over its deadline. ``now`` in ns since boot."""
+def overdue(records: Iterable[Record], now: int, slept: Sequence[tuple[int, int]] = ()) -> dict[int, Overdue]:
+    """Slots whose running task is over its deadline. ``now`` in ns since boot; ``slept``: when this machine woke up
+    and how long it had slept, ns: no task runs then.
+    """
     found = {}
     for record in records:
         words = record.words
-        deadline = words[Field.DEADLINE]
-        if deadline and deadline < now:
+        deadline, start = words[Field.DEADLINE], words[Field.START]
+        if deadline and deadline + sum(length for woke, length in slept if start < woke) < now:
             found[record.index] = Overdue(words[Field.TASK], words[Field.START], deadline)
     return found
 
 
-def confirmed(first: Mapping[int, Overdue], second: Mapping[int, Overdue]) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Untrusted:
+    """A task that runs though nobody vouches for its lock any more, as read once."""
+
+    seq: int
+    task: int
+    start: int
+
+
+def untrusted(records: Iterable[Record], now: int) -> dict[int, Untrusted]:
+    """Slots that run what another may run, too, from a certain moment on. ``now`` in ns since boot."""
+    found = {}
+    for record in records:
+        words = record.words
+        seq, task, start = words[Field.HELD], words[Field.TASK], words[Field.START]
+        if seq and task and record.trusted_until() < now:
+            found[record.index] = Untrusted(seq, task, start)
+    return found
+
+
+def confirmed(first: Mapping[int, _T], second: Mapping[int, _T]) -> list[int]:
     """The slots of which both readings say the same."""
     return [index for index, reading in first.items() if second.get(index) == reading]
 

@@ -104,7 +104,7 @@ def slot(server: QueueServer, record: Record, holder: str) -> Iterator[None]:
         master.close()
         channel.close()
         assert os.WIFSIGNALED(status), "the slot has ended by itself"
-        for letter in left_behind(record, decode(status, ""), 1.0):
+        for letter in left_behind(record, decode(status), 1.0):
             server.settle_dead(
                 parted(letter.source)[0], letter.holder, held=letter.held, asked=letter.asked,
                 outcomes=letter.outcomes, marks=letter.marks, rest=letter.rest, why=letter.why,

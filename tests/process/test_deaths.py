@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from process.fleet import Fleet, lives, stands_in_a_pack
+from process.fleet import Fleet, lives, stands_in_a_pack, titled
 from support.waiting import wait_for
 
 POISON = """\
@@ -28,13 +28,16 @@ def work(how: str) -> None:
 CAUSES = {"exit": "exited with code 3", "abort": "killed by SIGABRT", "segv": "killed by SIGSEGV"}
 HANGS = """\
 import ctypes
+import signal
 import subprocess
 
 
 @task(time_limit="500ms", max_crashes=1)
 def hang(own_session: bool) -> None:
-    child = subprocess.Popen(["sleep", "600"], start_new_session=own_session)
+    deaf = "trap '' TERM; while :; do sleep 600; done"  # takes no notice of a polite word
+    child = subprocess.Popen(["sh", "-c", deaf], start_new_session=own_session)
     note("child", child.pid)
+    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
     ctypes.PyDLL(None).sleep(600)  # in C, with the interpreter's lock held
 
 
@@ -116,11 +119,34 @@ def test_a_hard_limit_ends_a_child_that_has_left_the_session(fleet: Fleet) -> No
     [child] = fleet.wait_run("child")
     wait_for(lambda: not lives(child.pid), "the slot that hangs to be killed", 5.0)
     stray = int(child.words[1])
-    try:
-        wait_for(lambda: not lives(stray), "its child to be gone", 2.0)
-    finally:
-        if lives(stray):
-            os.kill(stray, signal.SIGKILL)
+    wait_for(lambda: not lives(stray), "its child to be gone", 2.0)
+    wait_for(lambda: not sleepers(fleet), "its child's child to be gone", 2.0)
+
+
+def sleepers(fleet: Fleet) -> list[int]:
+    return titled(fleet.folder, "sleep 600")
+
+
+ALONE = """\
+import ctypes
+import signal
+
+
+@task
+def work() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
+    note("hangs")
+    ctypes.PyDLL(None).sleep(600)
+"""
+
+
+def test_a_slot_that_hangs_in_c_with_all_signals_blocked_does_not_outlive_a_killed_master(fleet: Fleet) -> None:
+    master = fleet.launch(ALONE, ("work",), ("work",))
+    fleet.app.work.enqueue()
+    [run] = fleet.wait_run("hangs")
+    idle = next(slot["pid"] for slot in fleet.live() if slot["pid"] != run.pid)
+    master.signal(signal.SIGKILL)
+    wait_for(lambda: not lives(run.pid) and not lives(idle), "its slots to be gone", 1.0)
 
 
 EATER = """\

@@ -134,7 +134,7 @@ def test_a_second_master_of_the_name_on_another_machine_is_refused(fleet: Fleet)
 def test_on_term_slots_finish_their_task_and_hand_back_the_rest(fleet: Fleet) -> None:
     master = stopped_in_a_pack(fleet)
     master.signal(signal.SIGTERM)
-    wait_for(lambda: fleet.status().get("stage") == "stopping", "the master to stop")
+    wait_for(lambda: [slot["state"] for slot in fleet.live()] == ["leaving"], "the slot to be asked to leave")
     assert fleet.runs("end", 5) == []
     fleet.open()
     assert master.ended() == 0

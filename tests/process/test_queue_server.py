@@ -3,8 +3,9 @@
 import itertools
 import os
 import signal
+import time
 
-from process.fleet import Fleet
+from process.fleet import Fleet, lives
 from support.waiting import wait_for
 
 SHORT = """\
@@ -96,3 +97,18 @@ def test_the_lock_of_a_task_that_runs_longer_is_extended(fleet: Fleet) -> None:
     fleet.open()
     fleet.wait_empty()
     assert (len(fleet.runs("begin", 0)), len(fleet.runs("end", 0)), fleet.fates()) == (1, 1, {})
+
+
+def test_a_task_goes_on_beyond_its_lock_while_nobody_is_served(fleet: Fleet) -> None:
+    master = fleet.launch(LONG, ("work",))
+    fleet.app.work.enqueue(0)
+    [run] = fleet.wait_run("begin", 0)
+    fleet.client.redis.config_set("appendfsync", "always")
+    kill_redis(fleet)
+    wait_for(lambda: time.monotonic() > run.at + 8.0, "its lock to run out", 20.0)
+    assert lives(run.pid), master.said()
+    restart_redis(fleet)
+    fleet.open()
+    fleet.wait_run("end", 0)
+    fleet.wait_empty()
+    assert len(fleet.runs("begin", 0)) == 1

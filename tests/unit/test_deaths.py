@@ -1,5 +1,6 @@
 """What an exit means and what it costs whom: tables over wait statuses and scoreboard records."""
 
+import os
 import pathlib
 import signal
 from collections.abc import Iterator
@@ -7,8 +8,21 @@ from collections.abc import Iterator
 import pytest
 
 from qmaster import relief, watch
-from qmaster.deaths import HARD_LIMIT, Cause, MemoryKills, cause_of, decode, left_behind, told
+from qmaster.crashloops import Work
+from qmaster.deaths import (
+    HARD_LIMIT,
+    Cause,
+    MemoryKills,
+    cause_of,
+    decode,
+    exited,
+    is_crash,
+    left_behind,
+    told,
+    work,
+)  # fmt: skip
 from qmaster.letters import Charged, SettleDead
+from qmaster.reasons import Reason
 from qslots.scoreboard import DONE, RUNS, WHOLE_PACK, Field, Record, Scoreboard
 
 CRASH = Cause("was killed by SIGSEGV", own=True)
@@ -32,26 +46,96 @@ def record(tmp_path: pathlib.Path) -> Iterator[Record]:
 
 
 @pytest.mark.parametrize(
-    ("status", "why", "text", "own"),
+    ("status", "text", "own", "reason"),
     [
-        (signal.SIGSEGV, "", "was killed by SIGSEGV", True),
-        (signal.SIGKILL, "", "was killed by SIGKILL", True),
-        (signal.SIGTERM, "", "was killed by SIGTERM", False),
-        (signal.SIGABRT | 0x80, "", "was killed by SIGABRT", True),
-        (3 << 8, "", "exited with code 3", True),
-        (0, "", "exited with code 0", True),
-        (signal.SIGKILL, "did not leave in time", "was ended by its master: did not leave in time", False),
-        (60, "", "was killed by signal 60", True),
+        (signal.SIGSEGV, "was killed by SIGSEGV", True, "signal:SIGSEGV"),
+        (signal.SIGKILL, "was killed by SIGKILL", True, "signal:SIGKILL"),
+        (signal.SIGTERM, "was killed by SIGTERM", False, "signal:SIGTERM"),
+        (signal.SIGABRT | 0x80, "was killed by SIGABRT", True, "signal:SIGABRT"),
+        (3 << 8, "exited with code 3", True, "exit:3"),
+        (63 << 8, "exited with code 63", True, "exit:63"),
+        (64 << 8, "exited with code 64 (EX_USAGE)", True, "exit:64"),
+        (70 << 8, "exited with code 70 (EX_SOFTWARE)", True, "exit:70"),
+        (78 << 8, "exited with code 78 (EX_CONFIG)", True, "exit:78"),
+        (79 << 8, "exited with code 79", True, "exit:79"),
+        (0, "ended by itself", True, "exit:0"),
+        (60, "was killed by signal 60", True, "signal:60"),
     ],
 )
-def test_an_exit_is_decoded(status: int, why: str, text: str, own: bool) -> None:
-    assert decode(status, why) == Cause(text, own)
+def test_an_exit_is_decoded(status: int, text: str, own: bool, reason: str) -> None:
+    assert decode(status) == Cause(text, own, reason)
+
+
+def test_the_names_of_exit_codes_are_those_of_the_system() -> None:
+    known = {code: name for name, code in vars(os).items() if name.startswith("EX_") and code >= 64}
+    assert {code: exited(code).partition("(")[2].rstrip(")") for code in known} == known
 
 
 def test_a_kill_for_want_of_memory_is_told_as_that() -> None:
-    assert decode(signal.SIGKILL, "", starved=True) == Cause(
-        "was killed by SIGKILL: the kernel was out of memory", True
+    assert decode(signal.SIGKILL, starved=True) == Cause(
+        "was killed by SIGKILL: the kernel was out of memory", own=True, reason="memory"
     )
+
+
+ASKED = "no longer on the map"
+
+
+@pytest.mark.parametrize(
+    ("what", "status", "killed", "text", "own", "reason"),
+    [
+        (
+            "we have killed it",
+            signal.SIGKILL,
+            Reason.GRACE,
+            f"was ended by its master: {ASKED}",
+            False,
+            "grace exceeded",
+        ),
+        ("it was faster", signal.SIGSEGV, Reason.GRACE, "was killed by SIGSEGV", True, "signal:SIGSEGV"),
+        ("it has the signal's own meaning", signal.SIGTERM, None, f"was ended by its master: {ASKED}", False, "left"),
+        (
+            "while it was leaving its task crashed",
+            signal.SIGSEGV,
+            None,
+            "was killed by SIGSEGV",
+            True,
+            "signal:SIGSEGV",
+        ),
+        ("while it was leaving its task exited", 3 << 8, None, "exited with code 3", True, "exit:3"),
+        ("somebody else has killed it", signal.SIGKILL, None, "was killed by SIGKILL", True, "signal:SIGKILL"),
+    ],
+)
+def test_a_slot_that_was_asked_to_leave_is_ours_only_if_we_ended_it(
+    record: Record, what: str, status: int, killed: Reason | None, text: str, own: bool, reason: str
+) -> None:
+    assert cause_of(status, ASKED, record, None, killed=killed) == Cause(text, own, reason), what
+
+
+@pytest.mark.parametrize(
+    ("cause", "task", "is_one"),
+    [
+        (decode(signal.SIGSEGV), 3, True),
+        (decode(1 << 8), 3, True),
+        (decode(signal.SIGSEGV), 0, False),
+        (decode(signal.SIGKILL), 3, False),
+        (decode(signal.SIGTERM), 3, False),
+        (decode(signal.SIGKILL, starved=True), 3, False),
+        (Cause("was killed: it ran longer than its time limit", own=True, reason=Reason.TIME_LIMIT), 3, False),
+    ],
+)
+def test_a_crash_is_a_task_that_has_ended_its_own_process(
+    record: Record, cause: Cause, task: int, is_one: bool
+) -> None:
+    record.words[Field.TASK] = task
+    assert is_crash(cause, record) == is_one
+
+
+def test_of_what_a_slot_works_on_is_known_what_has_ended_well(record: Record) -> None:
+    assert work(record) == Work("mail", "send", 2)
+    record.words[Field.ENDED] = 10
+    assert work(record) == Work("mail", "send", 12)
+    record.drop()
+    assert work(record) is None
 
 
 def test_a_kill_of_the_kernel_stands_for_one_death_and_not_for_a_later_one() -> None:
@@ -64,6 +148,9 @@ def test_a_kill_of_the_kernel_stands_for_one_death_and_not_for_a_later_one() -> 
     assert not kills.claim(10)
     kills.look(11)  # counted, but not reaped yet
     assert kills.claim(11)
+    kills.look(2)  # a control group has gone, with its count
+    assert not kills.claim(2)
+    assert kills.claim(3)
 
 
 OVER = watch.Overdue(3, 100, 200)  # what the fixture's record runs
@@ -85,15 +172,15 @@ def test_a_kill_at_the_hard_limit_is_charged_to_the_task_whose_limit_it_was(
     record: Record, status: int, ran: tuple[int, int], text: str, own: bool
 ) -> None:
     record.words[Field.TASK], record.words[Field.START] = ran
-    cause = cause_of(status, HARD_LIMIT, record, OVER)
-    assert cause == Cause(text, own)
+    cause = cause_of(status, HARD_LIMIT, record, OVER, killed=Reason.TIME_LIMIT)
+    assert (cause.text, cause.own) == (text, own)
     (letter,) = left_behind(record, cause, 1.0)
     assert list(letter.outcomes) == ([3] if own else [])
 
 
 def test_a_task_over_its_limit_is_charged_also_in_a_slot_that_was_leaving(record: Record) -> None:
-    assert cause_of(signal.SIGKILL, "drained", record, OVER).own
-    assert not cause_of(signal.SIGKILL, "drained", record, None).own
+    assert cause_of(signal.SIGKILL, "drained", record, OVER, killed=Reason.TIME_LIMIT).own
+    assert not cause_of(signal.SIGKILL, "drained", record, None, killed=Reason.GRACE).own
 
 
 def test_the_marked_are_done_the_one_that_ran_is_charged_the_rest_goes_back(record: Record) -> None:
@@ -193,6 +280,25 @@ def test_a_deadline_counts_only_when_two_readings_agree(record: Record) -> None:
     assert watch.confirmed(first, watch.overdue([record], 400)) == [3]
     record.begin(4, 350, 0, b"u")  # meanwhile it has gone on to a task without a limit
     assert watch.confirmed(first, watch.overdue([record], 400)) == []
+
+
+def test_time_that_the_machine_has_slept_is_given_to_those_that_ran(record: Record) -> None:
+    assert watch.overdue([record], 300, [(150, 100)]) == {}
+    assert list(watch.overdue([record], 301, [(150, 100)])) == [3]
+    assert list(watch.overdue([record], 300, [(50, 100)])) == [3], "it slept before this task began"
+
+
+def test_who_runs_on_without_an_extension_is_known_by_two_equal_readings(record: Record) -> None:
+    record.words[Field.LOCK_UNTIL] = 250
+    assert watch.untrusted([record], 250) == {}
+    first = watch.untrusted([record], 251)
+    assert watch.confirmed(first, watch.untrusted([record], 300)) == [3]
+    record.words[Field.EXTENDED_UNTIL] = 400
+    assert watch.confirmed(first, watch.untrusted([record], 300)) == []
+    record.begin(4, 290, 0, b"u")
+    assert watch.confirmed(first, watch.untrusted([record], 500)) == [], "another task"
+    record.end()
+    assert watch.untrusted([record], 500) == {}, "nothing runs"
 
 
 def test_a_task_within_its_limit_is_not_overdue(record: Record) -> None:

@@ -58,3 +58,12 @@ def test_what_is_too_large_for_a_packet_is_not_sent(pair: Pair) -> None:
     assert receive(pair[1]) == Owed("q@b", 9, marks=b"\1" * 1000)
     with pytest.raises(BlockingIOError):
         receive(pair[1])
+
+
+def test_last_words_of_one_that_ended_with_orders_unread_are_heard(pair: Pair) -> None:
+    ours, theirs = pair
+    assert send(theirs, Stillborn("no licence"))
+    assert send(ours, Serve(("mail",)))
+    theirs.close()
+    assert receive(ours) == Stillborn("no licence")
+    assert receive(ours) is None

@@ -2,10 +2,12 @@
 
 import pytest
 
-from qmaster.children import QUICK, Children, Phase
+from qmaster.children import Children, Phase
+from qmaster.reasons import Reason
 from qmaster.reconcile import AT_ONCE, BIRTH_WITHIN, Ask, Desired, Fork, Kill, Serve, reconcile
 
 MAIL = ("mail",)
+LATE_BIRTH, GRACE, STOPPED = Reason.LATE_BIRTH, Reason.GRACE, Reason.STOPPED
 
 
 def desired(slots: dict[int, tuple[str, ...]], **changes: object) -> Desired:
@@ -26,15 +28,15 @@ def children(*phases: Phase, queues: tuple[str, ...] = MAIL, since: float = 0.0)
     ("what", "wanted", "there", "now", "actions"),
     [
         ("nothing wanted, nothing there", {}, children(), 0.0, []),
-        ("wanted slots are forked", {0: MAIL, 1: MAIL}, children(), 0.0, [Fork(0), Fork(1)]),
+        ("wanted slots are forked", {0: MAIL, 1: MAIL}, children(), 0.0, [Fork(0, MAIL), Fork(1, MAIL)]),
         ("an empty assignment needs no slot", {0: ()}, children(), 0.0, []),
         ("what is as wanted is left alone", {0: MAIL}, children(Phase.LIVE), 9.0, []),
         ("another queue: the same slot is told", {0: ("a",)}, children(Phase.LIVE), 9.0, [Serve(0, ("a",))]),
         ("off the map: asked, not killed", {}, children(Phase.LIVE), 9.0, [Ask(0, "no longer on the map")]),
         ("an unborn slot is waited for", {0: MAIL}, children(Phase.ORDERED), BIRTH_WITHIN - 1, []),
-        ("not for ever", {0: MAIL}, children(Phase.ORDERED), BIRTH_WITHIN, [Kill(0, "not born in time")]),
+        ("not for ever", {0: MAIL}, children(Phase.ORDERED), BIRTH_WITHIN, [Kill(0, "not born in time", LATE_BIRTH)]),
         ("a leaving slot has its grace", {}, children(Phase.LEAVING), 29.9, []),
-        ("and then no more", {}, children(Phase.LEAVING), 30.0, [Kill(0, "did not leave in time")]),
+        ("and then no more", {}, children(Phase.LEAVING), 30.0, [Kill(0, "did not leave in time", GRACE)]),
         ("a leaving slot is not told new queues", {0: ("a",)}, children(Phase.LEAVING), 1.0, []),
         ("a killed slot is not killed again", {}, children(Phase.KILLED), 99.0, []),
         ("a dead slot's index waits for its settlement", {0: MAIL}, children(Phase.DEAD), 99.0, []),
@@ -46,20 +48,20 @@ def test_the_difference_becomes_actions(what: str, wanted: dict, there: Children
 
 def test_no_more_births_than_memory_allows() -> None:
     plan = reconcile(desired(dict.fromkeys(range(10), MAIL), room=3), children(), 0.0)
-    assert plan.actions == [Fork(0), Fork(1), Fork(2)]
+    assert plan.actions == [Fork(0, MAIL), Fork(1, MAIL), Fork(2, MAIL)]
 
 
 def test_what_does_not_fit_by_its_own_size_waits_and_smaller_ones_are_forked() -> None:
     wanted = dict.fromkeys(range(4), MAIL)
     plan = reconcile(desired(wanted, memory=20, sizes={0: 10, 1: 124, 2: 6, 3: 5}), children(), 0.0)
-    assert plan.actions == [Fork(0), Fork(2)]
+    assert plan.actions == [Fork(0, MAIL), Fork(2, MAIL)]
 
 
 def test_who_is_to_leave_finishes_its_task_and_then_has_its_grace() -> None:
     there = children(Phase.LEAVING)
     there.tenants[0].busy_at = 3600.0
     assert reconcile(desired({}), there, 3629.0).actions == []
-    assert reconcile(desired({}), there, 3630.0).actions == [Kill(0, "did not leave in time")]
+    assert reconcile(desired({}), there, 3630.0).actions == [Kill(0, "did not leave in time", GRACE)]
 
 
 def test_when_all_stops_the_grace_is_that_of_the_stop() -> None:
@@ -67,12 +69,12 @@ def test_when_all_stops_the_grace_is_that_of_the_stop() -> None:
     there.tenants[0].busy_at = 109.0
     stop = desired({}, stopping=True, stopping_since=100.0)
     assert reconcile(stop, there, 129.9).actions == []
-    assert reconcile(stop, there, 130.0).actions == [Kill(0, "did not leave in time")]
+    assert reconcile(stop, there, 130.0).actions == [Kill(0, "did not leave in time", GRACE)]
 
 
 def test_births_under_way_are_counted() -> None:
     plan = reconcile(desired(dict.fromkeys(range(50), MAIL)), children(*[Phase.ORDERED] * (AT_ONCE - 1)), 0.0)
-    assert plan.actions == [Fork(AT_ONCE - 1)]
+    assert plan.actions == [Fork(AT_ONCE - 1, MAIL)]
 
 
 def test_without_a_mold_nobody_is_born_but_the_others_are_looked_after() -> None:
@@ -82,7 +84,7 @@ def test_without_a_mold_nobody_is_born_but_the_others_are_looked_after() -> None
 
 def test_fast_kills_live_and_leaving_alike() -> None:
     plan = reconcile(desired({}, fast=True), children(Phase.LIVE, Phase.LEAVING), 1.0)
-    assert plan.actions == [Kill(0, "told to stop at once"), Kill(1, "did not leave in time")]
+    assert plan.actions == [Kill(0, "told to stop at once", STOPPED), Kill(1, "did not leave in time", GRACE)]
 
 
 def test_the_deadline_is_when_something_will_be_due() -> None:
@@ -126,38 +128,28 @@ def test_slots_of_the_present_generation_stay() -> None:
 
 def test_nothing_is_replaced_while_a_new_slot_is_held_back() -> None:
     registry = children(Phase.LIVE, Phase.LIVE)
-    registry.hold_back(2, 1.0)
+    registry.loops.hold_back(MAIL, 1.0)
     plan = reconcile(desired(dict.fromkeys(range(3), MAIL), generation=2, room=0), registry, 1.0)
     assert plan.actions == []
 
 
-def test_quick_deaths_hold_an_index_back_twice_as_long_each_time() -> None:
-    registry, now, pauses = Children(), 0.0, []
-    for number in range(12):
-        registry.gone(registry.order(0, f"h{number}", 1, now), now, worked=False)
-        pauses.append(registry.respawn_at(0) - now)
-        now = registry.respawn_at(0)
-    assert pauses[:4] == pytest.approx([0.1, 0.2, 0.4, 0.8])
-    assert max(pauses) == pytest.approx(30.0)
-
-
-def test_a_slot_that_lived_long_or_was_ended_by_us_is_followed_at_once() -> None:
+def test_of_slots_that_die_one_at_a_time_is_tried() -> None:
     registry = Children()
-    registry.gone(registry.order(0, "short", 1, 0.0), 1.0, worked=False)
-    assert not registry.may_spawn(0, 1.0)
-    registry.gone(registry.order(0, "long", 1, 2.0), 2.0 + QUICK + 1, worked=False)
-    assert registry.may_spawn(0, 2.0 + QUICK + 1)
-    ended = registry.order(0, "ended", 1, 20.0)
-    registry.advance(ended, Phase.LEAVING, 20.0, "no longer on the map")
-    registry.gone(ended, 20.1, worked=False)
-    assert registry.may_spawn(0, 20.1)
+    registry.loops.died(MAIL, 0.0, 1.0, "x")
+    wanted = {0: MAIL, 1: MAIL, 2: ("other",), 3: MAIL}
+    waits = reconcile(desired(wanted), registry, 1.05)
+    assert (waits.actions, waits.deadline) == ([Fork(2, ("other",))], 1.1)
+    assert reconcile(desired(wanted), registry, 1.1).actions == [Fork(0, MAIL), Fork(2, ("other",))]
+    registry.order(0, "tried", 1, 1.1, MAIL)
+    assert reconcile(desired(wanted), registry, 1.2).actions == [Fork(2, ("other",))]
+    registry.loops.succeeded(MAIL, 1.1)
+    assert reconcile(desired(wanted), registry, 1.3).actions == [Fork(1, MAIL), Fork(2, ("other",)), Fork(3, MAIL)]
 
 
-def test_a_slot_that_a_task_has_killed_is_followed_at_once() -> None:
-    registry = Children()
-    for second in range(5):
-        registry.gone(registry.order(0, f"h{second}", 1, float(second)), second + 0.1, worked=True)
-        assert registry.may_spawn(0, second + 0.1)
+def test_whose_master_was_not_there_has_its_time_anew() -> None:
+    registry = children(Phase.ORDERED, Phase.LEAVING)
+    registry.postpone(60.0)
+    assert reconcile(desired({0: MAIL, 1: MAIL}), registry, 60.0).actions == []
 
 
 def test_a_phase_only_rises_and_the_first_reason_stands() -> None:
