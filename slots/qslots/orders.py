@@ -25,7 +25,13 @@ class Serve(msgspec.Struct, tag="serve"):
     queues: tuple[str, ...]
 
 
-Order = Born | Stillborn | Serve | Owed
+class Reopen(msgspec.Struct, tag="reopen"):
+    """Master to slot: open the log file anew before the next pack."""
+
+    path: str
+
+
+Order = Born | Stillborn | Serve | Reopen | Owed
 _decoder = msgspec.msgpack.Decoder(Order)
 _LARGEST = 1 << 16
 

@@ -103,6 +103,8 @@ class Slot:
                 raise Leave
             if isinstance(order, orders.Serve):
                 self._serve(order.queues)
+            elif isinstance(order, orders.Reopen):
+                logs.reopen(order.path)
 
     def _serve(self, queues: tuple[str, ...]) -> None:
         places = self._servers.sources(name for name in queues if name in self._declared)

@@ -54,6 +54,7 @@ class Books:
         self._busy = 0.0
         self._state = State()
         self.capacity: Capacity | None = None
+        self.most: int | None = None  # slots at most, where it was moved by hand
         psutil.cpu_percent()  # the first call begins the interval of the next
 
     def to_measure(self, pids: list[int]) -> list[int]:
@@ -86,7 +87,7 @@ class Books:
         policy = Policy(
             size(self._settings.private_limit),
             share(self._settings.reserve_memory),
-            None if self._settings.max_slots == "auto" else self._settings.max_slots,
+            self.most if self.most is not None or self._settings.max_slots == "auto" else self._settings.max_slots,
             {queue.name: queue.memory for queue in declared.queues if queue.memory is not None},
         )
         self.capacity, self._state = assess(readings, policy, self._state, now)

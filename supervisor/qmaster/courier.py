@@ -12,7 +12,7 @@ import time
 
 from setproctitle import setproctitle
 
-from qslots import debts
+from qslots import debts, logs
 from qslots.control import Control
 from qslots.errors import Error, QueueServerDown, QueueServerError
 from qslots.inspector import Inspector
@@ -38,6 +38,7 @@ from .letters import (
     Measured,
     Pay,
     Relieve,
+    Reopen,
     Reply,
     Request,
     SendReport,
@@ -52,7 +53,7 @@ from .wire import Wire
 CHANNEL = 3  # the descriptor that the master gives us
 TIMEOUT = 2.0  # seconds for one answer of the queue server
 _CODES = ("TAKEN", "REPLACED")
-_URGENCY = (Connect, Join, SettleDead, Pay, Relieve, Extend, Beat, SendReport, Measure, Leave)
+_URGENCY = (Reopen, Connect, Join, SettleDead, Pay, Relieve, Extend, Beat, SendReport, Measure, Leave)
 
 
 class Courier:
@@ -97,6 +98,9 @@ class Courier:
     def _do(self, letter: Letter) -> Reply:
         if isinstance(letter, Measure):
             return measure(letter)
+        if isinstance(letter, Reopen):
+            logs.reopen(letter.path)
+            return Done()
         if isinstance(letter, Connect | Join):
             self._self = letter
             self._server = QueueServer(letter.url, name=f"courier-{letter.server}", timeout=TIMEOUT)

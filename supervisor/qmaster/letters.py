@@ -88,11 +88,17 @@ class Measure(msgspec.Struct, tag="measure"):
     allowed: float
 
 
+class Reopen(msgspec.Struct, tag="reopen"):
+    """Open the log file anew: it was moved away."""
+
+    path: str
+
+
 class Leave(msgspec.Struct, tag="leave"):
     """Take this master off the books."""
 
 
-Letter = Connect | Join | Beat | SendReport | SettleDead | Pay | Relieve | Extend | Measure | Leave
+Letter = Connect | Join | Beat | SendReport | SettleDead | Pay | Relieve | Extend | Measure | Leave | Reopen
 KEPT = (Connect, Join, SettleDead, Pay, Leave)  # sent again until they are answered
 
 

@@ -28,6 +28,15 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
+def has_terminal() -> bool:
+    """Whether this process has a controlling terminal, which sends signals of its own."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 def malloc_trim() -> None:
     """Gives free heap back to the kernel, where the C library can (glibc)."""
     trim = getattr(_libc, "malloc_trim", None)

@@ -31,7 +31,7 @@ from qslots.reports import Declared  # noqa: E402
 from qslots.scoreboard import Scoreboard  # noqa: E402
 
 from . import birth, linux, memory  # noqa: E402
-from .molding import Begin, Fork, Message, Ready, Refused, receive, send  # noqa: E402
+from .molding import Begin, Fork, Message, Ready, Refused, Reopen, receive, send  # noqa: E402
 
 COMMANDS = 3  # descriptors that the master gives us
 SCOREBOARD = 4
@@ -150,6 +150,9 @@ def main() -> None:
     board = Scoreboard(SCOREBOARD)
     while True:
         order, channel = receive(commands)
+        if isinstance(order, Reopen):
+            logs.reopen(order.path)
+            continue
         if not isinstance(order, Fork) or channel is None:
             return
         bear(order, channel, begin, commands, board)

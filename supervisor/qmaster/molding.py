@@ -35,6 +35,12 @@ class Fork(msgspec.Struct, tag="fork"):
     holder: str
 
 
+class Reopen(msgspec.Struct, tag="reopen"):
+    """Master to mold: open the log file anew."""
+
+    path: str
+
+
 class Ready(msgspec.Struct, tag="ready"):
     """Mold to master: the application is loaded and frozen."""
 
@@ -50,7 +56,7 @@ class Refused(msgspec.Struct, tag="refused"):
     why: str
 
 
-Message = Begin | Fork | Ready | Refused
+Message = Begin | Fork | Reopen | Ready | Refused
 _decoder = msgspec.msgpack.Decoder(Message)
 
 

@@ -159,6 +159,12 @@ class Nursery:
         if channel is not None and orders.send(channel, orders.Serve(queues)):
             child.queues = queues
 
+    def reopen_logs(self, path: str) -> None:
+        """Tells every slot to open the log file anew; each does it between two packs."""
+        for holder, channel in self._channels.items():
+            if not orders.send(channel, orders.Reopen(path)):
+                log.warning("%s could not be told to open the log file anew: it does not read", holder)
+
     def kill(self, child: Child, why: str) -> None:
         """SIGKILL, once."""
         if not self.children.advance(child, Phase.KILLED, monotonic(), why):

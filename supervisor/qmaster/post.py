@@ -23,6 +23,7 @@ from .letters import (
     Letter,
     Measure,
     Pay,
+    Reopen,
     Reply,
     Request,
     SettleDead,
@@ -127,7 +128,7 @@ class Post:
             if isinstance(sent.letter, KEPT):
                 sent.again_at = sent.at = max(sent.at, 0.0) + AGAIN
                 return
-        elif not isinstance(sent.letter, Measure):  # measuring asks nothing of the queue server
+        elif not isinstance(sent.letter, Measure | Reopen):  # these ask nothing of the queue server
             self._noticed("")
         del self._sent[answer.number]
         sent.on_reply(reply)
