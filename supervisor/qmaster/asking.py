@@ -4,6 +4,7 @@ import json
 import pathlib
 import select
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import msgspec
 
 from qslots.errors import Error
 
+PATIENCE = 5  # seconds until we are let in
 GLANCE = 0.5  # seconds from one look to the next while an answer is waited for
 
 
@@ -22,9 +24,9 @@ def ask(
     ``meanwhile`` is called about twice a second while the answer is waited for.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.settimeout(timeout)
         try:
-            line.connect(str(path))
+            _connect(line, path)
+            line.settimeout(timeout)
             line.sendall(json.dumps(request).encode() + b"\n")
             while meanwhile is not None and not select.select([line], [], [], GLANCE)[0]:
                 meanwhile()
@@ -33,6 +35,8 @@ def ask(
             raise Error(absent(path)) from None
         except PermissionError:
             raise Error(f"qmaster at {path} may not be asked by this user: call it as its user, or as root") from None
+        except BlockingIOError:
+            raise Error(f"qmaster at {path} takes no more questions: others wait there since {PATIENCE} s") from None
         except TimeoutError:
             raise Error(f"qmaster at {path} did not answer within {timeout:.0f} s") from None
         except (BrokenPipeError, ConnectionResetError):
@@ -40,6 +44,12 @@ def ask(
         except OSError as error:
             raise Error(f"qmaster at {path} cannot be asked: {error}") from None
     return _document(answer, path)
+
+
+def _connect(line: socket.socket, path: pathlib.Path) -> None:
+    """Where others wait to be let in a socket of Python's with a time-out is refused at once: the kernel's waits."""
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", PATIENCE, 0))
+    line.connect(str(path))
 
 
 def _document(answer: bytes, path: pathlib.Path) -> dict[str, Any] | None:

@@ -28,6 +28,7 @@ log = logging.getLogger("qmaster")
 LARGEST = 1 << 16  # bytes of a request
 LARGEST_ANSWER = 16 << 20  # bytes; 4,096 slots with long names are 2 MB
 MOST = 64  # clients at a time
+AT_ONCE = 16  # clients let in a turn
 READ_WITHIN = 10.0  # seconds that a client may take to read an answer
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 Reply = Callable[[dict[str, Any]], None]
@@ -70,7 +71,7 @@ class ControlSocket:
             raise Error(f"control socket {path} cannot be made: {error}; is the path too long?") from None
         finally:
             os.umask(mask)
-        self._listener.listen(16)
+        self._listener.listen(MOST)
         self._listener.setblocking(False)
         self._selector = selector
         self._answer = answer
@@ -90,12 +91,17 @@ class ControlSocket:
         return min(again, default=float("inf"))
 
     def _accept(self) -> None:
-        try:
-            line, _ = self._listener.accept()
-        except OSError as error:  # it has hung up, or we are out of descriptors: work goes on, the client asks again
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                self._make_room()
-            return
+        """Lets in a few a turn: far fewer than there are places, so that each is heard before it may be cut."""
+        for _ in range(AT_ONCE):
+            try:
+                line, _address = self._listener.accept()
+            except OSError as error:  # nobody more, it has hung up, or we are out of descriptors: the client asks again
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._make_room()
+                return
+            self._let_in(line)
+
+    def _let_in(self, line: socket.socket) -> None:
         line.setblocking(False)
         raw = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         if _CREDENTIALS.unpack(raw)[1] not in (0, os.geteuid()):
@@ -109,10 +115,11 @@ class ControlSocket:
         self._selector.register(line, selectors.EVENT_READ, partial(self._ready, client))
 
     def _make_room(self) -> bool:
-        """Cuts the client that has said nothing for longest; False if an answer is owed to each."""
-        idlest = min(
-            (client for client in self._clients if client.is_idle), key=lambda client: client.heard_at, default=None
-        )
+        """Cuts the client that has said nothing for longest, else one that does not read; False if we owe all of them
+        an answer.
+        """
+        known = (client for client in self._clients if not client.waits)
+        idlest = min(known, key=lambda client: (not client.is_idle, client.heard_at), default=None)
         if idlest is not None:
             self._drop(idlest)
         return idlest is not None

@@ -20,7 +20,7 @@ from qslots.queueserver import QueueServer
 from qslots.scoreboard import boot_ns
 from qslots.servers import parted
 
-from . import memory
+from . import memory, signals
 from .letters import (
     Answer,
     Beat,
@@ -182,6 +182,7 @@ def measure(letter: Measure) -> Measured:
 def main() -> None:
     """The process that the master spawns."""
     die_with_parent()
+    signals.leave_to_the_master()
     setproctitle("qmaster: courier")
     try:
         Courier(Wire(socket.socket(fileno=CHANNEL))).run()

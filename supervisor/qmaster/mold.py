@@ -30,7 +30,7 @@ from qslots.handlers import REGISTRY  # noqa: E402
 from qslots.reports import Declared  # noqa: E402
 from qslots.scoreboard import Scoreboard  # noqa: E402
 
-from . import birth, linux, memory  # noqa: E402
+from . import birth, linux, memory, signals  # noqa: E402
 from .molding import Begin, Fork, Message, Ready, Refused, Reopen, receive, send  # noqa: E402
 
 COMMANDS = 3  # descriptors that the master gives us
@@ -137,6 +137,7 @@ def main() -> None:
     begin, _ = receive(commands)
     if not isinstance(begin, Begin) or os.getppid() != begin.master:
         return
+    signals.leave_to_the_master()
     setproctitle(f"qmaster: mold gen {begin.generation}, loading")
     logcontext.carry()
     logs.stand_back("mold", begin.log_level)

@@ -22,6 +22,17 @@ MEANING = {
     signal.SIGCHLD: "a process of ours has ended",
 }
 
+THE_MASTERS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
+
+
+def leave_to_the_master() -> None:
+    """In mold, slots and couriers: a signal for the master that was sent to all of its family ends nobody.
+
+    By handlers that do nothing, not by ignoring: that would be inherited by programs which tasks start.
+    """
+    for number in THE_MASTERS:
+        signal.signal(number, lambda *_: None)
+
 
 def listen(selector: selectors.BaseSelector, obey: Callable[[int], None]) -> None:
     """Signals come to ``obey`` from the loop, one of a kind at a time."""
