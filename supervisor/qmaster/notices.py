@@ -40,15 +40,16 @@ class Notices:
     def due(self, state: State, status: str, now: float) -> list[str]:
         """The lines of the next message, [] for none."""
         lines = []
-        if state is not self._state:
+        is_new = state is not self._state
+        if is_new:
             lines.append(state.value)
             if state is State.RELOADING:
                 lines.append(f"MONOTONIC_USEC={int(now * 1e6)}")
-        if status != self._status and (lines or now >= self._status_at + STATUS_EVERY):
+        if status != self._status and (is_new or now >= self._status_at + STATUS_EVERY):
             lines.append(f"STATUS={status}")
         if self.beat_every is not None and now >= self._beat_at + self.beat_every:
             lines.append("WATCHDOG=1")
-        if state in (State.STARTING, State.STOPPING) and now >= self._extended_at + EXTEND_EVERY:
+        if state in (State.STARTING, State.STOPPING) and (is_new or now >= self._extended_at + EXTEND_EVERY):
             lines.append(f"EXTEND_TIMEOUT_USEC={int(EXTENSION * 1e6)}")
         return lines
 
