@@ -19,6 +19,7 @@ from qslots.servers import QueueServers
 
 from . import periodicviews, queueviews, tables, views
 from .admin_queue import queue
+from .admin_server import server, slot
 from .admin_task import task
 from .command import of_a_fleet
 from .show import Show, reading
@@ -132,6 +133,8 @@ def up(
 
 main.add_command(queue)
 main.add_command(task)
+main.add_command(server)
+main.add_command(slot)
 main.add_command(completion_of(main, "qslots"))
 
 

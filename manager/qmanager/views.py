@@ -65,7 +65,7 @@ SLOT_FIELDS = (
 
 
 def servers_view(servers: QueueServers) -> View:
-    """[{name, budget, slots, max_slots, pss, free_memory, generation, age}]; age is that of the newest report."""
+    """[{name, budget, slots, max_slots, pss, free_memory, generation, draining, age}]; age of the newest report."""
     client = servers.control
     reports, notes = _records(client.redis, keys.REPORTS, Report, "report")
     seen = _seen(client.redis, list(reports))
@@ -79,6 +79,7 @@ def servers_view(servers: QueueServers) -> View:
             "pss": report.pss,
             "free_memory": report.free_memory,
             "generation": report.generation,
+            "draining": report.draining,
             "age": None if (at := seen.get(name)) is None else max(0.0, now - at / 1e6),
         }
         for name, report in reports.items()

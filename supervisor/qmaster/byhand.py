@@ -6,6 +6,8 @@ It never ends a slot: it says which are to leave after their task, whether any a
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from qslots.reports import Orders
+
 from .capacity import Bound
 from .children import Children, Phase
 from .reconcile import REPLACED_AT_ONCE
@@ -47,6 +49,16 @@ class ByHand:
         living = {child.holder: child.index for child in children.tenants.values() if child.phase is Phase.LIVE}
         self._waiting |= living
         return sorted(living.values())
+
+    def follow(self, orders: Orders, children: Children) -> bool:
+        """What people have said from afar. True if that begins or ends a drain."""
+        for child in children.tenants.values() if orders.recycle else ():
+            pid, _ = orders.recycle.get(child.index, (None, None))
+            if pid is not None and pid == child.pid and child.phase is Phase.LIVE:
+                self._leaving[child.holder] = child.index
+        changed = self.drained_from_afar != orders.draining
+        self.drained_from_afar = orders.draining
+        return changed
 
     def retiring(self, children: Children, wanted: Collection[int]) -> dict[int, str]:
         """Slots to leave after their task, and why; forgets those that have left. ``wanted``: indexes of the map."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from qslots.reports import Orders
 from qslots.units import counted
 
 from . import requests
@@ -91,6 +92,11 @@ class Desk:
 
     def _here(self) -> int:
         return len(self.nursery.children.tenants)
+
+    def follow(self, orders: Orders) -> None:
+        """What people have said from afar."""
+        if self.hand.follow(orders, self.nursery.children):
+            log.info("drained from afar: slots leave" if orders.draining else "no longer drained from afar")
 
     def check(self) -> None:
         """Once a turn: answers whose time has come."""

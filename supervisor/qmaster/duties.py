@@ -12,7 +12,7 @@ from functools import partial
 import msgspec
 
 from qslots.holding import TRUSTED
-from qslots.reports import MapRow, Report, SlotReport
+from qslots.reports import MapRow, Orders, Report, SlotReport
 from qslots.scoreboard import Field, Record, boot_ns
 from qslots.servers import parted
 
@@ -55,6 +55,7 @@ class Duties:
         self.row: MapRow | None = None  # the map row in force
         self.replaced = False  # another master has taken our name
         self.draining = False
+        self.orders = Orders()  # what people have said to the queue server
 
     def check(self, now: float) -> float:
         """Does what is due; returns when something will be due again."""
@@ -214,8 +215,9 @@ class Duties:
 
     def _reported(self, reply: Reply) -> None:
         match reply:
-            case Heard(row, wanted):
+            case Heard(row, wanted, orders):
                 self._declaration_wanted = wanted
+                self.orders = orders
                 if row is not None and (self.row is None or (row.epoch, row.seq) >= (self.row.epoch, self.row.seq)):
                     self.row = row
             case Failed("REPLACED"):

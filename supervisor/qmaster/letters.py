@@ -8,7 +8,7 @@ import msgspec
 
 from qslots.debts import Owed
 from qslots.outcomes import Outcome
-from qslots.reports import Declared, MapRow, Report
+from qslots.reports import Declared, MapRow, Orders, Report
 
 
 class Connect(msgspec.Struct, tag="connect"):
@@ -110,10 +110,11 @@ class Request(msgspec.Struct, array_like=True):
 
 
 class Heard(msgspec.Struct, tag="heard"):
-    """Answer to a report: this server's row of the map, and whether the declaration is wanted."""
+    """Answer to a report: this server's row of the map, whether the declaration is wanted, and people's orders."""
 
     row: MapRow | None
     wanted: bool
+    orders: Orders = Orders()
 
 
 class Extended(msgspec.Struct, tag="extended"):

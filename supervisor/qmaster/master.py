@@ -101,6 +101,7 @@ class Master:
     def _turn(self, now: float) -> float:
         """Acts on what has happened; returns when to look again at the latest."""
         asked = self._control.check(now)
+        self._desk.follow(self._duties.orders)
         self._couriers.check(now)
         self._advance(now)
         if self._stage is Stage.RUNNING:

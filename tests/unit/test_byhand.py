@@ -7,6 +7,7 @@ import pytest
 from qmaster.byhand import DRAINED, RECYCLED, ByHand
 from qmaster.capacity import Bound
 from qmaster.children import Children, Phase
+from qslots.reports import Orders
 
 
 def lives(children: Children, index: int, phase: Phase = Phase.LIVE, tenant: int = 1) -> None:
@@ -31,6 +32,24 @@ def test_a_drained_server_keeps_nobody() -> None:
 @pytest.mark.parametrize(("here", "afar"), [(True, False), (False, True), (True, True)])
 def test_either_order_drains(here: bool, afar: bool) -> None:
     assert ByHand(draining=here, drained_from_afar=afar).drains
+
+
+def test_orders_from_afar_are_followed_as_often_as_they_are_heard() -> None:
+    children, hand = living(2), ByHand()
+    for child in children.tenants.values():
+        child.pid = 100 + child.index
+    orders = Orders(draining=False, recycle={0: (100, 0), 1: (999, 0), 7: (107, 0)})  # 999 was a tenant before
+    assert hand.follow(orders, children) is False
+    assert hand.follow(orders, children) is False
+    assert hand.retiring(children, range(2)) == {0: RECYCLED}
+    lives(children, 0, tenant=2)
+    children.tenants[0].pid = 200
+    hand.follow(orders, children)
+    assert hand.retiring(children, range(2)) == {}
+    assert hand.follow(Orders(draining=True), children) is True
+    assert hand.drains
+    assert hand.follow(Orders(), children) is True
+    assert not hand.drains
 
 
 def test_named_slots_leave_at_once_and_their_next_tenants_stay() -> None:
