@@ -33,7 +33,7 @@ UNLIMITED = 1000  # columns where the output is no terminal: nothing is cut for 
 
 
 def in_one_line(command: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Errors of ours as one line on stderr and exit 1."""
+    """Errors of ours as one line on stderr and exit 1; ^C without a word."""
 
     @wraps(command)
     def told(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -42,6 +42,8 @@ def in_one_line(command: Callable[_P, _R]) -> Callable[_P, _R]:
         except Error as error:
             click.echo(f"qmaster: {error}", err=True)
             sys.exit(1)
+        except KeyboardInterrupt:
+            sys.exit(130)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
@@ -136,7 +138,7 @@ def status(file: str | None, server: str | None, as_json: bool, watch: bool) -> 
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:
-        _print(_console(), statustext.status_text(answer, _console().width))
+        _print(_console(), statustext.status_text(answer))
 
 
 def _console() -> Console:
@@ -156,7 +158,7 @@ def _watch(path: pathlib.Path) -> NoReturn:
 
     def picture() -> RenderableType:
         try:
-            return statustext.status_text(_asked(path, {"command": "status"}), console.width)
+            return statustext.status_text(_asked(path, {"command": "status"}))
         except Error as error:
             return str(error)
 

@@ -18,16 +18,16 @@ Document = dict[str, Any]
 NOTHING = "·"
 LABEL = 14  # columns before what a line says
 COLUMNS = ("slot", "pid", "gen", "state", "queues", "task", "age", "done", "PSS", "private")
+STATES = {"busy": "green", "idle": "dim", "starting": "cyan", "taking": "cyan", "leaving": "yellow"}
 LEFT = ("state", "queues", "task")
 
 
-def status_text(status: Document, width: int) -> RenderableType:
+def status_text(status: Document) -> RenderableType:
     """All of it."""
     lines = [Text(headline(status), "bold")]
     for label, text, style in _lines(status):
         line = Text(f"  {label:<{LABEL}}", "dim")
         line.append(text, style or "not dim")
-        line.no_wrap = width < 40
         lines.append(line)
     return Group(*lines, _slots(status["slots"]))
 
@@ -143,7 +143,9 @@ def _slots(slots: list[Document]) -> RenderableType:
             f"{slot['handler']} {slot['task']}" if slot["task"] else None, seconds(slot["task_age"]), slot["done"],
             size(slot["pss"]), size(slot["private"]),
         )  # fmt: skip
-        table.add_row(*(Text(NOTHING, "dim") if cell is None else Text(str(cell)) for cell in cells))
+        texts = [Text(NOTHING, "dim") if cell is None else Text(str(cell)) for cell in cells]
+        texts[COLUMNS.index("state")].stylize(STATES.get(slot["state"], ""))
+        table.add_row(*texts)
     return table
 
 

@@ -97,6 +97,35 @@ def test_who_waits_for_a_drain_hears_that_it_was_taken_back(fleet: Fleet) -> Non
     fleet.open()
 
 
+def test_who_waits_at_a_terminal_sees_how_it_goes(fleet: Fleet) -> None:
+    fleet.launch(WORK, ("work",), ("work",))
+    fleet.app.work.enqueue(1)
+    fleet.wait_run("begin", 1)
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "qmaster", "drain", "--wait"]
+    program = subprocess.Popen(
+        command, env={**fleet.environ, "TERM": "xterm"}, cwd=fleet.folder, stdout=subprocess.PIPE, stderr=theirs
+    )
+    os.close(theirs)
+    seen = b""
+    while b"running, drained: 1 slot, 1 busy" not in seen:
+        seen += os.read(ours, 4096)
+    fleet.open()
+    out, _ = program.communicate(timeout=START)
+    os.close(ours)
+    assert (program.returncode, out.decode().count("\n")) == (0, 1)
+
+
+def test_watching_goes_on_without_a_master_until_it_is_told_to_end(fleet: Fleet) -> None:
+    master = fleet.launch(WORK, ("work",))
+    watch = fleet.start("qmaster", "status", "--watch")
+    wait_for(lambda: watch.out.read_text().count("is running, generation 1") >= 2, watch.said, START)
+    master.signal(signal.SIGQUIT)
+    wait_for(lambda: "no qmaster is running here" in watch.out.read_text(), watch.said, START)
+    watch.signal(signal.SIGINT)
+    assert (watch.ended(START), watch.err.read_text()) == (130, "")
+
+
 def test_recycled_slots_finish_their_task_and_are_forked_again(fleet: Fleet) -> None:
     fleet.launch(WORK, ("work",), ("work",), ("work",))
     before = {slot["index"]: slot["pid"] for slot in fleet.live()}

@@ -21,7 +21,7 @@ STATUS: dict[str, Any] = {
 def shown(status: dict[str, Any], width: int = 200) -> str:
     console = Console(width=width, highlight=False)
     with console.capture() as capture:
-        console.print(status_text(status, width))
+        console.print(status_text(status))
     return capture.get()
 
 
