@@ -1,8 +1,10 @@
 """The ``qmaster`` command: run one server's master, ask it, stop it. Exit 0 ok, 1 error (one line), 2 usage."""
 
 import contextlib
+import json
 import logging
 import os
+import sys
 from collections.abc import Iterator
 
 import click
@@ -16,6 +18,8 @@ from qslots.settings import read
 
 from .identity import assume
 from .remote import common, drain, in_one_line, recycle, refork, reload, status, stop, undrain
+
+NO_APP = "no application: give --app MODULE, set QSLOTS_APP, or list it under app in the settings"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,7 +39,7 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
 
     settings = read(file, os.environ, app=app, redis=redis, server=server)
     if not settings.app:
-        raise SettingsError("no application: give --app MODULE, set QSLOTS_APP, or list it under app in the settings")
+        raise SettingsError(NO_APP)
     if not settings.queue_servers:
         raise SettingsError(
             "no queue server: give --redis URL, set QSLOTS_REDIS, or list it under queue_servers in the settings file"
@@ -70,6 +74,34 @@ def logged_to(path: str | None) -> Iterator[None]:
         for number, descriptor in enumerate(before, 1):
             os.dup2(descriptor, number)
             os.close(descriptor)
+
+
+@main.command("check")
+@common
+@click.option("--app", multiple=True, metavar="MODULE", help="What the mold imports; may be given several times.")
+@click.option("--redis", metavar="URL", help=f"The queue server: {KINDS}; need not be there.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("--strict", is_flag=True, help="Exit 1 if there are warnings too.")
+@in_one_line
+def check_(
+    file: str | None, server: str | None, app: tuple[str, ...], redis: str | None, as_json: bool, strict: bool
+) -> None:
+    """Load the application in a throw-away mold: can it be served, is it safe to fork, how many slots fit."""
+    from rich.console import Console
+
+    from .check import check
+    from .checkview import show
+
+    settings = read(file, os.environ, app=app, redis=redis, server=server)
+    if not settings.app:
+        raise SettingsError(NO_APP)
+    become(settings.server.user)
+    document = check(settings)
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        show(document, Console())
+    sys.exit(1 if strict and document["warnings"] else 0)
 
 
 def become(user: str | None) -> None:

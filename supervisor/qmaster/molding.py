@@ -2,12 +2,15 @@
 
 import array
 import socket
+from typing import Any
 
 import msgspec
 
 from qslots.errors import Error
 from qslots.reports import Declared
 from qslots.settings import QueueSettings, Settings
+
+from .findings import Finding
 
 LARGEST = 1 << 17
 
@@ -48,6 +51,12 @@ class Ready(msgspec.Struct, tag="ready"):
     modules: int
     seconds: float
     pss: int
+    findings: tuple[Finding, ...] = ()  # of the fork-safety audit, the worst first
+
+    def document(self) -> dict[str, Any]:
+        """What status and check say of it."""
+        found = [msgspec.structs.asdict(each) for each in self.findings]
+        return {"modules": self.modules, "pss": self.pss, "seconds": self.seconds, "findings": found}
 
 
 class Refused(msgspec.Struct, tag="refused"):

@@ -15,6 +15,7 @@ from qslots.settings import Settings
 from qslots.units import counted
 
 from . import molding
+from .findings import pressing
 from .identity import MARK, Identity
 from .spawn import spawn
 
@@ -105,6 +106,8 @@ class MoldKeeper:
                     counted(sum(len(queue.handlers) for queue in queues), "handler"), counted(len(queues), "queue"),
                     message.modules, message.pss >> 20,
                 )  # fmt: skip
+                for finding in pressing(message.findings):
+                    log.warning("mold gen %d: %s", mold.generation, finding)
             case molding.Refused():
                 self.fault = message.why
             case _:

@@ -52,6 +52,7 @@ class Status:
             "max_slots_by_hand": self.hand.most,
             "bound": capacity.bound if capacity else None,
             "my_world_slots": capacity.my_world_slots if capacity else None,
+            "mold": self.keeper.ready.document() if self.keeper.ready is not None else None,
             "log_file": settings.server.log_file,
             "slots": [msgspec.structs.asdict(slot) for slot in self.duties.slots()],
         }

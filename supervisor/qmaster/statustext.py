@@ -66,8 +66,10 @@ def _lines(status: Document) -> Iterable[tuple[str, str, str]]:
             _words(f"{reload['cause']}: {reload['stage']}", reload.get("why")),
             "red" * (reload["stage"] == "failed"),
         )
-    for finding in (status.get("mold") or {}).get("findings", ()):
-        yield "fork safety", " ".join(str(each) for each in finding.values()), ""
+    findings = (status.get("mold") or {}).get("findings", ())
+    for each in findings:
+        if each["severity"] == "must fix":
+            yield "must fix", _words(f"{each['what']} ({each['where']})", each["remedy"]), "red"
     for label, parked in _parked(status):
         yield label, parked, "red"
     yield from _counts(status)

@@ -45,6 +45,11 @@ def test_everything_that_may_be_there() -> None:
         "queue_servers": {"main": {"url": "redis://a", "down": "does not answer"}},
         "generations": [{"number": 1, "state": "dropped", "slots": 2, "modules": None, "pss": None, "why": "it broke"}],
         "reload": {"cause": "reload", "generation": 3, "stage": "failed", "why": "SyntaxError"},
+        "mold": {"findings": [
+            {"kind": "socket", "severity": "must fix", "what": "a socket", "where": "shop.line",
+             "remedy": "open it later"},
+            {"kind": "gc", "severity": "know", "what": "many objects", "where": "", "remedy": "none"},
+        ]},
         "parked": [{"queues": ["mail"], "why": "its slots die at start"}],
         "deaths": {"left": 3, "memory": 1, "silent": 0}, "recycled": {"growth": 2, "age": 0},
         "late_imports": {"pandas": {"bytes": 38 << 20, "slots": 2}},
@@ -54,9 +59,11 @@ def test_everything_that_may_be_there() -> None:
     for expected in (
         "is running, drained", "main, redis://a: does not answer", "bound by memory: 3 GB for slots of 150 MB",
         "PSS 100 MB", "free 1.0 GB", "moved by hand to 4 until restart", "1 dropped, 2 slots: it broke",
-        "reload: failed: SyntaxError", "mail: its slots die at start", "left 3, memory 1\n", "growth 2\n", "pandas: ",
+        "reload: failed: SyntaxError", "a socket (shop.line): open it later",
+        "mail: its slots die at start", "left 3, memory 1\n", "growth 2\n", "pandas: ",
         "resize: +2 MB a task (40 tasks)", "resize need 96 MB a slot, not 48 MB",
     ):  # fmt: skip
+        assert "many objects" not in text
         assert expected in "\n".join(line.rstrip() for line in text.splitlines()) + "\n", expected
 
 
