@@ -65,7 +65,9 @@ SLOT_FIELDS = (
 
 
 def servers_view(servers: QueueServers) -> View:
-    """[{name, budget, slots, max_slots, pss, free_memory, generation, draining, age}]; age of the newest report."""
+    """[{name, budget, slots, max_slots, pss, free_memory, generation, draining, age, my_world_slots, bound, reason}];
+    age is that of the newest report.
+    """
     client = servers.control
     reports, notes = _records(client.redis, keys.REPORTS, Report, "report")
     seen = _seen(client.redis, list(reports))
@@ -81,6 +83,9 @@ def servers_view(servers: QueueServers) -> View:
             "generation": report.generation,
             "draining": report.draining,
             "age": None if (at := seen.get(name)) is None else max(0.0, now - at / 1e6),
+            "my_world_slots": report.my_world_slots,
+            "bound": report.bound,
+            "reason": report.reason,
         }
         for name, report in reports.items()
     ]

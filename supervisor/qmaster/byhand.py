@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from qslots.reports import Orders
 
-from .capacity import Bound
+from .bounds import Bound
 from .children import Children, Phase
 from .reconcile import REPLACED_AT_ONCE
 

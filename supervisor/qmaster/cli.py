@@ -13,9 +13,9 @@ from qslots import __version__, logs
 from qslots.completion import completion_of
 from qslots.connection import KINDS
 from qslots.errors import Error, SettingsError
-from qslots.servers import QueueServers
 from qslots.settings import read
 
+from . import prepare, privileges
 from .identity import assume
 from .remote import common, drain, in_one_line, recycle, refork, reload, status, stop, undrain
 
@@ -44,13 +44,12 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
         raise SettingsError(
             "no queue server: give --redis URL, set QSLOTS_REDIS, or list it under queue_servers in the settings file"
         )
-    servers = QueueServers.listed(settings, name="check")
-    servers.check()  # the first must be there before anything is started; another one may come later
-    servers.close()
     logs.to_stderr("qmaster", settings.log_level)
-    become(settings.server.user)
+    prepare.become_oneself(settings.server)
+    last = prepare.last_map(settings)
+    prepare.check_queue_servers(settings, last)
     with logged_to(settings.server.log_file):
-        fault = Master(settings, assume(settings.server)).run()
+        fault = Master(settings, assume(settings.server), last).run()
         if fault and settings.server.log_file:
             logging.getLogger("qmaster").error("ended: %s", fault)
     if fault:
@@ -95,32 +94,13 @@ def check_(
     settings = read(file, os.environ, app=app, redis=redis, server=server)
     if not settings.app:
         raise SettingsError(NO_APP)
-    become(settings.server.user)
+    privileges.become(settings.server.user, no_new_privileges=settings.server.no_new_privileges)
     document = check(settings)
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:
         show(document, Console())
     sys.exit(1 if strict and document["warnings"] else 0)
-
-
-def become(user: str | None) -> None:
-    """Drops to ``server.user`` before anything is started: no code of the application ever runs as root."""
-    if user is None:
-        return
-    import pwd
-
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
-        raise SettingsError(f"server.user: there is no user {user!r} on this machine") from None
-    if entry.pw_uid == os.geteuid():
-        return
-    if os.geteuid() != 0:
-        raise SettingsError(f"server.user: only root can run slots as {user}; start qmaster as root or as {user}")
-    os.initgroups(user, entry.pw_gid)
-    os.setgid(entry.pw_gid)
-    os.setuid(entry.pw_uid)
 
 
 for command in (status, reload, refork, drain, undrain, recycle, stop):

@@ -8,7 +8,9 @@ import re
 import signal
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -38,6 +40,16 @@ def has_terminal() -> bool:
     return True
 
 
+def no_new_privileges() -> None:
+    """Nothing that this process ever executes has more rights than it: setuid and setgid bits do nothing."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def show_process() -> None:
+    """/proc/PID of this process is its own user's (again), who may read its memory maps and trace it."""
+    _prctl(_PR_SET_DUMPABLE, 1)
+
+
 def malloc_trim() -> None:
     """Gives free heap back to the kernel, where the C library can (glibc)."""
     trim = getattr(_libc, "malloc_trim", None)
@@ -61,6 +73,14 @@ def memory_kills() -> int:
     except OSError:
         return 0
     return int(found[1]) if found else 0
+
+
+def boot_id() -> str:
+    """A random name of this run of the kernel; "" if it does not say."""
+    try:
+        return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def threads() -> dict[int, str]:

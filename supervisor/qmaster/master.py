@@ -19,7 +19,7 @@ from qslots.scoreboard import Field
 from qslots.settings import Settings
 from qslots.units import counted, duration
 
-from . import deaths, inheritance, linux, requests, signals
+from . import deaths, inheritance, linux, privileges, requests, signals
 from .books import Books, monotonic
 from .byhand import ByHand
 from .children import Phase
@@ -28,6 +28,8 @@ from .couriers import Couriers
 from .desk import Desk
 from .duties import Duties
 from .identity import Identity, give_up
+from .lastmap import LastMap
+from .ledger import Ledger
 from .letters import Connect, Leave, Reopen
 from .moldkeeper import MoldKeeper
 from .notices import ServiceManager, State
@@ -55,7 +57,7 @@ class Stage(IntEnum):
 class Master:
     """One server's master."""
 
-    def __init__(self, settings: Settings, identity: Identity) -> None:
+    def __init__(self, settings: Settings, identity: Identity, last: LastMap) -> None:
         self._settings = settings
         self._identity = identity
         self._grace = duration(settings.server.graceful_timeout)
@@ -72,9 +74,12 @@ class Master:
         self._post = self._couriers.first
         self._keeper = MoldKeeper(settings, identity, self._selector)
         lineage = f"{name}/{incarnation}"
-        self._nursery = Nursery(lineage, identity.board, self._keeper, self._couriers, self._selector)
+        self._nursery = Nursery(
+            lineage, identity.board, self._keeper, self._couriers, self._selector, Ledger(identity.board_path)
+        )
         self._books = Books(settings.server)
-        self._duties = Duties(name, incarnation, self._books, self._nursery, self._keeper, self._couriers)
+        self._duties = Duties(name, incarnation, self._books, self._nursery, self._keeper, self._couriers, last)
+        self._last = last
         self._hand = ByHand()
         self._status = Status(
             identity, self._couriers, self._keeper, self._nursery, self._books, self._duties, self._hand
@@ -119,9 +124,11 @@ class Master:
         """The next stage, if what has happened calls for it."""
         why = self._post.refused or (REPLACED if self._duties.replaced else "")
         if self._stage is Stage.STARTING:
-            why = why or self._post.down or self._keeper.fault
-            if self._keeper.can_fork and self._post.connected:
+            knows = self._last.row is not None  # what to do without the queue server
+            why = why or (self._post.down if not knows else "") or self._keeper.fault
+            if self._keeper.can_fork and (self._post.connected or (knows and self._post.down)):
                 self._stage = Stage.RUNNING
+                privileges.warn_of_root(self._settings.server.user)
         if why and self._stage < Stage.FAST:
             self._fault = why
             self._stage = Stage.FAST
@@ -130,7 +137,7 @@ class Master:
         if stopping and all(child.phase is Phase.DEAD for child in self._nursery.children.tenants.values()):
             self._stage = Stage.SETTLING
             self._settle_until = now + LAST_WORDS
-            if self._stopping_since is not None and self._couriers.owed:  # no scoreboard tells a successor of it
+            if self._stopping_since is not None and self._couriers.owed:  # who knows when a successor comes
                 self._settle_until = max(self._settle_until, self._stopping_since + self._grace)
             if self._post.connected:
                 self._post.send(Leave(), lambda _: None, now)
@@ -139,15 +146,20 @@ class Master:
 
     def _desired(self) -> Desired:
         row = self._duties.row
-        wanted = row.slots if row is not None and self._stage < Stage.STOPPING and not self._hand.drains else ()
+        keeps = row is not None and self._stage < Stage.STOPPING and not self._hand.drains
+        wanted = dict(enumerate(row.slots if row is not None and keeps else ()))
+        room = self._books.room(self._nursery.children, wanted, monotonic())
         return Desired(
-            slots=dict(enumerate(wanted)),
+            slots=wanted,
             can_fork=self._stage is Stage.RUNNING and self._keeper.can_fork,
-            room=self._books.room(len(self._nursery.children.tenants)),
+            room=room.places,
             grace=self._grace,
             fast=self._stage >= Stage.FAST,
             stopping=self._stage >= Stage.STOPPING,
-            retiring=self._hand.retiring(self._nursery.children, range(len(wanted))),
+            retiring=self._books.retiring(self._nursery.children) | self._hand.retiring(self._nursery.children, wanted),
+            memory=room.memory,
+            sizes=room.sizes,
+            stopping_since=self._stopping_since or 0.0,
         )
 
     def _stop(self, stage: Stage, why: str) -> None:
@@ -192,7 +204,7 @@ class Master:
 
     def _move_most(self, *, more: bool) -> None:
         capacity = self._books.capacity
-        now, bound = (capacity.max_slots, capacity.bound) if capacity is not None else (None, "")
+        now, bound = (capacity.max_slots, capacity.limit.bound) if capacity is not None else (None, "")
         log.info("%s", self._hand.one_more(now, bound) if more else self._hand.one_fewer(now))
         self._books.most = self._hand.most
 
@@ -263,13 +275,10 @@ class Master:
         for pid in self._couriers.pids | mold:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)  # it cannot take long, and whoever comes after finds no zombie of ours
-        owed = self._couriers.owed
-        if owed:
-            log.warning("a queue server does not answer: %d packs that are done are not settled and run again", owed)
-        if self._couriers.undone > owed:
+        if self._couriers.undone:
             log.warning(
                 "a queue server does not answer: %d settlements are left to the next qmaster",
-                self._couriers.undone - owed,
+                self._couriers.undone,
             )
         else:
             give_up(self._identity)

@@ -35,7 +35,6 @@ class Status:
 
     def document(self, settings: Settings, stage: str) -> dict[str, Any]:
         """All of it; times in seconds, memory in bytes."""
-        capacity = self.books.capacity
         first = self.couriers.first
         return {
             "server": self.identity.name,
@@ -47,11 +46,8 @@ class Status:
             "queue_server": first.url,
             "queue_server_down": first.down,
             "queue_servers": self.couriers.status(),
-            "budget": capacity.budget if capacity else None,
-            "max_slots": capacity.max_slots if capacity else None,
+            **self.duties.figures(),
             "max_slots_by_hand": self.hand.most,
-            "bound": capacity.bound if capacity else None,
-            "my_world_slots": capacity.my_world_slots if capacity else None,
             "mold": self.keeper.ready.document() if self.keeper.ready is not None else None,
             "log_file": settings.server.log_file,
             "slots": [msgspec.structs.asdict(slot) for slot in self.duties.slots()],

@@ -14,6 +14,8 @@ from rich.text import Text
 
 from qslots.units import counted
 
+from .figures import memory_lines
+
 Document = dict[str, Any]
 NOTHING = "·"
 LABEL = 14  # columns before what a line says
@@ -56,7 +58,10 @@ def _lines(status: Document) -> Iterable[tuple[str, str, str]]:
     """Label, text and style of each line between the headline and the slots."""
     for name, known in status.get("queue_servers", {}).items():
         yield "queue server", f"{name}, {known['url']}: {known['down'] or 'answers'}", "red" * bool(known["down"])
-    yield "capacity", _capacity(status), ""
+    for number, line in enumerate(memory_lines(status)):
+        yield "" if number else "memory", line.removeprefix("memory: "), ""
+    if status.get("max_slots_by_hand") is not None:
+        yield "by hand", f"at most {counted(status['max_slots_by_hand'], 'slot')} until qmaster is started again", ""
     for each in status.get("generations") or ():
         yield "generation", _generation(each), "red" * (each.get("state") == "dropped")
     reload = status.get("reload")
@@ -73,21 +78,6 @@ def _lines(status: Document) -> Iterable[tuple[str, str, str]]:
     for label, parked in _parked(status):
         yield label, parked, "red"
     yield from _counts(status)
-
-
-def _capacity(status: Document) -> str:
-    if status.get("budget") is None:
-        return "not measured yet"
-    free, pss, by_hand = (status.get(key) for key in ("free_memory", "pss", "max_slots_by_hand"))
-    found = [
-        f"{counted(len(status['slots']), 'slot')} of {status['max_slots']}",
-        str(status.get("reason") or f"bound by {status['bound']}"),
-        f"budget {size(status['budget'])}",
-        f"PSS {size(pss)}" if pss is not None else "",
-        f"free {size(free)}" if free is not None else "",
-        f"moved by hand to {by_hand} until restart" if by_hand is not None else "",
-    ]
-    return ", ".join(filter(None, found))
 
 
 def _generation(each: Document) -> str:

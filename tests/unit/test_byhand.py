@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from qmaster.bounds import Bound
 from qmaster.byhand import DRAINED, RECYCLED, ByHand
-from qmaster.capacity import Bound
 from qmaster.children import Children, Phase
 from qslots.reports import Orders
 

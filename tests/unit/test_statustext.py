@@ -14,6 +14,8 @@ STATUS: dict[str, Any] = {
     "server": "web-7", "pid": 99, "stage": "running", "draining": False, "generation": 2, "app": ["shop"],
     "queue_server": "redis://a", "queue_server_down": "", "queue_servers": {"main": {"url": "redis://a", "down": ""}},
     "budget": 3 << 30, "max_slots": 20, "max_slots_by_hand": None, "bound": "memory", "my_world_slots": 12,
+    "reason": "bound by memory: 3 GB for slots of 150 MB", "free_memory": 1 << 30, "total_memory": 4 << 30,
+    "reserve": 1 << 28, "pss": 100 << 20, "swap": 0, "slot_size": 48 << 20, "slot_sizes": {},
     "log_file": None, "slots": [SLOT],
 }  # fmt: skip
 
@@ -29,7 +31,7 @@ def test_the_usual() -> None:
     lines = [" ".join(line.split()) for line in shown(STATUS).splitlines()]
     assert lines[0] == "qmaster web-7 (pid 99) is running, generation 2: shop"
     assert "queue server main, redis://a: answers" in lines
-    assert "capacity 1 slot of 20, bound by memory, budget 3.0 GB" in lines
+    assert "at most 20 slots, bound by memory: 3 GB for slots of 150 MB; 12 by My World's formula" in lines
     assert "3 4711 2 busy mail, resize send 66083f 2 min 12 30 MB ·" in lines
 
 
@@ -58,7 +60,7 @@ def test_everything_that_may_be_there() -> None:
     })  # fmt: skip
     for expected in (
         "is running, drained", "main, redis://a: does not answer", "bound by memory: 3 GB for slots of 150 MB",
-        "PSS 100 MB", "free 1.0 GB", "moved by hand to 4 until restart", "1 dropped, 2 slots: it broke",
+          "at most 4 slots until qmaster is started again", "1 dropped, 2 slots: it broke",
         "reload: failed: SyntaxError", "a socket (shop.line): open it later",
         "mail: its slots die at start", "left 3, memory 1\n", "growth 2\n", "pandas: ",
         "resize: +2 MB a task (40 tasks)", "resize need 96 MB a slot, not 48 MB",

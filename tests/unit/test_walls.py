@@ -32,7 +32,10 @@ PURE = {
         "periodic",
         "testing/wanted",
     ],
-    "qmaster": ["capacity", "children", "deaths", "reconcile", "watch", "letters", "relief", "findings", "forecast"],
+    "qmaster": [
+        *("capacity", "children", "deaths", "reconcile", "watch", "letters", "relief", "findings", "forecast"),
+        *("bounds", "figures", "pacing", "shedding"),
+    ],
     "qmanager": ["demand", "grant", "placement", "planner", "readings", "schedules"],
 }
 ONLY_NAMES = {("deaths", "signal")}  # the names of signals are data
