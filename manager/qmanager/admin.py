@@ -10,15 +10,16 @@ import sys
 import typing
 
 import click
-from click.shell_completion import get_completion_class
 from rich.console import RenderableType
 
 from qslots import keys, settings
+from qslots.completion import completion_of
 from qslots.connection import translated
 from qslots.servers import QueueServers
 
 from . import periodicviews, queueviews, tables, views
 from .admin_queue import queue
+from .admin_server import server, slot
 from .admin_task import task
 from .command import of_a_fleet
 from .show import Show, reading
@@ -130,26 +131,11 @@ def up(
     sys.exit(all_in_one.run(chosen, data=data, file=file or os.environ.get("QSLOTS_CONFIG")))
 
 
-TO_USE = {
-    "bash": """put  eval "$(qslots completion bash)"  into ~/.bashrc""",
-    "zsh": """put  eval "$(qslots completion zsh)"  into ~/.zshrc, behind compinit""",
-    "fish": "qslots completion fish > ~/.config/fish/completions/qslots.fish",
-}
-
-
-@main.command(epilog="; ".join(f"{shell}: {how}" for shell, how in TO_USE.items()))
-@click.argument("shell", type=click.Choice(list(TO_USE)))
-def completion(shell: str) -> None:
-    """Print the script that makes Tab complete the words of `qslots` in this SHELL."""
-    kind = get_completion_class(shell)
-    assert kind is not None
-    script = kind(main, {}, "qslots", "_QSLOTS_COMPLETE").source()
-    first, line, rest = script.partition("\n") if script.startswith("#") else ("", "", script)  # zsh: #compdef
-    click.echo(f"{first}{line}# To use this: {TO_USE[shell]}\n{rest}")
-
-
 main.add_command(queue)
 main.add_command(task)
+main.add_command(server)
+main.add_command(slot)
+main.add_command(completion_of(main, "qslots"))
 
 
 if __name__ == "__main__":

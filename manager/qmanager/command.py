@@ -117,6 +117,11 @@ def complete_queue(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
     return _completed(ctx, incomplete, queueviews.every_queue)
 
 
+def complete_server(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """What Tab makes of the beginning of a server's name."""
+    return _completed(ctx, incomplete, lambda servers: [row["name"] for row in views.servers_view(servers).document])
+
+
 def complete_handler(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """The handlers of the queue that the line names."""
     return _completed(ctx, incomplete, lambda servers: queueviews.handlers_of(servers, _queue_in(ctx)).document)

@@ -169,9 +169,10 @@ def servers_table(servers: list[Document]) -> RenderableType:
     for server in servers:
         late = server["age"] is None or server["age"] > LATE
         table.add_row(
-            Text(server["name"], style="bold"), _count(server["slots"]), _count(server["max_slots"]),
-            _text(size(server["pss"])), _text(size(server["budget"])), _text(size(server["free_memory"])),
-            _count(server["generation"]), _text(f"{seconds(server['age'])} ago", "red" if late else "green"),
+            Text(server["name"] + ", drained" * bool(server.get("draining")), style="bold"),
+            _count(server["slots"]), _count(server["max_slots"]), _text(size(server["pss"])),
+            _text(size(server["budget"])), _text(size(server["free_memory"])), _count(server["generation"]),
+            _text(f"{seconds(server['age'])} ago", "red" if late else "green"),
         )  # fmt: skip
     return table
 

@@ -65,8 +65,8 @@ SLOT_FIELDS = (
 
 
 def servers_view(servers: QueueServers) -> View:
-    """[{name, budget, slots, max_slots, pss, free_memory, generation, age, my_world_slots, bound, reason}]; age is that
-    of the newest report.
+    """[{name, budget, slots, max_slots, pss, free_memory, generation, draining, age, my_world_slots, bound, reason}];
+    age is that of the newest report.
     """
     client = servers.control
     reports, notes = _records(client.redis, keys.REPORTS, Report, "report")
@@ -81,6 +81,7 @@ def servers_view(servers: QueueServers) -> View:
             "pss": report.pss,
             "free_memory": report.free_memory,
             "generation": report.generation,
+            "draining": report.draining,
             "age": None if (at := seen.get(name)) is None else max(0.0, now - at / 1e6),
             "my_world_slots": report.my_world_slots,
             "bound": report.bound,

@@ -3,6 +3,8 @@
 Every operation is one script; errors are those of ``qslots.errors``.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -10,11 +12,12 @@ import msgspec
 from . import keys
 from .connection import translated
 from .queueserver import QueueServer
-from .reports import Declared, MapRow, Plan, Report, pack
+from .reports import Declared, MapRow, Orders, Plan, Report, pack
 
 _row = msgspec.msgpack.Decoder(MapRow).decode
 _report = msgspec.msgpack.Decoder(Report).decode
 _declared = msgspec.msgpack.Decoder(Declared).decode
+_orders = msgspec.json.Decoder(Orders).decode
 _CHUNK = 200  # reports read at once: a whole hash of 10,000 blocks the server for 50 to 150 ms
 
 
@@ -33,13 +36,26 @@ class Control:
             "control", "takeover", [keys.MASTERS, keys.SEEN], [name, place, incarnation, round(gone_after * 1e6)]
         )
 
-    def report(self, report: Report, declared: Declared | None) -> tuple[MapRow | None, bool]:
-        """Publishes a report; returns this server's row of the map, and whether its declaration is wanted."""
-        names = [keys.MASTERS, keys.SEEN, keys.REPORTS, keys.MAP, keys.DECLARED, keys.PULSE]
+    def report(self, report: Report, declared: Declared | None) -> tuple[MapRow | None, bool, Orders]:
+        """Publishes a report; returns this server's row, whether its declaration is wanted, and its orders."""
+        names = [keys.MASTERS, keys.SEEN, keys.REPORTS, keys.MAP, keys.DECLARED, keys.PULSE, keys.ORDERS]
         told = pack(declared) if declared is not None else b""
         args = [report.server, report.incarnation, pack(report), report.declared, told]
-        row, wanted = self.server.run("control", "report", names, args)
-        return (_row(row) if row else None), bool(wanted)
+        row, wanted, orders = self.server.run("control", "report", names, args)
+        return (_row(row) if row else None), bool(wanted), _read_orders(orders)
+
+    def order(
+        self, name: str, *, draining: bool | None = None, recycle: Mapping[int, int] = MappingProxyType({})
+    ) -> None:
+        """Orders for one server: to drain, or no longer (None: as it was); slots to be recycled, with their pids."""
+        args = [name, "" if draining is None else int(draining), *(part for pair in recycle.items() for part in pair)]
+        self.server.run("control", "order", [keys.ORDERS], args)
+
+    def orders(self) -> dict[str, Orders]:
+        """Of all servers that have some."""
+        with translated(self.server.url):
+            stored: Any = self.server.redis.hgetall(keys.ORDERS)
+        return {name.decode(): _read_orders(raw) for name, raw in stored.items()}
 
     def beat(self) -> None:
         """Stamps the pulse of a server that nobody reports to: locks age only while it serves."""
@@ -111,3 +127,11 @@ class Control:
         flat = [part for name, row in rows.items() for part in (name, pack(row))]
         args = [plan.manager, plan.epoch, plan.seq, pack(plan), msgspec.msgpack.encode(gone), *flat]
         self.server.run("control", "publish", [keys.EPOCH, keys.MAP, keys.PLAN], args)
+
+
+def _read_orders(raw: bytes | None) -> Orders:
+    """What cannot be read orders nothing."""
+    try:
+        return _orders(raw) if raw else Orders()
+    except msgspec.MsgspecError:
+        return Orders()

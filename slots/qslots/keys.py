@@ -19,6 +19,7 @@ REPORTS = PREFIX + "reports"  # HASH server -> its newest report
 SEEN = PREFIX + "seen"  # ZSET server -> when its newest report came (µs)
 EPOCH = PREFIX + "epoch"  # HASH epoch, seq, manager, published (µs)
 MAP = PREFIX + "map"  # HASH server -> its row of the slot map
+ORDERS = PREFIX + "orders"  # HASH server -> what people want of it, JSON
 PLAN = PREFIX + "plan"  # STRING: the newest plan, for people and for the admin command
 
 

@@ -69,6 +69,29 @@ def flush() -> None:
     logging.shutdown()
 
 
+def into(path: str) -> None:
+    """From now on stdout and stderr are this file, and what is appended to it. OSError as the kernel says it."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()  # what was printed before belongs to the file before
+    opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
+    for standard in (1, 2):
+        os.dup2(opened, standard)
+    os.close(opened)
+
+
+def reopen(path: str) -> bool:
+    """The file of this name instead of the one that was moved away. What cannot be opened changes nothing."""
+    try:
+        into(path)
+    except OSError as error:
+        logging.getLogger("qslots").error(  # noqa: TRY400 - the message says all
+            "the log file %s cannot be opened anew: %s; lines go on into the old one", path, error.strerror
+        )
+        return False
+    return True
+
+
 def to_stderr(who: str, level: str = "info") -> None:
     """What this process logs, from this level on, goes to stderr as ``who``'s."""
     stand_back(who, level)

@@ -33,7 +33,13 @@ class Poke(msgspec.Struct, tag="poke"):
     """Master to slot: look for work at once."""
 
 
-Order = Born | Stillborn | Serve | Leave | Poke | Owed
+class Reopen(msgspec.Struct, tag="reopen"):
+    """Master to slot: open the log file anew before the next pack."""
+
+    path: str
+
+
+Order = Born | Stillborn | Serve | Leave | Poke | Reopen | Owed
 _decoder = msgspec.msgpack.Decoder(Order)
 _LARGEST = 1 << 16
 

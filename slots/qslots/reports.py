@@ -112,6 +112,13 @@ class MapRow(msgspec.Struct, frozen=True):
     slots: tuple[tuple[str, ...], ...]
 
 
+class Orders(msgspec.Struct, frozen=True):
+    """What people want of one server, wherever they are."""
+
+    draining: bool = False  # until they take it back
+    recycle: dict[int, tuple[int, int]] = {}  # slot -> the pid of its tenant that is to leave, when it was said
+
+
 class HandlerStats(msgspec.Struct, frozen=True):
     """What waits for one handler of a queue."""
 

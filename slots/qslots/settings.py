@@ -31,6 +31,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
     graceful_timeout: str | float = "30s"
     runtime_dir: str | None = None
     state_dir: str | None = None
+    log_file: str | None = None
     limits: dict[str, int | str] = {}
     no_new_privileges: bool = True
 
@@ -101,6 +102,7 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "QSLOTS_GRACEFUL_TIMEOUT": ("server", "graceful_timeout"),
     "QSLOTS_RUNTIME_DIR": ("server", "runtime_dir"),
     "QSLOTS_STATE_DIR": ("server", "state_dir"),
+    "QSLOTS_LOG_FILE": ("server", "log_file"),
     "QSLOTS_INTERVAL": ("manager", "interval"),
     "QSLOTS_LOST_AFTER": ("manager", "lost_after"),
     "QSLOTS_LOG_LEVEL": ("log_level",),

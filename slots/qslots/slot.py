@@ -112,6 +112,8 @@ class Slot:
             case orders.Poke():
                 for each in self._lottery.sources:
                     self._lottery.refill(each)
+            case orders.Reopen(path):
+                logs.reopen(path)
 
     def _serve(self, queues: tuple[str, ...]) -> None:
         places = self._servers.sources(name for name in queues if name in self._declared)

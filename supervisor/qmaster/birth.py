@@ -23,7 +23,7 @@ from qslots.scoreboard import Scoreboard
 from qslots.servers import QueueServers
 from qslots.slot import Slot, end
 
-from . import linux
+from . import linux, signals
 from .molding import Begin, Fork
 
 log = logging.getLogger("qslots.slot")
@@ -31,7 +31,7 @@ _ADOPTED_WITHIN = 5.0  # seconds
 PATIENCE = 5.0  # seconds that a slot waits for one answer of its only queue server
 PATIENCE_WITH_OTHERS = 2.0  # where it has others to serve meanwhile
 # SIGPIPE stays ignored, as Python has it: a queue server that dies must not take its slots with it.
-_RESET = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
+_RESET = (signal.SIGTERM, signal.SIGCHLD)
 
 
 def live(order: Fork, descriptor: int, begin: Begin, board: Scoreboard) -> NoReturn:
@@ -93,6 +93,7 @@ def become_oneself(order: Fork) -> None:
     for number in _RESET:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signals.leave_to_the_master()
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed()  # Python's own generator reseeds itself after a fork

@@ -62,6 +62,7 @@ class Books:
         self._emptied: dict[int, float] = {}  # index -> when its slot was last told so
         self._falls = False  # the direction in which memory moves the number of slots
         self.capacity: Capacity | None = None
+        self.most: int | None = None  # slots at most, where it was moved by hand
 
     def to_measure(self, pids: list[int]) -> list[int]:
         """The pids, those first that were measured longest ago; forgets all others."""
@@ -91,7 +92,7 @@ class Books:
         policy = Policy(
             size(self._settings.private_limit),
             share(self._settings.reserve_memory),
-            None if self._settings.max_slots == "auto" else self._settings.max_slots,
+            self.most if self.most is not None or self._settings.max_slots == "auto" else self._settings.max_slots,
             {queue.name: queue.memory for queue in declared.queues if queue.memory is not None},
         )
         self.capacity, self._state = assess(readings, policy, self._state, now)

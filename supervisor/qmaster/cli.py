@@ -1,48 +1,25 @@
 """The ``qmaster`` command: run one server's master, ask it, stop it. Exit 0 ok, 1 error (one line), 2 usage."""
 
+import contextlib
 import json
+import logging
 import os
 import sys
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Iterator
 
 import click
 
 from qslots import __version__, logs
+from qslots.completion import completion_of
 from qslots.connection import KINDS
 from qslots.errors import Error, SettingsError
-from qslots.settings import Settings, read
+from qslots.settings import read
 
-from . import control, figures, prepare, privileges
-from .identity import assume, runtime_dir, server_name
+from . import prepare, privileges
+from .identity import assume
+from .remote import common, drain, in_one_line, recycle, refork, reload, status, stop, undrain
 
 NO_APP = "no application: give --app MODULE, set QSLOTS_APP, or list it under app in the settings"
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-
-def in_one_line(command: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Errors of ours as one line on stderr and exit 1."""
-
-    @wraps(command)
-    def told(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        try:
-            return command(*args, **kwargs)
-        except Error as error:
-            click.echo(f"qmaster: {error}", err=True)
-            sys.exit(1)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
-
-    return told
-
-
-def common(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that every command has."""
-    command = click.option("--server", metavar="NAME", help="This server's name; the host's by default.")(command)
-    return click.option("-c", "file", metavar="FILE", help="Settings file; QSLOTS_CONFIG by default.")(command)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,9 +48,31 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
     prepare.become_oneself(settings.server)
     last = prepare.last_map(settings)
     prepare.check_queue_servers(settings, last)
-    fault = Master(settings, assume(settings.server), last).run()
+    with logged_to(settings.server.log_file):
+        fault = Master(settings, assume(settings.server), last).run()
+        if fault and settings.server.log_file:
+            logging.getLogger("qmaster").error("ended: %s", fault)
     if fault:
         raise Error(fault)
+
+
+@contextlib.contextmanager
+def logged_to(path: str | None) -> Iterator[None]:
+    """Within this block stdout and stderr of this process, and of all it starts, are this file."""
+    if path is None:
+        yield
+        return
+    before = os.dup(1), os.dup(2)
+    try:
+        logs.into(path)
+    except OSError as error:
+        raise SettingsError(f"server.log_file: {path} cannot be opened: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        for number, descriptor in enumerate(before, 1):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
 
 
 @main.command("check")
@@ -104,51 +103,6 @@ def check_(
     sys.exit(1 if strict and document["warnings"] else 0)
 
 
-@main.command()
-@common
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@in_one_line
-def status(file: str | None, server: str | None, as_json: bool) -> None:
-    """What the master of this server does just now."""
-    answer = _asked(read(file, os.environ, server=server), {"command": "status"}, 5.0)
-    if answer is None:
-        raise Error("qmaster closed the connection: it is ending")
-    click.echo(json.dumps(answer, indent=2) if as_json else described(answer))
-
-
-@main.command()
-@common
-@click.option("--fast", is_flag=True, help="Kill the slots; their tasks go back.")
-@in_one_line
-def stop(file: str | None, server: str | None, fast: bool) -> None:
-    """Stop the master of this server and wait until it has ended."""
-    settings = read(file, os.environ, server=server)
-    _asked(settings, {"command": "stop", "fast": fast}, 3600.0)
-
-
-def _asked(settings: Settings, request: dict[str, Any], timeout: float) -> dict[str, Any] | None:
-    path = runtime_dir(settings.server) / f"{server_name(settings.server)}.sock"
-    return control.ask(path, request, timeout)
-
-
-def described(answer: dict[str, Any]) -> str:
-    """The status for people."""
-    mega = 1 << 20
-    app = ", ".join(answer["app"])
-    who = f"qmaster {answer['server']} (pid {answer['pid']})"
-    lines = [
-        f"{who} is {answer['stage']}, generation {answer['generation']}: {app}",
-        *(
-            f"queue server {name}, {known['url']}: {known['down'] or 'answers'}"
-            for name, known in answer["queue_servers"].items()
-        ),
-        *figures.memory_lines(answer),
-    ]
-    for slot in answer["slots"]:
-        private = f"{slot['private'] // mega} MB private" if slot["private"] is not None else "not measured"
-        task = f", {slot['handler']} {slot['task']} for {slot['task_age']:.1f} s" if slot["task"] else ""
-        queues = ",".join(slot["queues"]) or "-"
-        lines.append(
-            f"  slot {slot['index']:3} pid {slot['pid']} {slot['state']} {queues}: {slot['done']} done, {private}{task}"
-        )
-    return "\n".join(lines)
+for command in (status, reload, refork, drain, undrain, recycle, stop):
+    main.add_command(command)
+main.add_command(completion_of(main, "qmaster"))

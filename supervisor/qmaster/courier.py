@@ -14,7 +14,7 @@ import time
 
 from setproctitle import setproctitle
 
-from qslots import debts, gates
+from qslots import debts, gates, logs
 from qslots.control import Control
 from qslots.errors import Error, QueueServerDown, QueueServerError
 from qslots.inspector import Inspector
@@ -22,7 +22,7 @@ from qslots.queueserver import QueueServer
 from qslots.scoreboard import boot_ns
 from qslots.servers import parted
 
-from . import memory, state
+from . import memory, signals, state
 from .letters import (
     Answer,
     Beat,
@@ -44,6 +44,7 @@ from .letters import (
     Parked,
     Pay,
     Relieve,
+    Reopen,
     Reply,
     Request,
     SaveState,
@@ -61,7 +62,7 @@ CHANNEL = 3  # the descriptor that the master gives us
 TIMEOUT = 2.0  # seconds for one answer of the queue server
 _CODES = ("TAKEN", "REPLACED")
 _URGENCY = (
-    Connect, Join, Pay, SettleDead, Park, Relieve, Extend, Beat, SendReport, SaveState, Find, Measure, Leave,
+    Reopen, Connect, Join, Pay, SettleDead, Park, Relieve, Extend, Beat, SendReport, SaveState, Find, Measure, Leave,
 )  # fmt: skip
 
 
@@ -108,6 +109,9 @@ class Courier:
     def _do(self, letter: Letter) -> Reply:
         if isinstance(letter, Measure):
             return measure(letter, self._processors)
+        if isinstance(letter, Reopen):
+            logs.reopen(letter.path)
+            return Done()
         if isinstance(letter, SaveState):
             return save(letter)
         if isinstance(letter, Connect | Join):
@@ -221,6 +225,7 @@ def measure(letter: Measure, processors: Processors) -> Measured:
 def main() -> None:
     """The process that the master spawns."""
     die_with_parent()
+    signals.leave_to_the_master()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a ^C is the master's to hear: settlements are still to be done
     setproctitle("qmaster: courier")
     try:

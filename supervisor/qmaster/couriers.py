@@ -43,6 +43,11 @@ class Couriers:
         else:
             on_reply(Failed("refused", f"there is no queue server {server!r} in the settings"))
 
+    def tell(self, letter: Letter, now: float) -> None:
+        """Sends a letter to every courier."""
+        for post in self._posts.values():
+            post.send(letter, lambda _: None, now)
+
     def check(self, now: float) -> None:
         """Sends again what is due; replaces couriers that are late."""
         for post in self._posts.values():

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from qslots.holding import TRUSTED
-from qslots.reports import MapRow, Report, SlotReport
+from qslots.reports import MapRow, Orders, Report, SlotReport
 from qslots.scoreboard import Field, Record, boot_ns
 from qslots.servers import parted
 
@@ -65,6 +65,7 @@ class Duties:
         self._unread = ""  # what was said last of memory that cannot be read
         self.replaced = False  # another master has taken our name
         self.draining = False
+        self.orders = Orders()  # what people have said to the queue server
 
     @property
     def row(self) -> MapRow | None:
@@ -290,8 +291,9 @@ class Duties:
 
     def _reported(self, reply: Reply) -> None:
         match reply:
-            case Heard(row, wanted):
+            case Heard(row, wanted, orders):
                 self._declaration_wanted = wanted
+                self.orders = orders
                 self._last.heard(row)
             case Failed("REPLACED"):
                 self.replaced = True

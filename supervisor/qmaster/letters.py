@@ -8,7 +8,7 @@ import msgspec
 
 from qslots.debts import Owed
 from qslots.outcomes import Outcome
-from qslots.reports import Declared, MapRow, Report
+from qslots.reports import Declared, MapRow, Orders, Report
 
 from .state import State
 
@@ -104,6 +104,12 @@ class Park(msgspec.Struct, tag="park"):
     why: str
 
 
+class Reopen(msgspec.Struct, tag="reopen"):
+    """Open the log file anew: it was moved away."""
+
+    path: str
+
+
 class SaveState(msgspec.Struct, tag="state"):
     """Write this to disk, whatever becomes of it in the queue server."""
 
@@ -116,7 +122,20 @@ class Leave(msgspec.Struct, tag="leave"):
 
 
 Letter = (
-    Connect | Join | Beat | SendReport | SettleDead | Pay | Relieve | Extend | Measure | SaveState | Find | Park | Leave
+    Connect
+    | Join
+    | Beat
+    | SendReport
+    | SettleDead
+    | Pay
+    | Relieve
+    | Extend
+    | Measure
+    | SaveState
+    | Find
+    | Park
+    | Leave
+    | Reopen
 )
 KEPT = (Connect, Join, SettleDead, Pay, Park, Leave)  # sent again until they are answered
 
@@ -129,10 +148,11 @@ class Request(msgspec.Struct, array_like=True):
 
 
 class Heard(msgspec.Struct, tag="heard"):
-    """Answer to a report: this server's row of the map, and whether the declaration is wanted."""
+    """Answer to a report: this server's row of the map, whether the declaration is wanted, and people's orders."""
 
     row: MapRow | None
     wanted: bool
+    orders: Orders = Orders()
 
 
 class Extended(msgspec.Struct, tag="extended"):

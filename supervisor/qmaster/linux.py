@@ -32,6 +32,15 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
+def has_terminal() -> bool:
+    """Whether this process has a controlling terminal, which sends signals of its own."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 def no_new_privileges() -> None:
     """Nothing that this process ever executes has more rights than it: setuid and setgid bits do nothing."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)

@@ -6,39 +6,41 @@ same few checks say what follows. How far the master is, is one number that only
 
 import logging
 import os
+import pathlib
 import selectors
 import signal
-import socket
 from enum import IntEnum
 from typing import Any
 
-import msgspec
 from setproctitle import setproctitle
 
+from qslots import logs
 from qslots.scoreboard import Field, boot_ns
 from qslots.settings import Settings
 from qslots.units import counted, duration
 
-from . import deaths, inheritance, lateness, linux, privileges
+from . import deaths, inheritance, lateness, linux, privileges, requests, signals
 from .books import Books, monotonic
+from .byhand import ByHand
 from .children import Phase
-from .control import ControlSocket
+from .control import ControlSocket, Reply
 from .couriers import Couriers
+from .desk import Desk
 from .duties import Duties
 from .identity import Identity, give_up
 from .lastmap import LastMap
 from .ledger import Ledger
-from .letters import Connect, Leave
+from .letters import Connect, Leave, Reopen
 from .moldkeeper import MoldKeeper
+from .notices import ServiceManager, State
 from .nursery import Nursery
 from .reconcile import Desired, reconcile
+from .status import Status
 
 log = logging.getLogger("qmaster")
 LAST_WORDS = 5.0  # seconds that settlements may take when all slots are gone
 GONE_AFTER = 10.0  # seconds without a report after which a master of our name elsewhere counts as gone
 REPLACED = "another qmaster has taken the name of this server: this one ends, with its slots"
-_OBEYED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD)
-_NOT_YET = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH)
 
 
 class Stage(IntEnum):
@@ -68,6 +70,7 @@ class Master:
         self._fault = ""
         self._settle_until = float("inf")
         self._stopping_since: float | None = None  # None also if there is no time to be graceful
+        self._service = ServiceManager(os.environ)  # before anything is started: nobody else may speak to it
         self._title = ""
         self._selector = selectors.DefaultSelector()
         name, incarnation = identity.name, identity.incarnation
@@ -82,12 +85,17 @@ class Master:
         self._books = Books(settings.server)
         self._duties = Duties(name, incarnation, self._books, self._nursery, self._keeper, self._couriers, last)
         self._last = last
-        self._control = ControlSocket(identity.control_path, self._selector, self._answer)
+        self._hand = ByHand()
+        self._status = Status(
+            identity, self._couriers, self._keeper, self._nursery, self._books, self._duties, self._hand
+        )
+        self._desk = Desk(self._document, self._asked_to_stop, self._asked_to_reload, self._hand, self._nursery)
+        self._control = ControlSocket(identity.control_path, self._selector, self._desk.answer)
 
     def run(self) -> str:
         """Until stopped; returns why it could not start or go on, "" for an end in good order."""
         linux.adopt_orphans()
-        self._listen_to_signals()
+        signals.listen(self._selector, self._signalled)
         self._couriers.start(monotonic())
         inheritance.settle(self._identity.left, self._couriers, monotonic())
         self._keeper.start()
@@ -118,6 +126,8 @@ class Master:
 
     def _turn(self, now: float) -> float:
         """Acts on what has happened; returns when to look again at the latest."""
+        asked = self._control.check(now)
+        self._desk.follow(self._duties.orders)
         self._couriers.check(now)
         self._advance(now)
         if self._stage is Stage.RUNNING:
@@ -127,7 +137,8 @@ class Master:
         plan = reconcile(self._desired(), self._nursery.children, now)
         for action in plan.actions:
             self._nursery.perform(action, now)
-        self._show()
+        self._desk.check()
+        deadline = min(deadline, asked, self._show(now))
         return min(deadline, plan.deadline, self._couriers.next_check(), self._settle_until)
 
     def _advance(self, now: float) -> None:
@@ -143,7 +154,7 @@ class Master:
             self._fault = why
             self._stage = Stage.FAST
         stopping = self._stage in (Stage.STOPPING, Stage.FAST)
-        self._duties.draining = stopping
+        self._duties.draining = stopping or self._hand.drains
         if stopping and all(child.phase is Phase.DEAD for child in self._nursery.children.tenants.values()):
             self._stage = Stage.SETTLING
             self._settle_until = now + LAST_WORDS
@@ -156,7 +167,8 @@ class Master:
 
     def _desired(self) -> Desired:
         row = self._duties.row
-        wanted = dict(enumerate(row.slots if row is not None and self._stage < Stage.STOPPING else ()))
+        keeps = row is not None and self._stage < Stage.STOPPING and not self._hand.drains
+        wanted = dict(enumerate(row.slots if row is not None and keeps else ()))
         room = self._books.room(self._nursery.children, wanted, monotonic())
         return Desired(
             slots=wanted,
@@ -165,10 +177,17 @@ class Master:
             grace=self._grace,
             fast=self._stage >= Stage.FAST,
             stopping=self._stage >= Stage.STOPPING,
-            retiring=self._books.retiring(self._nursery.children) | self._duties.watchdogs.retiring(),
+            retiring=self._retiring(wanted),
             memory=room.memory,
             sizes=room.sizes,
             stopping_since=self._stopping_since or 0.0,
+        )
+
+    def _retiring(self, wanted: dict[int, tuple[str, ...]]) -> dict[int, str]:
+        """The slots that are to leave after their task, and why. Of two reasons the later one is told."""
+        children = self._nursery.children
+        return (
+            self._books.retiring(children) | self._duties.watchdogs.retiring() | self._hand.retiring(children, wanted)
         )
 
     def _stop(self, stage: Stage, why: str) -> None:
@@ -181,29 +200,52 @@ class Master:
         elif self._stage is Stage.SETTLING and stage is Stage.FAST:
             self._settle_until = min(self._settle_until, monotonic() + LAST_WORDS)
 
-    def _listen_to_signals(self) -> None:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-        for number in (*_OBEYED, *_NOT_YET):
-            signal.signal(number, lambda *_: None)  # the byte in the socket is the event
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._signalled(ours, theirs))
+    def _signalled(self, number: int) -> None:
+        match number:
+            case signal.SIGCHLD:
+                self._reap()
+            case signal.SIGTERM:
+                self._stop(Stage.STOPPING, "TERM")
+            case signal.SIGINT:
+                again = self._stage >= Stage.STOPPING
+                self._stop(Stage.FAST if again else Stage.STOPPING, "INT again" if again else "INT")
+            case signal.SIGQUIT:
+                self._stop(Stage.FAST, "QUIT")
+            case _:
+                self._told(number)
 
-    def _signalled(self, ours: socket.socket, _kept_open: socket.socket) -> None:
-        for number in dict.fromkeys(ours.recv(4096)):
-            match number:
-                case signal.SIGCHLD:
-                    self._reap()
-                case signal.SIGTERM:
-                    self._stop(Stage.STOPPING, "TERM")
-                case signal.SIGINT:
-                    again = self._stage >= Stage.STOPPING
-                    self._stop(Stage.FAST if again else Stage.STOPPING, "INT again" if again else "INT")
-                case signal.SIGQUIT:
-                    self._stop(Stage.FAST, "QUIT")
-                case _:
-                    log.warning("%s is not served by this version", signal.Signals(number).name)
+    def _told(self, number: int) -> None:
+        """Signals that end nothing."""
+        match number:
+            case signal.SIGUSR1:
+                self._reopen_logs()
+            case signal.SIGTTIN:
+                self._move_most(more=True)
+            case signal.SIGTTOU:
+                self._move_most(more=False)
+            case signal.SIGWINCH if linux.has_terminal():
+                log.info("WINCH is not obeyed at a terminal, which sends it when resized: use `qmaster drain`")
+            case signal.SIGWINCH:
+                self._desk.drain("WINCH")
+            case _:
+                log.warning("%s is not served by this version", signal.Signals(number).name)
+
+    def _move_most(self, *, more: bool) -> None:
+        capacity = self._books.capacity
+        now, bound = (capacity.max_slots, capacity.limit.bound) if capacity is not None else (None, "")
+        log.info("%s", self._hand.one_more(now, bound) if more else self._hand.one_fewer(now))
+        self._books.most = self._hand.most
+
+    def _reopen_logs(self) -> None:
+        if self._settings.server.log_file is None:
+            log.info("USR1: server.log_file is not set, log lines go to stderr: nothing to reopen")
+            return
+        path = str(pathlib.Path(self._settings.server.log_file).absolute())  # slots may stand in another folder
+        if logs.reopen(path):
+            self._couriers.tell(Reopen(path), monotonic())
+            self._keeper.reopen_logs(path)
+            self._nursery.reopen_logs(path)
+            log.info("USR1: the log file %s is opened anew", path)
 
     def _reap(self) -> None:
         """Every child that has ended: mold, courier, slots, and strays that slots have left behind."""
@@ -241,41 +283,28 @@ class Master:
         slots = {child.pid for child in self._nursery.living() if child.pid is not None}
         return slots | mold | self._couriers.pids, mold
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any] | None:
-        match request.get("command"):
-            case "status":
-                return self._status()
-            case "stop":
-                self._stop(Stage.FAST if request.get("fast") else Stage.STOPPING, "asked by its control socket")
-                return None
-        return {"error": f"an unknown command: {request.get('command')!r}; known: status, stop"}
+    def _document(self) -> dict[str, Any]:
+        return self._status.document(self._settings, self._stage.name.lower())
 
-    def _status(self) -> dict[str, Any]:
-        return {
-            "server": self._identity.name,
-            "pid": os.getpid(),
-            "stage": self._stage.name.lower(),
-            "generation": self._keeper.generation,
-            "app": list(self._settings.app),
-            "queue_server": self._post.url,
-            "queue_server_down": self._post.down,
-            "queue_servers": self._couriers.status(),
-            **self._duties.figures(),
-            "deaths": dict(self._nursery.losses.counts),
-            "parked": self._nursery.losses.parked(monotonic()),
-            "mold": self._keeper.ready.document() if self._keeper.ready is not None else None,
-            "slots": [msgspec.structs.asdict(slot) for slot in self._duties.slots()],
-        }
+    def _asked_to_stop(self, fast: bool) -> None:
+        self._stop(Stage.FAST if fast else Stage.STOPPING, "asked by its control socket")
 
-    def _show(self) -> None:
-        count = self._nursery.children.count(Phase.LIVE)
-        title = f"qmaster: master [{self._identity.name}] gen {self._keeper.generation}, {counted(count, 'slot')}"
+    def _asked_to_reload(self, _: requests.Reload | requests.Refork, reply: Reply) -> None:
+        reply({"error": "reload and refork are not served by this version: stop it and start it again"})
+
+    def _show(self, now: float) -> float:
+        """To people and to the service manager; returns when the latter is to hear of us again."""
+        line = self._status.line(self._stage.name.lower())
+        title = f"qmaster: master [{self._identity.name}] {line}"
         if title != self._title:
             setproctitle(title)
             self._title = title
+        stopping = State.STOPPING if self._stage >= Stage.STOPPING else State.RUNNING
+        return self._service.check(State.STARTING if self._stage is Stage.STARTING else stopping, line, now)
 
     def _close(self) -> None:
         """The end: mold and courier see the end of their sockets; nothing of ours stays."""
+        self._desk.ended(self._fault)
         self._control.close()
         self._couriers.close()
         mold = {self._keeper.mold.pid} if self._keeper.mold is not None else set()

@@ -30,8 +30,8 @@ from qslots.reports import Declared  # noqa: E402
 from qslots.scoreboard import Scoreboard  # noqa: E402
 from qslots.servers import QueueServers  # noqa: E402
 
-from . import audit, birth, findings, linux, memory, rehearsal  # noqa: E402
-from .molding import Begin, Fork, Message, Ready, Refused, receive, send  # noqa: E402
+from . import audit, birth, findings, linux, memory, rehearsal, signals  # noqa: E402
+from .molding import Begin, Fork, Message, Ready, Refused, Reopen, receive, send  # noqa: E402
 
 COMMANDS = 3  # descriptors that the master gives us
 SCOREBOARD = 4
@@ -163,6 +163,7 @@ def main() -> None:
     begin, _ = receive(commands)
     if not isinstance(begin, Begin) or os.getppid() != begin.master:
         return
+    signals.leave_to_the_master()
     setproctitle(f"qmaster: mold gen {begin.generation}, loading")
     logcontext.carry()
     logs.stand_back("mold", begin.log_level)
@@ -176,6 +177,9 @@ def main() -> None:
     board = Scoreboard(SCOREBOARD)
     while True:
         order, channel = receive(commands)
+        if isinstance(order, Reopen):
+            logs.reopen(order.path)
+            continue
         if not isinstance(order, Fork) or channel is None:
             return
         bear(order, channel, begin, commands, board)

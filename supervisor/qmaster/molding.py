@@ -38,6 +38,12 @@ class Fork(msgspec.Struct, tag="fork"):
     holder: str
 
 
+class Reopen(msgspec.Struct, tag="reopen"):
+    """Master to mold: open the log file anew."""
+
+    path: str
+
+
 class Ready(msgspec.Struct, tag="ready"):
     """Mold to master: the application is loaded and frozen."""
 
@@ -59,7 +65,7 @@ class Refused(msgspec.Struct, tag="refused"):
     why: str
 
 
-Message = Begin | Fork | Ready | Refused
+Message = Begin | Fork | Reopen | Ready | Refused
 _decoder = msgspec.msgpack.Decoder(Message)
 
 

@@ -3,6 +3,7 @@
 It only keeps state (``ready``, ``fault``); what follows from it is the master's to decide.
 """
 
+import contextlib
 import logging
 import os
 import selectors
@@ -76,6 +77,12 @@ class MoldKeeper:
         """Orders a slot; it speaks up on the channel, or the channel ends. OSError if the mold cannot hear."""
         assert self.mold is not None
         molding.send(self.mold.commands, molding.Fork(index, holder), channel.fileno())
+
+    def reopen_logs(self, path: str) -> None:
+        """Tells the mold; one that cannot hear is about to be replaced."""
+        if self.mold is not None:
+            with contextlib.suppress(OSError):
+                molding.send(self.mold.commands, molding.Reopen(path))
 
     def check(self, now: float) -> None:
         """Makes another mold when it is time."""

@@ -188,6 +188,12 @@ class Nursery:
                 orders.send(self._channels[child.holder], orders.Leave())
             os.kill(child.pid, signal.SIGTERM)
 
+    def reopen_logs(self, path: str) -> None:
+        """Tells every slot to open the log file anew; each does it between two packs."""
+        for holder, channel in self._channels.items():
+            if not orders.send(channel, orders.Reopen(path)):
+                log.warning("%s could not be told to open the log file anew: it does not read", holder)
+
     def kill(self, child: Child, why: str, reason: Reason = Reason.MASTER) -> None:
         """SIGKILL, once."""
         if child.pid is None:

@@ -23,6 +23,7 @@ from .letters import (
     Letter,
     Measure,
     Pay,
+    Reopen,
     Reply,
     Request,
     SaveState,
@@ -130,7 +131,7 @@ class Post:
             if isinstance(sent.letter, KEPT):
                 sent.again_at = sent.at = max(sent.at, 0.0) + AGAIN
                 return
-        elif not isinstance(sent.letter, Measure | SaveState):  # these ask nothing of the queue server
+        elif not isinstance(sent.letter, Measure | SaveState | Reopen):  # these ask nothing of the queue server
             self._noticed("")
             self.serves_nobody = False
         del self._sent[answer.number]

@@ -129,10 +129,10 @@ def _tenant(plan: Plan, desired: Desired, child: Child, now: float) -> None:
 
 def _live(plan: Plan, desired: Desired, child: Child, now: float) -> None:
     queues = desired.slots.get(child.index, ())
-    if not queues:
-        _ask(plan, desired, child, "the master stops" if desired.stopping else "no longer on the map", now)
-    elif child.index in desired.retiring:
+    if child.index in desired.retiring and not desired.stopping:
         _ask(plan, desired, child, desired.retiring[child.index], now)
+    elif not queues:
+        _ask(plan, desired, child, "the master stops" if desired.stopping else "no longer on the map", now)
     elif queues != child.queues:
         plan.actions.append(Serve(child.index, queues))
 

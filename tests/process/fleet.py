@@ -376,6 +376,11 @@ def titled(folder: pathlib.Path, beginning: str) -> list[int]:
     return [pid for pid, found in titles(folder).items() if found.startswith(beginning)]
 
 
+def children_of(fleet: Fleet) -> list[int]:
+    """Mold, couriers and slots."""
+    return [pid for kind in ("mold", "courier", "slot") for pid in titled(fleet.folder, f"qmaster: {kind}")]
+
+
 def parent_and_session(pid: int) -> tuple[int, int]:
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[1]), int(fields[3])

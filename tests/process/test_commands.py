@@ -5,7 +5,7 @@ import signal
 from typing import Any
 
 import msgspec
-from process.fleet import SERVER, START, Fleet
+from process.fleet import SERVER, START, Fleet, lives
 from support.waiting import wait_for
 
 from qslots import embedded
@@ -255,3 +255,41 @@ def test_tasks_of_a_producer_that_is_newer_than_the_fleet_wait_for_the_generatio
     fleet.wait_empty("mail")
     assert sorted(int(run.words[1]) for run in fleet.runs("bounce")) == list(range(12))
     assert (fleet.stats("mail").failed, fleet.fates("mail"), mail()["unserved"]) == (0, {}, {})
+
+
+def test_a_server_is_drained_from_anywhere_also_after_a_restart_until_it_is_taken_back(fleet: Fleet) -> None:
+    fleet.write_app(WORK)
+    fleet.open()
+    fleet.start("qmanager", "run")
+    master = fleet.start_master()
+    fleet.app.other.enqueue(1)
+    fleet.wait_run("other", 1)
+    assert say(fleet, "server", "drain", SERVER).startswith(f"server {SERVER} is to drain: ")
+    wait_for(lambda: not fleet.status()["slots"], fleet.all_said, START)
+    wait_for(lambda: read(fleet, "servers")[0]["draining"], fleet.all_said, START)
+    undrain = fleet.start("qmaster", "undrain")
+    assert undrain.ended(START) == 1
+    assert "the cluster's order stands" in undrain.said()
+    master.signal(signal.SIGTERM)
+    assert master.ended(START) == 0
+    fleet.start_master()
+    wait_for(lambda: fleet.status().get("draining"), fleet.all_said, START)
+    fleet.app.other.enqueue(2)
+    assert say(fleet, "server", "undrain", SERVER) == f"server {SERVER} is in the fleet again"
+    fleet.wait_run("other", 2)
+
+
+def test_a_slot_is_recycled_from_anywhere(fleet: Fleet) -> None:
+    fleet.launch(WORK, ("work",), ("work",))
+    wait_for(lambda: len(read(fleet, "slots")) == 2, fleet.all_said, START)
+    before = {slot["index"]: slot["pid"] for slot in fleet.live()}
+    assert say(fleet, "slot", "recycle", SERVER, "1") == f"recycled after their task on {SERVER}: 1"
+    wait_for(lambda: not lives(before[1]), fleet.all_said, START)
+    fleet.slots(2)
+    assert (fleet.pid_of(0), fleet.pid_of(1) != before[1]) == (before[0], True)
+    wrong = fleet.start("qmanager.admin", "slot", "recycle", SERVER, "9")
+    assert wrong.ended(START) == 1
+    assert wrong.said() == f"qslots: server {SERVER} has no slot 9; there are: 0, 1\n"
+    stranger = fleet.start("qmanager.admin", "server", "drain", "nobody")
+    assert stranger.ended(START) == 1
+    assert stranger.said() == f"qslots: no server nobody reports: known here: {SERVER}\n"

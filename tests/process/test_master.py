@@ -6,7 +6,7 @@ import signal
 import socket
 
 import pytest
-from process.fleet import PACK, SERVER, Fleet, Program, lives, processes_in, titled, within
+from process.fleet import PACK, SERVER, Fleet, Program, children_of, lives, processes_in, titled, within
 from support.waiting import wait_for
 
 
@@ -31,11 +31,6 @@ def begun(fleet: Fleet) -> list[int]:
 def remains(fleet: Fleet) -> list[str]:
     """Control sockets and scoreboards."""
     return sorted(path.name for path in (fleet.folder / "run").iterdir() if path.suffix in (".sock", ".board"))
-
-
-def children_of(fleet: Fleet) -> list[int]:
-    return [*titled(fleet.folder, "qmaster: mold"), *titled(fleet.folder, "qmaster: courier"),
-            *titled(fleet.folder, "qmaster: slot")]  # fmt: skip
 
 
 def test_no_process_outlives_a_killed_master(fleet: Fleet) -> None:

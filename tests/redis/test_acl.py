@@ -40,7 +40,7 @@ ROLES = ("producer", "slot", "manager", "reader")
 
 WITH_LOCKS = {f"queue/{name}" for name in ("cascade", "exchange", "extend", "reclaim", "release", "settle", "stats")}
 OF_MASTERS = {"control/beat", "control/leave", "control/report", "control/takeover"}
-OF_MANAGERS = {"control/epoch", "control/publish", "queue/tick"}
+OF_MANAGERS = {"control/epoch", "control/order", "control/publish", "queue/tick"}
 SCRIPTS = {
     "producer": scripts() - WITH_LOCKS - OF_MASTERS - OF_MANAGERS,
     "slot": scripts() - OF_MANAGERS,
@@ -55,7 +55,16 @@ KEYS = {
         "~qs:{*}:*",
         *(
             f"~{key}"
-            for key in (keys.QUEUES, keys.PULSE, keys.MASTERS, keys.SEEN, keys.REPORTS, keys.MAP, keys.DECLARED)
+            for key in (
+                keys.QUEUES,
+                keys.PULSE,
+                keys.MASTERS,
+                keys.SEEN,
+                keys.REPORTS,
+                keys.MAP,
+                keys.DECLARED,
+                keys.ORDERS,
+            )
         ),
     ],
     "manager": ["~qs:*"],

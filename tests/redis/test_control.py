@@ -1,5 +1,6 @@
 """Registration, reports, epochs and the slot map: one master a name, one manager a map, late ones refused."""
 
+import msgspec
 import pytest
 from support.holder import micros_now
 
@@ -7,7 +8,7 @@ from qslots import keys
 from qslots.control import Control
 from qslots.errors import QueueServerError
 from qslots.queueserver import QueueServer
-from qslots.reports import Declared, MapRow, Plan, QueueDeclared, Report
+from qslots.reports import Declared, MapRow, Orders, Plan, QueueDeclared, Report
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_report_of_a_master_that_was_replaced_is_refused_and_not_stored(control:
 
 def test_report_is_read_back_with_its_age_by_the_servers_clock(control: Control) -> None:
     control.take_over("web", "", "i1", gone_after=10)
-    assert control.report(report(), None) == (None, False)
+    assert control.report(report(), None) == (None, False, Orders())
     found, ages, unreadable = control.reports()
     assert found == {"web": report()}
     assert 0 <= ages["web"] < 2
@@ -105,9 +106,9 @@ def test_declaration_is_asked_for_until_it_is_stored(control: Control) -> None:
     declared = Declared((QueueDeclared("resize"),))
     digest = declared.digest()
     control.take_over("web", "", "i1", gone_after=10)
-    assert control.report(report(declared=digest), None) == (None, True)
-    assert control.report(report(declared=digest), declared) == (None, False)
-    assert control.report(report(declared=digest), None) == (None, False)
+    assert control.report(report(declared=digest), None) == (None, True, Orders())
+    assert control.report(report(declared=digest), declared) == (None, False, Orders())
+    assert control.report(report(declared=digest), None) == (None, False, Orders())
     control.server.redis.hset(keys.DECLARED, "bad", b"\xc1")
     assert control.declared({digest, "", "unknown", "bad"}) == {digest: declared}
     assert control.declared({""}) == {}
@@ -173,7 +174,7 @@ def test_master_hears_its_row_with_the_report(control: Control) -> None:
     epoch = control.take_epoch("m1", 0, respect=3, take_over=False)
     control.publish(plan("m1", epoch, 1), {"web": row(epoch, 1, "a", "b"), "db": row(epoch, 1)}, [])
     control.take_over("web", "", "i1", gone_after=10)
-    assert control.report(report(), None) == (row(epoch, 1, "a", "b"), False)
+    assert control.report(report(), None) == (row(epoch, 1, "a", "b"), False, Orders())
     control.server.redis.hset(keys.MAP, "bad", b"\xc1")
     assert set(control.rows()) == {"web", "db"}
 
@@ -216,3 +217,39 @@ def test_full_server_still_hears_reports_and_publishes_the_map(control: Control)
         control.beat()
     finally:
         control.server.redis.config_set("maxmemory", 0)
+
+
+def test_orders_reach_their_server_with_its_report_until_they_are_taken_back(control: Control) -> None:
+    for name in ("web", "db"):
+        control.take_over(name, "", "i1", gone_after=10)
+
+    def heard(name: str = "web") -> Orders:
+        return control.report(report(server=name), None)[2]
+
+    control.order("web", draining=True)
+    assert (heard(), heard("db")) == (Orders(draining=True), Orders())
+    control.order("web", recycle={3: 4711, 12: 4712})
+    control.order("web", recycle={5: 4713})
+    assert heard().draining
+    assert {slot: pid for slot, (pid, _) in heard().recycle.items()} == {3: 4711, 12: 4712, 5: 4713}
+    control.order("web", draining=False)
+    assert not heard().draining and len(heard().recycle) == 3
+    assert control.orders().keys() == {"web"}
+
+
+def test_what_was_to_be_recycled_is_forgotten_after_a_minute(control: Control) -> None:
+    seconds = micros_now(control.server) // 1_000_000
+    old = {"draining": False, "recycle": {"3": [4711, seconds - 61], "4": [4712, seconds]}}
+    control.server.redis.hset(keys.ORDERS, "web", msgspec.json.encode(old))
+    control.order("web")
+    assert control.orders()["web"].recycle.keys() == {4}
+    control.server.redis.hset(keys.ORDERS, "web", msgspec.json.encode({**old, "recycle": {"3": [4711, 0]}}))
+    control.order("web")
+    assert control.orders() == {}
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xc1", b"[]", b'{"draining": 1}'])
+def test_orders_that_cannot_be_read_order_nothing(control: Control, raw: bytes) -> None:
+    control.take_over("web", "", "i1", gone_after=10)
+    control.server.redis.hset(keys.ORDERS, "web", raw)
+    assert control.report(report(), None)[2] == Orders()

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from qmanager import admin, up
 from qmanager import cli as manager_cli
 from qmaster import cli as master_cli
-from qslots import settings
+from qslots import completion, settings
 from qslots.client import found
 from qslots.errors import SettingsError
 
@@ -75,7 +75,7 @@ def test_wrong_usage_exits_with_2(args: tuple[str, ...]) -> None:
 def test_completion_prints_a_script_that_says_how_to_use_it(shell: str) -> None:
     result = qslots("completion", shell)
     assert result.exit_code == 0
-    assert f"\n# To use this: {admin.TO_USE[shell]}\n" in "\n" + result.stdout
+    assert f"\n# To use this: {completion.HOW[shell].format(program='qslots')}\n" in "\n" + result.stdout
     assert "_QSLOTS_COMPLETE" in result.stdout
 
 

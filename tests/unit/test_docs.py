@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+import typing
 
 import click
 import msgspec
@@ -10,6 +11,8 @@ import msgspec
 import qslots
 from qmanager import admin, queueviews
 from qmanager.readings import CUMULATIVE
+from qmaster import cli as master_cli
+from qmaster import notices, requests, signals
 from qslots import Queue, Task, TaskInfo, TaskState, hooks, keys, settings, testing, units
 from qslots.keys import QueueKeys
 from qslots.options import HANDLER_OPTIONS, QUEUE_OPTIONS, Options
@@ -56,6 +59,40 @@ def test_the_page_of_commands_has_every_command_and_no_other() -> None:
     page = (DOCS / "commands.md").read_text()
     listed = {re.sub(r"( [A-Z].*)?$", "", row) for row in re.findall(r"^\| `(qslots [^`]*)`", page, re.MULTILINE)}
     assert listed == commands(admin.main, "qslots")
+
+
+def test_the_page_of_commands_has_every_command_of_qmaster_and_no_other() -> None:
+    page = (DOCS / "commands.md").read_text()
+    listed = {re.sub(r"( [A-Z].*)?$", "", row) for row in re.findall(r"^\| `(qmaster [^`]*)`", page, re.MULTILINE)}
+    assert listed == commands(master_cli.main, "qmaster")
+
+
+def test_the_page_of_commands_has_every_request_of_the_control_socket() -> None:
+    told = (DOCS / "commands.md").read_text().partition("Requests: ")[2].partition("What\nis no request")[0]
+    words = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]*)`", told))))
+    fields = {name for kind in typing.get_args(requests.Request) for name in kind.__struct_fields__}
+    assert words - {"true"} == {*requests.COMMANDS, *fields, "command", "0", "3"}
+
+
+SIGNALS = (DOCS / "signals.md").read_text()
+
+
+def test_the_page_of_signals_has_every_signal_of_the_master_and_no_other() -> None:
+    listed = [row.split("`")[1] for row in rows("The master", SIGNALS.partition("\n### ")[0])[1:]]
+    assert listed == [number.name.removeprefix("SIG") for number in signals.MEANING]
+
+
+def test_the_page_of_signals_has_those_that_others_than_the_master_leave_to_it() -> None:
+    [row] = [row for row in rows("Slots, mold and couriers", SIGNALS) if "they are the master's" in row]
+    listed = re.findall(r"`(\w+)`", row.split(" | ")[0])
+    assert listed == [number.name.removeprefix("SIG") for number in signals.THE_MASTERS]
+
+
+def test_the_page_of_signals_has_what_systemd_is_told() -> None:
+    listed = {name for row in rows("systemd", SIGNALS)[1:] for name in re.findall(r"`([A-Z_]+)=", row.split(" | ")[0])}
+    states = {state.value.partition("=")[0] for state in notices.State if state.value}
+    assert listed == states | {"STATUS", "WATCHDOG", "MONOTONIC_USEC", "EXTEND_TIMEOUT_USEC"}
+    assert f"`EXTEND_TIMEOUT_USEC={int(notices.EXTENSION * 1e6)}`" in SIGNALS
 
 
 def documented(command: str) -> set[str]:

@@ -1,9 +1,9 @@
 -- report: a qmaster says how it is, and hears what it is to do.
 --
--- KEYS    masters, seen, reports, map, declared, pulse
+-- KEYS    masters, seen, reports, map, declared, pulse, orders
 -- ARGV    [1] server  [2] incarnation  [3] report  [4] digest of its declaration, "" for none
 --         [5] the declaration, "" unless this server asked for it
--- Returns {row of the map or false, 1 if the declaration is wanted}; REPLACED: this server's name is another's
+-- Returns {row of the map or false, 1 if the declaration is wanted, its orders or false}; REPLACED: this server's name is another's
 -- Race    a master that was cut off comes back after another took its name: it is told so and must end. A server that
 --         has lost its data has forgotten everybody: who reports is registered anew.
 -- flags: allow-oom
@@ -26,4 +26,4 @@ local last = tonumber(pulse[1]) or 0
 if now < last or now - last > 5000000 then redis.call('HSET', KEYS[6], 'resumed', now) end
 redis.call('HSET', KEYS[6], 'last', now)
 local wanted = ARGV[4] ~= '' and redis.call('HEXISTS', KEYS[5], ARGV[4]) == 0
-return { redis.call('HGET', KEYS[4], server), wanted and 1 or 0 }
+return { redis.call('HGET', KEYS[4], server), wanted and 1 or 0, redis.call('HGET', KEYS[7], server) }
