@@ -50,9 +50,10 @@ def cause_of(status: int, why: str, record: Record, overdue: Overdue | None, *, 
     """
     if overdue is None or status & 0x7F != signal.SIGKILL:
         return decode(status, "" if overdue is not None else why, starved=starved)
+    did = overdue.why or HARD_LIMIT
     if (record.words[Field.TASK], record.words[Field.START]) == (overdue.task, overdue.start):
-        return Cause(f"was killed: it {HARD_LIMIT}", own=True)
-    return Cause(f"was killed: the task before this one {HARD_LIMIT}", own=False)
+        return Cause(f"was killed: it {did}", own=True)
+    return Cause(f"was killed: the task before this one {did}", own=False)
 
 
 def decode(status: int, why: str, *, starved: bool = False) -> Cause:

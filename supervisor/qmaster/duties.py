@@ -23,6 +23,7 @@ from .couriers import Couriers
 from .letters import Beat, Extend, Extended, Failed, Heard, Letter, Measure, Measured, Reply, SendReport
 from .moldkeeper import MoldKeeper
 from .nursery import Nursery
+from .recycler import Recycler
 
 log = logging.getLogger("qmaster")
 TICK = 1.0  # seconds
@@ -35,7 +36,7 @@ class Duties:
 
     def __init__(
         self, server: str, incarnation: str, books: Books, nursery: Nursery, keeper: MoldKeeper,
-        couriers: Couriers,
+        couriers: Couriers, recycler: Recycler,
     ) -> None:  # fmt: skip
         self._server = server
         self._incarnation = incarnation
@@ -43,6 +44,7 @@ class Duties:
         self._nursery = nursery
         self._keeper = keeper
         self._couriers = couriers
+        self._recycler = recycler
         self._under_way: set[tuple[str, str]] = set()  # (queue server, kind of letter)
         self._declaration_wanted = True
         self._overdue: dict[int, watch.Overdue] = {}
@@ -65,6 +67,7 @@ class Duties:
             self._again_at = None
             self._act_on_overdue()
             self._relieve(now)
+        self._recycler.hear(now)
         return min(self._next, self._again_at or self._next)
 
     def _tick(self, now: float) -> None:
@@ -77,6 +80,7 @@ class Duties:
             self._again_at = now + watch.AGREE if self._overdue or self._standing else None
         self._tell_of_slow(records)
         self._nursery.look_at_memory_kills()
+        self._recycler.look(now)
         self._measure(now)
         mold, ready = self._keeper.mold, self._keeper.ready
         if ready is not None:
@@ -186,6 +190,7 @@ class Duties:
             if self._books.capacity is None:
                 self._next = 0.0  # the first reading: do not let the first slots wait for the next tick
             self._books.measured(reply, monotonic())
+            self._recycler.measured(monotonic())
 
     def slots(self) -> list[SlotReport]:
         """All slots as they are now."""

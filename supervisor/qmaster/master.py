@@ -30,6 +30,7 @@ from .letters import Connect, Leave
 from .moldkeeper import MoldKeeper
 from .nursery import Nursery
 from .reconcile import Desired, reconcile
+from .recycler import Recycler
 
 log = logging.getLogger("qmaster")
 LAST_WORDS = 5.0  # seconds that settlements may take when all slots are gone
@@ -71,7 +72,10 @@ class Master:
         lineage = f"{name}/{incarnation}"
         self._nursery = Nursery(lineage, identity.board, self._keeper, self._couriers, self._selector)
         self._books = Books(settings.server)
-        self._duties = Duties(name, incarnation, self._books, self._nursery, self._keeper, self._couriers)
+        self._recycler = Recycler(settings.server, self._books, self._nursery, self._keeper)
+        self._duties = Duties(
+            name, incarnation, self._books, self._nursery, self._keeper, self._couriers, self._recycler
+        )  # fmt: skip
         self._control = ControlSocket(identity.control_path, self._selector, self._answer)
 
     def run(self) -> str:
@@ -136,6 +140,7 @@ class Master:
             grace=self._grace,
             fast=self._stage >= Stage.FAST,
             stopping=self._stage >= Stage.STOPPING,
+            retiring=self._recycler.retiring(),
         )
 
     def _stop(self, stage: Stage, why: str) -> None:
@@ -225,6 +230,7 @@ class Master:
             "bound": capacity.bound if capacity else None,
             "my_world_slots": capacity.my_world_slots if capacity else None,
             "slots": [msgspec.structs.asdict(slot) for slot in self._duties.slots()],
+            **self._recycler.status(),
         }
 
     def _show(self) -> None:

@@ -30,8 +30,9 @@ from qslots.handlers import REGISTRY  # noqa: E402
 from qslots.reports import Declared  # noqa: E402
 from qslots.scoreboard import Scoreboard  # noqa: E402
 
-from . import birth, linux, memory  # noqa: E402
+from . import birth, linux, memory, trial  # noqa: E402
 from .molding import Begin, Fork, Message, Ready, Refused, receive, send  # noqa: E402
+from .recycling import too_low  # noqa: E402
 
 COMMANDS = 3  # descriptors that the master gives us
 SCOREBOARD = 4
@@ -107,11 +108,14 @@ def load_and_report(order: Begin) -> Message:
         declared = REGISTRY.declared(order.queues)
         check_promises(declared)
         freeze()
+        fresh, fork_seconds = trial.fork()
     except Error as error:
         return Refused(str(error))
+    if order.private_limit and (why := too_low(order.private_limit, fresh)):
+        return Refused(why)
     own = memory.rollup(os.getpid())
     size = own.pss if isinstance(own, memory.Rollup) else 0
-    return Ready(declared, len(sys.modules), time.monotonic() - began, size)
+    return Ready(declared, len(sys.modules), time.monotonic() - began, size, fresh, fork_seconds)
 
 
 def bear(order: Fork, channel: int, begin: Begin, commands: socket.socket, board: Scoreboard) -> None:

@@ -21,6 +21,7 @@ class Begin(msgspec.Struct, tag="begin"):
     queues: dict[str, QueueSettings]
     master: int  # pid
     log_level: str
+    private_limit: int = 0  # bytes; a limit that cannot be held is refused; 0 is none
 
     @property
     def settings(self) -> Settings:
@@ -42,6 +43,8 @@ class Ready(msgspec.Struct, tag="ready"):
     modules: int
     seconds: float
     pss: int
+    slot: int = 0  # bytes that a fresh slot makes private
+    fork_seconds: float = 0.0  # from the order to fork until a slot runs
 
 
 class Refused(msgspec.Struct, tag="refused"):

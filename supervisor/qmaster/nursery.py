@@ -45,6 +45,7 @@ class Nursery:
         self._selector = selector
         self._channels: dict[str, socket.socket] = {}  # holder -> our end
         self._births = 0
+        self.said: list[tuple[Child, orders.OfMemory]] = []  # by slots of their memory; the recycler takes it away
         self._memory_kills = deaths.MemoryKills(linux.memory_kills())
 
     def look_at_memory_kills(self) -> None:
@@ -119,6 +120,8 @@ class Nursery:
                 log.error("slot %d could not begin: %s", child.index, why)
             case debts.Owed():
                 self._pay(child, message)
+            case orders.Fresh() | orders.Tidied() | orders.Imported():
+                self.said.append((child, message))
             case _ if child.pid is None:
                 self._never_born(child)
             case _:
@@ -158,6 +161,11 @@ class Nursery:
         channel = self._channels.get(child.holder)
         if channel is not None and orders.send(channel, orders.Serve(queues)):
             child.queues = queues
+
+    def tidy(self, child: Child) -> bool:
+        """Tells a slot to tidy between two packs; False if it cannot be told just now."""
+        channel = self._channels.get(child.holder)
+        return channel is not None and orders.send(channel, orders.Tidy())
 
     def kill(self, child: Child, why: str) -> None:
         """SIGKILL, once."""
