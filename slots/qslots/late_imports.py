@@ -1,7 +1,7 @@
 """Notices what a slot imports that the mold could have imported for all: every slot pays for it again.
 
-It only tells the master, once a change; what it costs where nothing is imported is one reading of statm and one
-comparison a pack.
+It only tells the master, once a change. Where nothing is imported it costs two comparisons a pack, and once a second a
+reading of statm.
 """
 
 import socket
@@ -9,6 +9,7 @@ import sys
 
 from . import orders
 from .footprint import anonymous
+from .scoreboard import LOOK_UP
 
 MOST = 40  # names told at once
 
@@ -20,10 +21,13 @@ class LateImports:
         self._channel = channel
         self._modules = 0
         self._memory = 0
+        self._look_at = 0
 
-    def begin(self) -> None:
-        """The application is about to run."""
-        self._modules, self._memory = len(sys.modules), anonymous()
+    def begin(self, now: int) -> None:
+        """The application is about to run; ``now`` in ns since boot."""
+        self._modules = len(sys.modules)
+        if now >= self._look_at:
+            self._memory, self._look_at = anonymous(), now + LOOK_UP
 
     def end(self) -> None:
         """It has run."""
@@ -31,6 +35,7 @@ class LateImports:
         if more > 0:
             grown = max(0, anonymous() - self._memory)
             orders.send(self._channel, orders.Imported(roots(list(sys.modules)[-more:])[:MOST], grown))
+            self._look_at = 0
 
 
 def roots(names: list[str]) -> tuple[str, ...]:

@@ -43,7 +43,9 @@ class Tidied(msgspec.Struct, tag="tidied"):
 
 
 class Imported(msgspec.Struct, tag="imported"):
-    """Slot to master: a pack has imported what the mold had not, and memory has grown by so many bytes meanwhile."""
+    """Slot to master: a pack has imported what the mold had not; memory has grown by so many bytes in this pack (and up
+    to a second before it).
+    """
 
     modules: tuple[str, ...]
     bytes: int

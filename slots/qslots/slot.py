@@ -266,8 +266,8 @@ class Slot:
         self._record.words[Field.STATE] = SlotState.BUSY
         handler = self._registry.handlers[pack.handler]
         self._say_what_is_usual(handler, pack)
-        self._imports.begin()
         start = self._pack.since = boot_ns()
+        self._imports.begin(start)
         began, whole = self._worker.run(handler, pack, self._servers.urls[parted(drawn)[1]])
         now = boot_ns()
         self._imports.end()

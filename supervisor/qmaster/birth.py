@@ -20,7 +20,7 @@ from qslots.errors import Error
 from qslots.handlers import REGISTRY
 from qslots.late_imports import LateImports
 from qslots.orders import Born, Stillborn, send
-from qslots.scoreboard import Scoreboard
+from qslots.scoreboard import Scoreboard, boot_ns
 from qslots.servers import QueueServers
 from qslots.slot import Slot, end
 
@@ -59,7 +59,7 @@ def work(order: Fork, channel: socket.socket, begin: Begin, board: Scoreboard) -
     """The life of a slot between the hooks of its application."""
     me = hooks.Slot(order.holder.partition("/")[0], order.index, begin.generation)
     imports = LateImports(channel)
-    imports.begin()
+    imports.begin(boot_ns())
     try:
         hooks.HOOKS.born(me)
     finally:

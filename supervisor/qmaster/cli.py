@@ -14,6 +14,7 @@ from qslots.connection import KINDS
 from qslots.errors import Error, SettingsError
 from qslots.servers import QueueServers
 from qslots.settings import Settings, read
+from qslots.units import counted
 
 from . import control
 from .identity import assume, runtime_dir, server_name
@@ -144,4 +145,22 @@ def described(answer: dict[str, Any]) -> str:
         lines.append(
             f"  slot {slot['index']:3} pid {slot['pid']} {slot['state']} {queues}: {slot['done']} done, {private}{task}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *of_memory(answer)])
+
+
+def of_memory(answer: dict[str, Any]) -> list[str]:
+    """What slots grow by, import for themselves, and where their limit is too low."""
+    mega = 1 << 20
+    grown = [(name, each["bytes_a_task"]) for name, each in answer["growth"].items() if each["bytes_a_task"] >= 1024]
+    lines = [f"growth: {', '.join(f'{name} {amount / mega:.3f} MB a task' for name, amount in grown)}"] if grown else []
+    lines += [
+        f"imported after the fork: {', '.join(each['modules'])}, {each['bytes'] / mega:.1f} MB in each of "
+        f"{counted(each['slots'], 'slot')}"
+        for each in answer["late_imports"]
+    ]
+    lines += [
+        f"not recycled for growth: {', '.join(each['queues'])} needs {each['growth'] // mega} MB, the limit is "
+        f"{each['limit'] // mega} MB: set server.private_limit to at least {each['needed'] // mega}M"
+        for each in answer["plateaus"]
+    ]
+    return lines

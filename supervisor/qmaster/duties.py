@@ -80,7 +80,7 @@ class Duties:
             self._again_at = now + watch.AGREE if self._overdue or self._standing else None
         self._tell_of_slow(records)
         self._nursery.look_at_memory_kills()
-        self._recycler.look(now)
+        self._recycler.look()
         self._measure(now)
         mold, ready = self._keeper.mold, self._keeper.ready
         if ready is not None:

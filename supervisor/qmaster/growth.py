@@ -47,10 +47,5 @@ def booked(known: Mapping[str, Growth], index: int, before: Mark, after: Mark) -
 
 def told(handler: str, growth: Growth) -> str:
     """A handler's growth in words."""
-    sign = "-" if growth.a_task < 0 else "+"
-    return f"{handler}: {sign}{_small(abs(growth.a_task))} a task"
-
-
-def _small(amount: float) -> str:
-    """A growth of 3 kB a task is a growth too."""
-    return mb(amount) if amount >= 1 << 20 else f"{amount / 1024:.1f} kB"
+    sign = "" if growth.a_task < 0 else "+"
+    return f"{handler}: {sign}{mb(growth.a_task)} a task"

@@ -7,6 +7,7 @@ It reads statm of working slots itself (6 µs each, no lock of theirs); whatever
 import logging
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from .watch import Overdue
 
 log = logging.getLogger("qmaster")
 LOOKED_AT = 500  # working slots whose statm is read in one second
+NOT_BEFORE = 0.05  # seconds from one look at all slots to the next, however many have something to say
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class Recycler:
         self._growth: dict[str, growth.Growth] = {}  # by handler, of one generation
         self._generation = 0
         self._recycled: Counter[str] = Counter()
+        self._decided_at = 0.0
         self._turn = 0
 
     def hear(self, now: float) -> None:
@@ -74,18 +77,32 @@ class Recycler:
                     line = self._late.heard(child.generation, child.index, modules, more)
                     if line:
                         log.warning("%s", line)
-        self._decide(now)
+        if now >= self._decided_at + NOT_BEFORE:
+            self._decide(now)
 
-    def look(self, now: float) -> None:
-        """Once a second: kills who is over the hard limit, and takes what the courier has measured."""
+    def look(self) -> None:
+        """Once a second: kills whose task has outgrown twice its limit. Of very many a part is looked at each time."""
         living = self._nursery.living()
         holders = {child.holder for child in living}
         self._tenants = {holder: tenant for holder, tenant in self._tenants.items() if holder in holders}
-        self._stop_growing(living)
-        self.measured(now)
+        working = [child for child in living if self._nursery.record(child.index).words[Field.TASK]]
+        limits = self._limits()
+        self._turn += 1
+        parts = 1 + len(working) // LOOKED_AT
+        for child in working[self._turn % parts :: parts]:
+            if child.holder in self._tenants and child.phase < Phase.KILLED:
+                self._stop_growing(child, self._tenants[child.holder], limits)
+
+    def _stop_growing(self, child: Child, tenant: Tenant, limits: Callable[[Child], int]) -> None:
+        words = self._nursery.record(child.index).words
+        task, start, deadline = words[Field.TASK], words[Field.START], words[Field.DEADLINE]
+        why = recycling.beyond(anonymous(child.pid or 0) - tenant.fresh.anonymous, limits(child))
+        if why and task and (words[Field.TASK], words[Field.START]) == (task, start):
+            child.overdue = Overdue(task, start, deadline, why)
+            self._nursery.kill(child, why)
 
     def measured(self, now: float) -> None:
-        """There may be new measurements."""
+        """There are new measurements, about once a second."""
         for child in self._nursery.living():
             tenant, known = self._tenants.get(child.holder), self._books.found(child.pid or 0)
             if tenant is None or known is None or known.found is None or known.at <= child.ordered_at:
@@ -108,7 +125,8 @@ class Recycler:
         after = self.settings.recycle_after
         policy = recycling.Policy(self.settings.recycle_after_tasks, None if after is None else duration(after))
         tenants = {child.index: child for child in self._nursery.living() if child.holder in self._tenants}
-        readings = [self._reading(child, self._tenants[child.holder], now) for child in tenants.values()]
+        limits, self._decided_at = self._limits(), now
+        readings = [self._reading(child, limits(child), now) for child in tenants.values()]
         verdicts, self._state = recycling.decide(readings, policy, self._state, now)
         for verdict in verdicts:
             match verdict:
@@ -127,10 +145,8 @@ class Recycler:
             return ""
         return f"; {growth.told(handler, self._growth[handler])}"
 
-    def _reading(self, child: Child, tenant: Tenant, now: float) -> recycling.Reading:
-        # Without its mold what a slot shared may be its own by now, because the others are gone: that is no growth.
-        mold = self._keeper.mold
-        shares = mold is not None and mold.generation == child.generation
+    def _reading(self, child: Child, limit: int, now: float) -> recycling.Reading:
+        tenant = self._tenants[child.holder]
         return recycling.Reading(
             index=child.index,
             holder=child.holder,
@@ -138,8 +154,8 @@ class Recycler:
             generation=child.generation,
             live=child.phase is Phase.LIVE,
             baseline=tenant.fresh.grown,
-            grown=tenant.mark.grown if shares else None,
-            limit=self._limit(child),
+            grown=tenant.mark.grown if self._shares(child) else None,
+            limit=limit,
             jitter=tenant.jitter,
             done=self._nursery.record(child.index).words[Field.DONE],
             age=now - child.ordered_at,
@@ -147,26 +163,15 @@ class Recycler:
             tidied=tenant.tidied,
         )
 
-    def _limit(self, child: Child) -> int:
-        """Bytes that it may grow: a queue that has declared more memory has it."""
-        declared = [q.memory or 0 for q in self._keeper.declared.queues if q.name in child.queues]
-        return max(size(self.settings.private_limit), *declared, 0)
+    def _shares(self, child: Child) -> bool:
+        """Whether its mold lives. Without it, what a slot shared may be its own by now because the others are gone."""
+        return self._keeper.mold is not None and self._keeper.mold.generation == child.generation
 
-    def _stop_growing(self, living: list[Child]) -> None:
-        """SIGKILL for slots whose task has outgrown twice the limit. Of very many a part is looked at each second."""
-        working = [child for child in living if self._nursery.record(child.index).words[Field.TASK]]
-        self._turn += 1
-        parts = 1 + len(working) // LOOKED_AT
-        for child in working[self._turn % parts :: parts]:
-            tenant, words = self._tenants.get(child.holder), self._nursery.record(child.index).words
-            if tenant is None or child.phase >= Phase.KILLED:
-                continue
-            task, start, deadline = words[Field.TASK], words[Field.START], words[Field.DEADLINE]
-            grown = anonymous(child.pid or 0) - tenant.fresh.anonymous
-            why = recycling.beyond(grown, self._limit(child))
-            if why and (words[Field.TASK], words[Field.START]) == (task, start):
-                child.overdue = Overdue(task, start, deadline, why)
-                self._nursery.kill(child, why)
+    def _limits(self) -> Callable[[Child], int]:
+        """Bytes that a slot may grow: one of a queue that has declared more memory has that."""
+        least = size(self.settings.private_limit)
+        declared = {queue.name: queue.memory or 0 for queue in self._keeper.declared.queues}
+        return lambda child: max(least, *(declared.get(queue, 0) for queue in child.queues), 0)
 
     def retiring(self) -> dict[int, str]:
         """The slots that are to leave after their task, and why."""

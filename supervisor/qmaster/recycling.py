@@ -240,11 +240,15 @@ def too_low(limit: int, fresh: int) -> str:
     """Why this limit is refused, "" if it is not; ``fresh``: bytes that a slot has made private when it is born."""
     if limit >= FRESH * fresh:
         return ""
-    given, least = mb(limit).replace(" MB", "M"), math.ceil(FRESH * fresh / _MB)
     return (
-        f"server.private_limit {given} is less than twice what a fresh slot of this application needs ({mb(fresh)}): "
-        f"set at least {least}M"
+        f"server.private_limit {_written(limit)} is less than twice what a fresh slot of this application needs "
+        f"({mb(fresh)}): set at least {_written(math.ceil(FRESH * fresh / _MB) * _MB)}"
     )
+
+
+def _written(amount: int) -> str:
+    """A size as it stands in settings."""
+    return f"{amount / _MB:.4g}M" if amount >= _MB else f"{amount / 1024:.4g}K"
 
 
 def beyond(growth: int, limit: int) -> str:
@@ -256,5 +260,7 @@ def beyond(growth: int, limit: int) -> str:
 
 def mb(amount: float) -> str:
     """Bytes for people."""
-    found = amount / _MB
-    return f"{found:.0f} MB" if found >= 10 or found == int(found) else f"{found:.1f} MB"
+    if abs(amount) < _MB:
+        return f"{amount / 1024:.0f} kB"
+    found = round(amount / _MB, 1)
+    return f"{found:.0f} MB" if abs(found) >= 10 or found == int(found) else f"{found:.1f} MB"
