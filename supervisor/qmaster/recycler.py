@@ -38,6 +38,9 @@ class Tenant:
     jitter: float
     mark: growth.Mark
     measured_at: float = 0.0
+    seen: int = 0  # growth when its task was looked at last
+    start: int = 0  # of that task
+    before: int = 0  # growth that was seen before that task
     asked: bool = False
     tidied: int | None = None
 
@@ -96,10 +99,14 @@ class Recycler:
     def _stop_growing(self, child: Child, tenant: Tenant, limits: Callable[[Child], int]) -> None:
         words = self._nursery.record(child.index).words
         task, start, deadline = words[Field.TASK], words[Field.START], words[Field.DEADLINE]
-        why = recycling.beyond(anonymous(child.pid or 0) - tenant.fresh.anonymous, limits(child))
+        if start != tenant.start:
+            tenant.start, tenant.before = start, tenant.seen
+        tenant.seen = anonymous(child.pid or 0) - tenant.fresh.anonymous
+        why, is_own = recycling.beyond(tenant.seen, tenant.before, limits(child))
         if why and task and (words[Field.TASK], words[Field.START]) == (task, start):
-            child.overdue = Overdue(task, start, deadline, why)
-            self._nursery.kill(child, why)
+            if is_own:
+                child.overdue = Overdue(task, start, deadline, why)
+            self._nursery.kill(child, why if is_own else f"it {why}")
 
     def measured(self, now: float) -> None:
         """There are new measurements, about once a second."""

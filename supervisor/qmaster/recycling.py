@@ -251,11 +251,14 @@ def _written(amount: int) -> str:
     return f"{amount / _MB:.4g}M" if amount >= _MB else f"{amount / 1024:.4g}K"
 
 
-def beyond(growth: int, limit: int) -> str:
-    """Why a slot is killed in the middle of its task, "" if it is not; both in bytes."""
+def beyond(growth: int, before: int, limit: int) -> tuple[str, bool]:
+    """Why a slot is killed in the middle of its task ("" if it is not), and whether that task is to blame: it alone has
+    outgrown the limit. All in bytes; ``before``: growth that was seen before it began.
+    """
     if growth <= HARD * limit:
-        return ""
-    return f"used too much memory: {mb(growth)} more than at its birth, twice its limit of {mb(limit)} is the most"
+        return "", False
+    why = f"used too much memory: {mb(growth)} more than at its birth, twice its limit of {mb(limit)} is the most"
+    return why, growth - before > limit
 
 
 def mb(amount: float) -> str:

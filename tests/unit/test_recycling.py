@@ -220,10 +220,11 @@ def test_limit_below_twice_what_a_fresh_slot_needs_is_refused_with_the_figures()
 
 
 def test_hard_limit_is_twice_the_limit() -> None:
-    assert beyond(96 * M, 48 * M) == ""
-    assert beyond(105 * M, 48 * M) == (
-        "used too much memory: 105 MB more than at its birth, twice its limit of 48 MB is the most"
-    )
+    assert beyond(96 * M, 0, 48 * M) == ("", False)
+    why = "used too much memory: 105 MB more than at its birth, twice its limit of 48 MB is the most"
+    assert beyond(105 * M, 0, 48 * M) == (why, True)
+    assert beyond(105 * M, 56 * M, 48 * M) == (why, True)
+    assert beyond(105 * M, 57 * M, 48 * M) == (why, False)  # others before it have grown the slot as much
 
 
 @pytest.mark.parametrize(
