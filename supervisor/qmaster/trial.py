@@ -39,6 +39,6 @@ def _live(theirs: int, began: float) -> None:
     try:
         seconds = time.monotonic() - began
         gc.enable()
-        os.write(theirs, _FIGURES.pack(seconds, upkeep.tidy()))
+        os.write(theirs, _FIGURES.pack(seconds, upkeep.grown()))
     finally:
         os._exit(0)  # whatever happens: this is not the mold
