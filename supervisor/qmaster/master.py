@@ -229,6 +229,7 @@ class Master:
             "max_slots": capacity.max_slots if capacity else None,
             "bound": capacity.bound if capacity else None,
             "my_world_slots": capacity.my_world_slots if capacity else None,
+            "mold": self._keeper.ready.document() if self._keeper.ready is not None else None,
             "slots": [msgspec.structs.asdict(slot) for slot in self._duties.slots()],
             **self._recycler.status(),
         }

@@ -2,12 +2,15 @@
 
 import array
 import socket
+from typing import Any
 
 import msgspec
 
 from qslots.errors import Error
 from qslots.reports import Declared
 from qslots.settings import QueueSettings, Settings
+
+from .findings import Finding
 
 LARGEST = 1 << 17
 
@@ -43,8 +46,14 @@ class Ready(msgspec.Struct, tag="ready"):
     modules: int
     seconds: float
     pss: int
-    slot: int = 0  # bytes that a fresh slot makes private
-    fork_seconds: float = 0.0  # from the order to fork until a slot runs
+    findings: tuple[Finding, ...] = ()  # of the fork-safety audit, the worst first
+    slot: int = 0  # bytes of a slot that has done nothing; 0 if they cannot be read
+    fork_seconds: float = 0.0  # until it spoke
+
+    def document(self) -> dict[str, Any]:
+        """What status and check say of it."""
+        found = [msgspec.structs.asdict(each) for each in self.findings]
+        return {"modules": self.modules, "pss": self.pss, "seconds": self.seconds, "findings": found}
 
 
 class Refused(msgspec.Struct, tag="refused"):

@@ -14,6 +14,7 @@ from qslots.settings import Settings
 from qslots.units import counted, size
 
 from . import molding
+from .findings import pressing
 from .identity import MARK, Identity
 from .spawn import spawn
 
@@ -99,6 +100,8 @@ class MoldKeeper:
                     counted(sum(len(queue.handlers) for queue in queues), "handler"), counted(len(queues), "queue"),
                     message.modules, message.pss >> 20,
                 )  # fmt: skip
+                for finding in pressing(message.findings):
+                    log.warning("mold gen %d: %s", mold.generation, finding)
             case molding.Refused():
                 self.fault = message.why
             case _:

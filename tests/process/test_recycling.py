@@ -3,6 +3,7 @@
 import pathlib
 import resource
 
+from process.fleet import APP as APP_NAME
 from process.fleet import START, Fleet, Program, lives
 from support.waiting import wait_for
 
@@ -177,6 +178,8 @@ def test_limit_that_no_slot_could_keep_is_refused_at_the_start(fleet: Fleet) -> 
     fleet.environ["QSLOTS_PRIVATE_LIMIT"] = "64K"
     fleet.write_app(APP)
     master = fleet.start_master()
-    assert master.ended(START) == 1
-    assert "server.private_limit 64K is less than twice what a fresh slot" in master.said()
-    assert "set at least " in master.said()
+    check = fleet.start("qmaster", "check", "--app", APP_NAME)
+    for program in (master, check):
+        assert program.ended(START) == 1
+        assert "server.private_limit 64K is less than twice what a fresh slot" in program.said()
+        assert "set at least " in program.said()

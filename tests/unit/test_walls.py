@@ -40,6 +40,8 @@ PURE = {
         "watch",
         "letters",
         "relief",
+        "findings",
+        "forecast",
         "recycling",
         "growth",
         "imported",
