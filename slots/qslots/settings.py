@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 import yaml
 
-from . import durability, given
+from . import durability, given, rlimits
 from .errors import SettingsError, UsageError
 from .keys import check_name
 from .units import duration, rate, share, size
@@ -31,6 +31,8 @@ class ServerSettings(msgspec.Struct, frozen=True):
     graceful_timeout: str | float = "30s"
     runtime_dir: str | None = None
     state_dir: str | None = None
+    limits: dict[str, int | str] = {}
+    no_new_privileges: bool = True
     recycle_after_tasks: int | None = None
     recycle_after: str | float | None = None
 
@@ -131,6 +133,7 @@ _CHECKS: dict[str, typing.Callable[[typing.Any, str], object]] = {
     "durability": durability.parse,
     "max_size": size,
     "log_level": _log_level,
+    "limits": rlimits.parse,
 }
 _LEAST: dict[str, float] = {
     "min_slots": 0, "max_slots": 0, "lock": 3.0, "interval": 0.05, "priority": 1,

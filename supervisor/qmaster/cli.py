@@ -12,11 +12,10 @@ import click
 from qslots import __version__, logs
 from qslots.connection import KINDS
 from qslots.errors import Error, SettingsError
-from qslots.servers import QueueServers
 from qslots.settings import Settings, read
 from qslots.units import counted
 
-from . import control
+from . import control, prepare, privileges
 from .identity import assume, runtime_dir, server_name
 
 NO_APP = "no application: give --app MODULE, set QSLOTS_APP, or list it under app in the settings"
@@ -69,12 +68,11 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
         raise SettingsError(
             "no queue server: give --redis URL, set QSLOTS_REDIS, or list it under queue_servers in the settings file"
         )
-    servers = QueueServers.listed(settings, name="check")
-    servers.check()  # the first must be there before anything is started; another one may come later
-    servers.close()
     logs.to_stderr("qmaster", settings.log_level)
-    become(settings.server.user)
-    fault = Master(settings, assume(settings.server)).run()
+    prepare.become_oneself(settings.server)
+    last = prepare.last_map(settings)
+    prepare.check_queue_servers(settings, last)
+    fault = Master(settings, assume(settings.server), last).run()
     if fault:
         raise Error(fault)
 
@@ -98,32 +96,13 @@ def check_(
     settings = read(file, os.environ, app=app, redis=redis, server=server)
     if not settings.app:
         raise SettingsError(NO_APP)
-    become(settings.server.user)
+    privileges.become(settings.server.user, no_new_privileges=settings.server.no_new_privileges)
     document = check(settings)
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:
         show(document, Console())
     sys.exit(1 if strict and document["warnings"] else 0)
-
-
-def become(user: str | None) -> None:
-    """Drops to ``server.user`` before anything is started: no code of the application ever runs as root."""
-    if user is None:
-        return
-    import pwd
-
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
-        raise SettingsError(f"server.user: there is no user {user!r} on this machine") from None
-    if entry.pw_uid == os.geteuid():
-        return
-    if os.geteuid() != 0:
-        raise SettingsError(f"server.user: only root can run slots as {user}; start qmaster as root or as {user}")
-    os.initgroups(user, entry.pw_gid)
-    os.setgid(entry.pw_gid)
-    os.setuid(entry.pw_uid)
 
 
 @main.command()

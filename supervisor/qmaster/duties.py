@@ -20,6 +20,7 @@ from . import deaths, relief, watch
 from .books import Books, MoldSize, monotonic
 from .children import Phase
 from .couriers import Couriers
+from .lastmap import LastMap
 from .letters import Beat, Extend, Extended, Failed, Heard, Letter, Measure, Measured, Reply, SendReport
 from .moldkeeper import MoldKeeper
 from .nursery import Nursery
@@ -36,8 +37,9 @@ class Duties:
 
     def __init__(
         self, server: str, incarnation: str, books: Books, nursery: Nursery, keeper: MoldKeeper,
-        couriers: Couriers, recycler: Recycler,
+        couriers: Couriers, last: LastMap, recycler: Recycler,
     ) -> None:  # fmt: skip
+        self._last = last
         self._server = server
         self._incarnation = incarnation
         self._books = books
@@ -54,9 +56,13 @@ class Duties:
         self._again_at: float | None = None  # when to read both a second time
         self._next = 0.0
         self._warned = False
-        self.row: MapRow | None = None  # the map row in force
         self.replaced = False  # another master has taken our name
         self.draining = False
+
+    @property
+    def row(self) -> MapRow | None:
+        """The map row in force."""
+        return self._last.in_force(away=bool(self._couriers.first.down))
 
     def check(self, now: float) -> float:
         """Does what is due; returns when something will be due again."""
@@ -80,6 +86,7 @@ class Duties:
             self._again_at = now + watch.AGREE if self._overdue or self._standing else None
         self._tell_of_slow(records)
         self._nursery.look_at_memory_kills()
+        self._save(now)
         self._recycler.look()
         self._measure(now)
         mold, ready = self._keeper.mold, self._keeper.ready
@@ -178,6 +185,12 @@ class Duties:
                 living[index].overdue = self._overdue[index]
                 self._nursery.kill(living[index], deaths.HARD_LIMIT)
 
+    def _save(self, now: float) -> None:
+        first = self._couriers.first
+        letter = self._last.unsaved(first.url)
+        if letter is not None:
+            self._once(first.name, "state", letter, partial(self._last.was_saved, row=letter.state.row), now)
+
     def _measure(self, now: float) -> None:
         pids = [child.pid for child in self._nursery.living() if child.pid]
         if self._keeper.mold is not None:
@@ -209,8 +222,8 @@ class Duties:
             generation=self._keeper.generation,
             declared=declared.digest(),
             **msgspec.structs.asdict(figures),
-            epoch=self.row.epoch if self.row else 0,
-            seq=self.row.seq if self.row else 0,
+            epoch=self._last.row.epoch if self._last.row else 0,  # no manager may begin below it
+            seq=self._last.row.seq if self._last.row else 0,
             draining=self.draining,
             slots=tuple(self.slots()),
         )
@@ -221,7 +234,6 @@ class Duties:
         match reply:
             case Heard(row, wanted):
                 self._declaration_wanted = wanted
-                if row is not None and (self.row is None or (row.epoch, row.seq) >= (self.row.epoch, self.row.seq)):
-                    self.row = row
+                self._last.heard(row)
             case Failed("REPLACED"):
                 self.replaced = True

@@ -10,6 +10,8 @@ from qslots.debts import Owed
 from qslots.outcomes import Outcome
 from qslots.reports import Declared, MapRow, Report
 
+from .state import State
+
 
 class Connect(msgspec.Struct, tag="connect"):
     """The first letter for the queue server that keeps map and reports: which one it is, and who we are. Other
@@ -88,11 +90,18 @@ class Measure(msgspec.Struct, tag="measure"):
     allowed: float
 
 
+class SaveState(msgspec.Struct, tag="state"):
+    """Write this to disk, whatever becomes of it in the queue server."""
+
+    path: str
+    state: State
+
+
 class Leave(msgspec.Struct, tag="leave"):
     """Take this master off the books."""
 
 
-Letter = Connect | Join | Beat | SendReport | SettleDead | Pay | Relieve | Extend | Measure | Leave
+Letter = Connect | Join | Beat | SendReport | SettleDead | Pay | Relieve | Extend | Measure | SaveState | Leave
 KEPT = (Connect, Join, SettleDead, Pay, Leave)  # sent again until they are answered
 
 

@@ -19,13 +19,15 @@ from qslots.scoreboard import Field
 from qslots.settings import Settings
 from qslots.units import counted, duration
 
-from . import deaths, inheritance, linux
+from . import deaths, inheritance, linux, privileges
 from .books import Books, monotonic
 from .children import Phase
 from .control import ControlSocket
 from .couriers import Couriers
 from .duties import Duties
 from .identity import Identity, give_up
+from .lastmap import LastMap
+from .ledger import Ledger
 from .letters import Connect, Leave
 from .moldkeeper import MoldKeeper
 from .nursery import Nursery
@@ -54,7 +56,7 @@ class Stage(IntEnum):
 class Master:
     """One server's master."""
 
-    def __init__(self, settings: Settings, identity: Identity) -> None:
+    def __init__(self, settings: Settings, identity: Identity, last: LastMap) -> None:
         self._settings = settings
         self._identity = identity
         self._grace = duration(settings.server.graceful_timeout)
@@ -70,12 +72,15 @@ class Master:
         self._post = self._couriers.first
         self._keeper = MoldKeeper(settings, identity, self._selector)
         lineage = f"{name}/{incarnation}"
-        self._nursery = Nursery(lineage, identity.board, self._keeper, self._couriers, self._selector)
+        self._nursery = Nursery(
+            lineage, identity.board, self._keeper, self._couriers, self._selector, Ledger(identity.board_path)
+        )
         self._books = Books(settings.server)
         self._recycler = Recycler(settings.server, self._books, self._nursery, self._keeper)
         self._duties = Duties(
-            name, incarnation, self._books, self._nursery, self._keeper, self._couriers, self._recycler
+            name, incarnation, self._books, self._nursery, self._keeper, self._couriers, last, self._recycler
         )  # fmt: skip
+        self._last = last
         self._control = ControlSocket(identity.control_path, self._selector, self._answer)
 
     def run(self) -> str:
@@ -112,9 +117,11 @@ class Master:
         """The next stage, if what has happened calls for it."""
         why = self._post.refused or (REPLACED if self._duties.replaced else "")
         if self._stage is Stage.STARTING:
-            why = why or self._post.down or self._keeper.fault
-            if self._keeper.can_fork and self._post.connected:
+            knows = self._last.row is not None  # what to do without the queue server
+            why = why or (self._post.down if not knows else "") or self._keeper.fault
+            if self._keeper.can_fork and (self._post.connected or (knows and self._post.down)):
                 self._stage = Stage.RUNNING
+                privileges.warn_of_root(self._settings.server.user)
         if why and self._stage < Stage.FAST:
             self._fault = why
             self._stage = Stage.FAST
@@ -123,7 +130,7 @@ class Master:
         if stopping and all(child.phase is Phase.DEAD for child in self._nursery.children.tenants.values()):
             self._stage = Stage.SETTLING
             self._settle_until = now + LAST_WORDS
-            if self._stopping_since is not None and self._couriers.owed:  # no scoreboard tells a successor of it
+            if self._stopping_since is not None and self._couriers.owed:  # who knows when a successor comes
                 self._settle_until = max(self._settle_until, self._stopping_since + self._grace)
             if self._post.connected:
                 self._post.send(Leave(), lambda _: None, now)
@@ -249,13 +256,10 @@ class Master:
         for pid in self._couriers.pids | mold:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)  # it cannot take long, and whoever comes after finds no zombie of ours
-        owed = self._couriers.owed
-        if owed:
-            log.warning("a queue server does not answer: %d packs that are done are not settled and run again", owed)
-        if self._couriers.undone > owed:
+        if self._couriers.undone:
             log.warning(
                 "a queue server does not answer: %d settlements are left to the next qmaster",
-                self._couriers.undone - owed,
+                self._couriers.undone,
             )
         else:
             give_up(self._identity)

@@ -162,6 +162,7 @@ def bear(order: Fork, channel: int, begin: Begin, commands: socket.socket, board
 def main() -> None:
     """The process that the master spawns: load, report, then fork on order until the master is gone."""
     linux.die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a ^C is the master's to hear
     for descriptor in (COMMANDS, SCOREBOARD, LOCK):
         os.set_inheritable(descriptor, False)  # for slots, which are forked, not for what their tasks start
     commands = socket.socket(fileno=COMMANDS)

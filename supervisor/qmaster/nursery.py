@@ -24,6 +24,7 @@ from . import deaths, linux
 from .books import monotonic
 from .children import Child, Children, Phase
 from .couriers import Couriers
+from .ledger import Ledger
 from .letters import Charged, Failed, Pay, Reply, SettleDead
 from .moldkeeper import MoldKeeper
 from .reconcile import Action, Ask, Fork, Kill, Serve
@@ -35,8 +36,9 @@ class Nursery:
     """The slots of one master."""
 
     def __init__(
-        self, lineage: str, board: Scoreboard, keeper: MoldKeeper, couriers: Couriers, selector: selectors.BaseSelector
-    ) -> None:
+        self, lineage: str, board: Scoreboard, keeper: MoldKeeper, couriers: Couriers, selector: selectors.BaseSelector,
+        ledger: Ledger,
+    ) -> None:  # fmt: skip
         self.children = Children()
         self._lineage = lineage.split("/", 1)  # server name and incarnation: every holder's name is made of them
         self._board = board
@@ -45,6 +47,7 @@ class Nursery:
         self._selector = selector
         self._channels: dict[str, socket.socket] = {}  # holder -> our end
         self._births = 0
+        self._ledger = ledger
         self.said: list[tuple[Child, orders.OfMemory]] = []  # by slots of their memory; the recycler takes it away
         self._memory_kills = deaths.MemoryKills(linux.memory_kills())
 
@@ -137,8 +140,10 @@ class Nursery:
         """A slot could not settle a pack, its queue server being away: the courier of that server keeps at it."""
         log.debug("slot %d leaves pack %d of %s to be settled", child.index, owed.seq, owed.source)
         letter = Pay(child.holder, owed)
+        self._ledger.owe(letter)
 
         def paid(reply: Reply) -> None:
+            self._ledger.paid()
             if isinstance(reply, Failed):
                 log.error("a pack of %s could not be settled: %s; its tasks may run again", owed.source, reply.why)
 
@@ -206,7 +211,7 @@ class Nursery:
 
     def _last_words(self, child: Child) -> None:
         """What a dead slot has said and nobody has heard: it may owe something."""
-        while child.holder in self._channels and select.select([self._channels[child.holder]], [], [], 0)[0]:
+        while child.holder in self._channels and _is_readable(self._channels[child.holder]):
             self._hear(child)
 
     def _settled(self, child: Child, letter: SettleDead, handler: str, reply: Reply) -> None:
@@ -233,3 +238,10 @@ class Nursery:
         worked = record.words[Field.DONE] > 0 or record.words[Field.HELD] > 0
         record.clear()
         self.children.gone(child, monotonic(), worked=worked)
+
+
+def _is_readable(channel: socket.socket) -> bool:
+    """Whether something is there to be read; by poll: select takes no descriptor above 1,023."""
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return bool(poll.poll(0))
