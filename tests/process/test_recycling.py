@@ -67,7 +67,7 @@ def says(master: Program, text: str) -> None:
 
 def private(fleet: Fleet, index: int) -> int:
     """As last measured, bytes; 0 before that."""
-    return int(fleet.live()[index]["private"] or 0)
+    return next((int(slot["private"] or 0) for slot in fleet.live() if slot["index"] == index), 0)
 
 
 def resident(pid: int) -> int:
@@ -151,8 +151,11 @@ def test_what_every_slot_needs_soon_after_birth_stops_its_recycling(fleet: Fleet
     master = fleet.start_master()
     pids: list[int] = []
     for born in range(1, 4):
-        wait_for(lambda: fleet.live() and fleet.pid_of(0) not in pids, lambda: f"the next; {master.said()}", START)
-        pids.append(fleet.pid_of(0))
+        successors = wait_for(
+            lambda: [slot["pid"] for slot in fleet.live() if slot["pid"] not in pids],
+            lambda: f"the next; {master.said()}", START,
+        )  # fmt: skip
+        pids += successors
         fleet.app.work.enqueue()
         fleet.wait_run("read", count=born)
     says(master, "they are not recycled for growth any more: set server.private_limit to at least")
