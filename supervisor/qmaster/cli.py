@@ -15,7 +15,7 @@ from qslots.errors import Error, SettingsError
 from qslots.settings import Settings, read
 from qslots.units import counted
 
-from . import control, prepare, privileges
+from . import control, figures, prepare, privileges
 from .identity import assume, runtime_dir, server_name
 
 NO_APP = "no application: give --app MODULE, set QSLOTS_APP, or list it under app in the settings"
@@ -135,7 +135,6 @@ def _asked(settings: Settings, request: dict[str, Any], timeout: float) -> dict[
 def described(answer: dict[str, Any]) -> str:
     """The status for people."""
     mega = 1 << 20
-    budget = f"{answer['budget'] // mega} MB" if answer["budget"] is not None else "not measured yet"
     app = ", ".join(answer["app"])
     who = f"qmaster {answer['server']} (pid {answer['pid']})"
     lines = [
@@ -144,7 +143,7 @@ def described(answer: dict[str, Any]) -> str:
             f"queue server {name}, {known['url']}: {known['down'] or 'answers'}"
             for name, known in answer["queue_servers"].items()
         ),
-        f"budget {budget}, at most {answer['max_slots']} slots (bound by {answer['bound']})",
+        *figures.memory_lines(answer),
     ]
     for slot in answer["slots"]:
         private = f"{slot['private'] // mega} MB private" if slot["private"] is not None else "not measured"

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -16,20 +17,20 @@ from qslots.reports import MapRow, Report, SlotReport
 from qslots.scoreboard import Field, Record, boot_ns
 from qslots.servers import parted
 
-from . import deaths, relief, watch
-from .books import Books, MoldSize, monotonic
+from . import deaths, memory, relief, watch
+from .books import Books, Figures, MoldSize, monotonic
 from .children import Phase
 from .couriers import Couriers
 from .lastmap import LastMap
 from .letters import Beat, Extend, Extended, Failed, Heard, Letter, Measure, Measured, Reply, SendReport
 from .moldkeeper import MoldKeeper
 from .nursery import Nursery
+from .pacing import Pace
 from .recycler import Recycler
 
 log = logging.getLogger("qmaster")
 TICK = 1.0  # seconds
 FIRST_TICK = 0.2  # until the first row of the map is here: nothing works before
-MEASURE_SHARE = 0.01  # of each second goes into reading smaps
 
 
 class Duties:
@@ -56,6 +57,8 @@ class Duties:
         self._again_at: float | None = None  # when to read both a second time
         self._next = 0.0
         self._warned = False
+        self._pace = Pace()
+        self._unread = ""  # what was said last of memory that cannot be read
         self.replaced = False  # another master has taken our name
         self.draining = False
 
@@ -85,16 +88,24 @@ class Duties:
             self._look(records)
             self._again_at = now + watch.AGREE if self._overdue or self._standing else None
         self._tell_of_slow(records)
+        self._note_busy(now)
         self._nursery.look_at_memory_kills()
         self._save(now)
         self._recycler.look()
         self._measure(now)
-        mold, ready = self._keeper.mold, self._keeper.ready
-        if ready is not None:
-            size = MoldSize(mold.pid if mold is not None else 0, ready.pss)
-            self._books.assess(self._nursery.children, self._nursery.record, size, ready.declared, now)
-            self._warn_of_no_room()
-            self._report(size, now)
+        if self._keeper.ready is not None:
+            self._report(now)
+
+    def _assess(self, now: float) -> None:
+        """As soon as memory was measured: what a slot that leaves later gives back would be in no reading."""
+        ready = self._keeper.ready
+        if ready is None:
+            return
+        mold = MoldSize(self._mold_pid(), ready.pss, generation=self._keeper.generation)
+        self._books.assess(self._nursery.children, self._nursery.record, mold, ready.declared, now)
+        if self.row is not None and not self.draining:
+            self._books.shed(self._nursery.children, self._nursery.record, dict(enumerate(self.row.slots)), now)
+        self._warn_of_no_room()
 
     def _warn_of_no_room(self) -> None:
         """Once: a server that can carry no slot looks like one that has nothing to do."""
@@ -185,33 +196,62 @@ class Duties:
                 living[index].overdue = self._overdue[index]
                 self._nursery.kill(living[index], deaths.HARD_LIMIT)
 
+    def _note_busy(self, now: float) -> None:
+        """A slot that was asked to leave has its grace after its pack, however long that takes."""
+        for child in self._nursery.living():
+            if self._nursery.record(child.index).words[Field.HELD]:
+                child.busy_at = now
+
     def _save(self, now: float) -> None:
         first = self._couriers.first
         letter = self._last.unsaved(first.url)
         if letter is not None:
             self._once(first.name, "state", letter, partial(self._last.was_saved, row=letter.state.row), now)
 
-    def _measure(self, now: float) -> None:
-        pids = [child.pid for child in self._nursery.living() if child.pid]
-        if self._keeper.mold is not None:
-            pids.append(self._keeper.mold.pid)
-        letter = Measure(self._books.to_measure(pids), MEASURE_SHARE)
-        self._once(self._couriers.first.name, "measure", letter, self._measured, now)
+    def _pids(self) -> list[int]:
+        return [child.pid for child in self._nursery.living() if child.pid]
 
-    def _measured(self, reply: Reply) -> None:
-        if isinstance(reply, Measured):
-            if self._books.capacity is None:
-                self._next = 0.0  # the first reading: do not let the first slots wait for the next tick
-            self._books.measured(reply, monotonic())
-            self._recycler.measured(monotonic())
+    def _mold_pid(self) -> int:
+        return self._keeper.mold.pid if self._keeper.mold is not None else 0
+
+    def _measure(self, now: float) -> None:
+        pids = self._pids() + ([self._mold_pid()] if self._mold_pid() else [])
+        letter = Measure(self._books.to_measure(pids), self._pace.allowed(now))
+        self._once(self._couriers.first.name, "measure", letter, partial(self._measured, asked=now), now)
+
+    def _measured(self, reply: Reply, *, asked: float) -> None:
+        match reply:
+            case Measured():
+                if self._books.capacity is None:
+                    self._next = 0.0  # the first reading: do not let the first slots wait for the next tick
+                self._pace = self._pace.spent(reply.spent, monotonic())
+                self._books.measured(reply, asked)
+                self._recycler.measured(monotonic())
+                self._assess(monotonic())
+                self._tell_of_refused(reply)
+            case Failed() if reply.why != self._unread:
+                self._unread = reply.why
+                log.error("memory is not known, the number of slots stays: %s", reply.why)
+
+    def _tell_of_refused(self, reply: Measured) -> None:
+        """Once: such slots count as large as those that were measured, or as private_limit says."""
+        refused = next((pid for pid, found in reply.sizes.items() if found is None), None)
+        if refused is not None and not self._unread:
+            self._unread = str(memory.Refused(refused))
+            log.error("%s", self._unread)
 
     def slots(self) -> list[SlotReport]:
         """All slots as they are now."""
         return [self._books.slot_report(child, self._nursery.record(child.index)) for child in self._nursery.living()]
 
-    def _report(self, mold: MoldSize, now: float) -> None:
+    def figures(self) -> dict[str, Any]:
+        """What is known of memory and capacity, by the names of the report; all null before the first measurement."""
+        found = self._books.figures(self._mold_pid(), self._pids())
+        return dict.fromkeys(Figures.__struct_fields__) if found is None else msgspec.structs.asdict(found)
+
+    def _report(self, now: float) -> None:
         declared = self._keeper.declared
-        figures = self._books.figures(mold, [child.pid for child in self._nursery.living() if child.pid])
+        figures = self._books.figures(self._mold_pid(), self._pids())
         if figures is None:
             return
         report = Report(

@@ -84,7 +84,7 @@ class Extend(msgspec.Struct, tag="extend"):
 
 
 class Measure(msgspec.Struct, tag="measure"):
-    """Measure these processes, in this order, as far as the time allowed (seconds) goes."""
+    """Measure these processes, in this order, as far as the processor time allowed (seconds) goes."""
 
     pids: list[int]
     allowed: float
@@ -132,6 +132,17 @@ class Sized(msgspec.Struct, array_like=True):
     pss: int
     size: int  # private + SwapPss + page tables: what comes free with its end
     grown: int  # Private_Dirty + SwapPss: what its own writing has made private
+    swap: int = 0  # SwapPss
+
+
+class Strain(msgspec.Struct, array_like=True):
+    """How hard the machine works; parts are 0 to 1."""
+
+    cpus: float  # processors that we may use: the least of affinity and quotas
+    busy: float  # part of them that was in use since the reading before
+    load: float  # processes that ran or waited in the last minute, for each processor of the host
+    cpu_pressure: float = 0.0  # part of the last ten seconds in which some process waited for a processor
+    memory_pressure: float = 0.0
 
 
 class Measured(msgspec.Struct, tag="measured"):
@@ -140,6 +151,8 @@ class Measured(msgspec.Struct, tag="measured"):
     available: int
     total: int
     sizes: dict[int, Sized | None]
+    strain: Strain
+    spent: float = 0.0  # seconds of processor time that all of this took
     gone: list[int] = []
 
 

@@ -139,15 +139,19 @@ class Master:
 
     def _desired(self) -> Desired:
         row = self._duties.row
-        wanted = row.slots if row is not None and self._stage < Stage.STOPPING else ()
+        wanted = dict(enumerate(row.slots if row is not None and self._stage < Stage.STOPPING else ()))
+        room = self._books.room(self._nursery.children, wanted, monotonic())
         return Desired(
-            slots=dict(enumerate(wanted)),
+            slots=wanted,
             can_fork=self._stage is Stage.RUNNING and self._keeper.can_fork,
-            room=self._books.room(len(self._nursery.children.tenants)),
+            room=room.places,
             grace=self._grace,
             fast=self._stage >= Stage.FAST,
             stopping=self._stage >= Stage.STOPPING,
-            retiring=self._recycler.retiring(),
+            retiring=self._books.retiring(self._nursery.children) | self._recycler.retiring(),
+            memory=room.memory,
+            sizes=room.sizes,
+            stopping_since=self._stopping_since or 0.0,
         )
 
     def _stop(self, stage: Stage, why: str) -> None:
@@ -222,7 +226,6 @@ class Master:
         return {"error": f"an unknown command: {request.get('command')!r}; known: status, stop"}
 
     def _status(self) -> dict[str, Any]:
-        capacity = self._books.capacity
         return {
             "server": self._identity.name,
             "pid": os.getpid(),
@@ -232,10 +235,7 @@ class Master:
             "queue_server": self._post.url,
             "queue_server_down": self._post.down,
             "queue_servers": self._couriers.status(),
-            "budget": capacity.budget if capacity else None,
-            "max_slots": capacity.max_slots if capacity else None,
-            "bound": capacity.bound if capacity else None,
-            "my_world_slots": capacity.my_world_slots if capacity else None,
+            **self._duties.figures(),
             "mold": self._keeper.ready.document() if self._keeper.ready is not None else None,
             "slots": [msgspec.structs.asdict(slot) for slot in self._duties.slots()],
             **self._recycler.status(),

@@ -2,6 +2,7 @@
 
 import pathlib
 import resource
+from functools import partial
 
 from process.fleet import APP as APP_NAME
 from process.fleet import START, Fleet, Program, lives
@@ -68,6 +69,10 @@ def says(master: Program, text: str) -> None:
 def private(fleet: Fleet, index: int) -> int:
     """As last measured, bytes; 0 before that."""
     return next((int(slot["private"] or 0) for slot in fleet.live() if slot["index"] == index), 0)
+
+
+def other_pid(fleet: Fleet, than: list[int]) -> int | None:
+    return next((int(slot["pid"]) for slot in fleet.live() if slot["pid"] not in than), None)
 
 
 def resident(pid: int) -> int:
@@ -151,11 +156,7 @@ def test_what_every_slot_needs_soon_after_birth_stops_its_recycling(fleet: Fleet
     master = fleet.start_master()
     pids: list[int] = []
     for born in range(1, 4):
-        successors = wait_for(
-            lambda: [slot["pid"] for slot in fleet.live() if slot["pid"] not in pids],
-            lambda: f"the next; {master.said()}", START,
-        )  # fmt: skip
-        pids += successors
+        pids.append(wait_for(partial(other_pid, fleet, pids), "the next slot", START))
         fleet.app.work.enqueue()
         fleet.wait_run("read", count=born)
     says(master, "they are not recycled for growth any more: set server.private_limit to at least")
