@@ -39,7 +39,34 @@ class Reopen(msgspec.Struct, tag="reopen"):
     path: str
 
 
-Order = Born | Stillborn | Serve | Leave | Poke | Reopen | Owed
+class Fresh(msgspec.Struct, tag="fresh"):
+    """Slot to master: what I weigh before my first task, bytes."""
+
+    grown: int  # Private_Dirty + SwapPss: made private by its own writing
+    anonymous: int  # all that is no file's: the mold's pages that it shares and swapped ones included
+
+
+class Tidy(msgspec.Struct, tag="tidy"):
+    """Master to slot: between two packs collect garbage, give back what is free, and say what is left."""
+
+
+class Tidied(msgspec.Struct, tag="tidied"):
+    """Slot to master: that is done, and ``grown`` is as of now."""
+
+    grown: int
+
+
+class Imported(msgspec.Struct, tag="imported"):
+    """Slot to master: a pack has imported what the mold had not; memory has grown by so many bytes in this pack (and up
+    to a second before it).
+    """
+
+    modules: tuple[str, ...]
+    bytes: int
+
+
+OfMemory = Fresh | Tidied | Imported
+Order = Born | Stillborn | Serve | Leave | Poke | Reopen | Owed | Tidy | OfMemory
 _decoder = msgspec.msgpack.Decoder(Order)
 _LARGEST = 1 << 16
 

@@ -34,6 +34,8 @@ class ServerSettings(msgspec.Struct, frozen=True):
     log_file: str | None = None
     limits: dict[str, int | str] = {}
     no_new_privileges: bool = True
+    recycle_after_tasks: int | None = None
+    recycle_after: str | float | None = None
 
 
 class ManagerSettings(msgspec.Struct, frozen=True):
@@ -103,6 +105,8 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "QSLOTS_RUNTIME_DIR": ("server", "runtime_dir"),
     "QSLOTS_STATE_DIR": ("server", "state_dir"),
     "QSLOTS_LOG_FILE": ("server", "log_file"),
+    "QSLOTS_RECYCLE_AFTER_TASKS": ("server", "recycle_after_tasks"),
+    "QSLOTS_RECYCLE_AFTER": ("server", "recycle_after"),
     "QSLOTS_INTERVAL": ("manager", "interval"),
     "QSLOTS_LOST_AFTER": ("manager", "lost_after"),
     "QSLOTS_LOG_LEVEL": ("log_level",),
@@ -121,6 +125,7 @@ _CHECKS: dict[str, typing.Callable[[typing.Any, str], object]] = {
     "private_limit": size,
     "memory": size,
     "graceful_timeout": duration,
+    "recycle_after": duration,
     "interval": duration,
     "lost_after": duration,
     "target_delay": duration,
@@ -132,7 +137,10 @@ _CHECKS: dict[str, typing.Callable[[typing.Any, str], object]] = {
     "log_level": _log_level,
     "limits": rlimits.parse,
 }
-_LEAST: dict[str, float] = {"min_slots": 0, "max_slots": 0, "lock": 3.0, "interval": 0.05, "priority": 1}
+_LEAST: dict[str, float] = {
+    "min_slots": 0, "max_slots": 0, "lock": 3.0, "interval": 0.05, "priority": 1,
+    "recycle_after_tasks": 1, "recycle_after": 1.0,
+}  # fmt: skip
 _MOST: dict[str, float] = {"priority": 100}
 
 
@@ -217,7 +225,7 @@ def _override(document: dict[str, typing.Any], source: Mapping[str, str]) -> Non
             listed = document.get("queue_servers")
             listed = dict(listed) if isinstance(listed, dict) and listed else {"main": ""}
             value = listed | {next(iter(listed)): text}  # the first one; others stay as listed
-        elif variable == "QSLOTS_MAX_SLOTS" and text.isdecimal():
+        elif variable in ("QSLOTS_MAX_SLOTS", "QSLOTS_RECYCLE_AFTER_TASKS") and text.isdecimal():
             value = int(text)
         room = document
         for step in path[:-1]:

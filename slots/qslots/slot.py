@@ -12,7 +12,7 @@ import random
 import select
 import signal
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import NoReturn
@@ -23,6 +23,7 @@ from .bell import Bell
 from .errors import HolderDead, QueueServerDown, QueueServerError
 from .handlers import Handler, Registry
 from .holding import Holding
+from .late_imports import LateImports
 from .limits import ALARM
 from .lottery import Lottery, PackSize
 from .queueserver import Exchange, Pack, QueueServer
@@ -44,7 +45,7 @@ class Slot:
 
     def __init__(
         self, servers: QueueServers, record: Record, holder: str, registry: Registry,
-        queues: Mapping[str, QueueDeclared], channel: socket.socket,
+        queues: Mapping[str, QueueDeclared], channel: socket.socket, tidy: Callable[[], int] = lambda: 0,
     ) -> None:  # fmt: skip
         self._servers = servers
         self._reach = Reach(servers, self._hear)
@@ -54,6 +55,8 @@ class Slot:
         self._registry = registry
         self._declared = queues
         self._channel = channel
+        self._tidy = tidy  # collects, trims, and returns how much has grown all the same
+        self._imports = LateImports(channel)
         self._lottery = Lottery({})
         self._sizes: dict[str, PackSize] = {}
         self._left: set[str] = set()  # sources no longer served, where this slot may still count as waiting
@@ -114,6 +117,8 @@ class Slot:
                     self._lottery.refill(each)
             case orders.Reopen(path):
                 logs.reopen(path)
+            case orders.Tidy():
+                orders.send(self._channel, orders.Tidied(self._tidy()))
 
     def _serve(self, queues: tuple[str, ...]) -> None:
         places = self._servers.sources(name for name in queues if name in self._declared)
@@ -272,8 +277,10 @@ class Slot:
         handler = self._registry.handlers[pack.handler]
         self._say_what_is_usual(handler, pack)
         start = self._pack.since = boot_ns()
+        self._imports.begin(start)
         began, whole = self._worker.run(handler, pack, self._servers.urls[parted(drawn)[1]])
         now = boot_ns()
+        self._imports.end()
         seconds = (now - start) / 1e9
         self._pack.busy += (now - self._pack.since) / 1e9
         self._size(pack.handler).ran(began, seconds)

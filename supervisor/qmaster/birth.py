@@ -18,12 +18,13 @@ from setproctitle import setproctitle
 from qslots import forks, hooks, logcontext, logs
 from qslots.errors import Error
 from qslots.handlers import REGISTRY
+from qslots.late_imports import LateImports
 from qslots.orders import Born, Stillborn, send
-from qslots.scoreboard import Scoreboard
+from qslots.scoreboard import Scoreboard, boot_ns
 from qslots.servers import QueueServers
 from qslots.slot import Slot, end
 
-from . import linux, signals
+from . import linux, signals, upkeep
 from .molding import Begin, Fork
 
 log = logging.getLogger("qslots.slot")
@@ -58,11 +59,15 @@ def live(order: Fork, descriptor: int, begin: Begin, board: Scoreboard) -> NoRet
 def work(order: Fork, channel: socket.socket, begin: Begin, board: Scoreboard) -> int:
     """The life of a slot between the hooks of its application."""
     me = hooks.Slot(order.holder.partition("/")[0], order.index, begin.generation)
+    imports = LateImports(channel)
+    imports.begin(boot_ns())
     try:
         hooks.HOOKS.born(me)
     finally:
         logs.stand_in()
+    imports.end()
     slot = make(order, channel, begin, board)
+    send(channel, upkeep.fresh())
     try:
         slot.run()
     finally:
@@ -110,6 +115,6 @@ def make(order: Fork, channel: socket.socket, begin: Begin, board: Scoreboard) -
     timeout = PATIENCE if len(begin.queue_servers) == 1 else PATIENCE_WITH_OTHERS
     servers = QueueServers.listed(begin.settings, name=f"slot-{order.index}", timeout=timeout, single=True)
     declared = {queue.name: queue for queue in REGISTRY.declared(begin.queues).queues}
-    slot = Slot(servers, board.record(order.index), order.holder, REGISTRY, declared, channel)
+    slot = Slot(servers, board.record(order.index), order.holder, REGISTRY, declared, channel, upkeep.tidy)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     return slot

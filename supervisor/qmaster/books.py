@@ -76,6 +76,10 @@ class Books:
         for pid, found in answer.sizes.items():
             self._sizes[pid] = Size(found, asked)
 
+    def found(self, pid: int) -> Size | None:
+        """One process as last measured; None if it never was."""
+        return self._sizes.get(pid)
+
     def assess(
         self, children: Children, record: Callable[[int], Record], mold: "MoldSize", declared: Declared, now: float
     ) -> None:

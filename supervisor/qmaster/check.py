@@ -25,6 +25,7 @@ from qslots.units import share, size
 from . import deaths, forecast, linux, molding
 from .findings import Severity
 from .probe import Answer, Probed
+from .recycling import too_low
 from .spawn import spawn
 
 PATIENCE = 3.0  # seconds for one answer of a queue server
@@ -35,6 +36,9 @@ def check(settings: Settings) -> dict[str, Any]:
     answer = probe(settings)
     if isinstance(answer, molding.Refused):
         raise Error(answer.why)
+    why = too_low(size(settings.server.private_limit), answer.slot.size)
+    if why:
+        raise Error(why)
     servers = list(asked(settings, answer.ready.declared))
     document = {
         "app": list(settings.app),
@@ -137,9 +141,3 @@ def warnings(settings: Settings, found: Probed) -> Iterator[str]:
     for name in settings.queues:
         if name not in known:
             yield f"queues.{name} of the settings: no handler serves it; {given.meant(name, known)}"
-    limit = size(settings.server.private_limit)
-    if limit < 2 * found.slot.size:
-        yield (
-            f"server.private_limit is {limit >> 20} MB and a slot that has done nothing has "
-            f"{found.slot.size / (1 << 20):.1f} MB: set it to twice that at least"
-        )

@@ -66,9 +66,10 @@ def cause_of(
     """
     number = status & 0x7F
     if overdue is not None and number == signal.SIGKILL:
+        did, reason = overdue.why or HARD_LIMIT, Reason.MEMORY if overdue.why else Reason.TIME_LIMIT
         if (record.words[Field.TASK], record.words[Field.START]) == (overdue.task, overdue.start):
-            return Cause(f"was killed: it {HARD_LIMIT}", own=True, reason=Reason.TIME_LIMIT)
-        return Cause(f"was killed: the task before this one {HARD_LIMIT}", own=False, reason=Reason.TIME_LIMIT)
+            return Cause(f"was killed: it {did}", own=True, reason=reason)
+        return Cause(f"was killed: the task before this one {did}", own=False, reason=reason)
     if killed is not None and number == signal.SIGKILL:
         return Cause(f"was ended by its master: {why}", own=False, reason=killed)
     if why and number == signal.SIGTERM:  # a task has given SIGTERM back its own meaning

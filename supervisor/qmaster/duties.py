@@ -28,6 +28,7 @@ from .moldkeeper import MoldKeeper
 from .nursery import Nursery
 from .pacing import Pace
 from .reasons import Reason
+from .recycler import Recycler
 from .watchdogs import Watchdogs
 
 log = logging.getLogger("qmaster")
@@ -41,7 +42,7 @@ class Duties:
 
     def __init__(
         self, server: str, incarnation: str, books: Books, nursery: Nursery, keeper: MoldKeeper,
-        couriers: Couriers, last: LastMap,
+        couriers: Couriers, last: LastMap, recycler: Recycler,
     ) -> None:  # fmt: skip
         self._last = last
         self._server = server
@@ -50,6 +51,7 @@ class Duties:
         self._nursery = nursery
         self._keeper = keeper
         self._couriers = couriers
+        self._recycler = recycler
         self._under_way: set[tuple[str, str]] = set()  # (queue server, kind of letter)
         self._declaration_wanted = True
         self._overdue: dict[int, watch.Overdue] = {}
@@ -81,6 +83,7 @@ class Duties:
             self._again_at = None
             self._act_on_overdue()
             self._relieve(now)
+        self._recycler.hear(now)
         return min(self._next, self._again_at or self._next)
 
     def _tick(self, now: float) -> None:
@@ -96,6 +99,7 @@ class Duties:
         self._look_after({record.index: record for record in records}, now)
         self._nursery.look_at_memory_kills()
         self._save(now)
+        self._recycler.look()
         self._measure(now)
         if self._keeper.ready is not None:
             self._report(now)
@@ -244,6 +248,7 @@ class Duties:
                     self._next = 0.0  # the first reading: do not let the first slots wait for the next tick
                 self._pace = self._pace.spent(reply.spent, monotonic())
                 self._books.measured(reply, asked)
+                self._recycler.measured(monotonic())
                 self._assess(monotonic())
                 self._tell_of_refused(reply)
             case Failed() if reply.why != self._unread:

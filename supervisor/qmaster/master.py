@@ -35,6 +35,7 @@ from .moldkeeper import MoldKeeper
 from .notices import ServiceManager, State
 from .nursery import Nursery
 from .reconcile import Desired, reconcile
+from .recycler import Recycler
 from .status import Status
 
 log = logging.getLogger("qmaster")
@@ -83,11 +84,14 @@ class Master:
             lineage, identity.board, self._keeper, self._couriers, self._selector, Ledger(identity.board_path)
         )
         self._books = Books(settings.server)
-        self._duties = Duties(name, incarnation, self._books, self._nursery, self._keeper, self._couriers, last)
+        self._recycler = Recycler(settings.server, self._books, self._nursery, self._keeper)
+        self._duties = Duties(
+            name, incarnation, self._books, self._nursery, self._keeper, self._couriers, last, self._recycler
+        )  # fmt: skip
         self._last = last
         self._hand = ByHand()
         self._status = Status(
-            identity, self._couriers, self._keeper, self._nursery, self._books, self._duties, self._hand
+            identity, self._couriers, self._keeper, self._nursery, self._books, self._duties, self._recycler, self._hand
         )
         self._desk = Desk(self._document, self._asked_to_stop, self._asked_to_reload, self._hand, self._nursery)
         self._control = ControlSocket(identity.control_path, self._selector, self._desk.answer)
@@ -187,8 +191,9 @@ class Master:
         """The slots that are to leave after their task, and why. Of two reasons the later one is told."""
         children = self._nursery.children
         return (
-            self._books.retiring(children) | self._duties.watchdogs.retiring() | self._hand.retiring(children, wanted)
-        )
+            self._books.retiring(children) | self._duties.watchdogs.retiring() | self._recycler.retiring()
+            | self._hand.retiring(children, wanted)
+        )  # fmt: skip
 
     def _stop(self, stage: Stage, why: str) -> None:
         if self._stage < stage:

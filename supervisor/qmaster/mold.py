@@ -21,6 +21,7 @@ import time  # noqa: E402
 import traceback  # noqa: E402
 from types import TracebackType  # noqa: E402
 
+import msgspec  # noqa: E402
 from setproctitle import setproctitle  # noqa: E402
 
 from qslots import client, durability, hooks, logcontext, logs  # noqa: E402
@@ -30,8 +31,9 @@ from qslots.reports import Declared  # noqa: E402
 from qslots.scoreboard import Scoreboard  # noqa: E402
 from qslots.servers import QueueServers  # noqa: E402
 
-from . import audit, birth, findings, linux, memory, rehearsal, signals  # noqa: E402
+from . import audit, birth, findings, freshslot, linux, memory, rehearsal, signals  # noqa: E402
 from .molding import Begin, Fork, Message, Ready, Refused, Reopen, receive, send  # noqa: E402
+from .recycling import too_low  # noqa: E402
 
 COMMANDS = 3  # descriptors that the master gives us
 SCOREBOARD = 4
@@ -134,9 +136,23 @@ def prepared(order: Begin, *, promises: bool = True) -> Ready:
 def load_and_report(order: Begin) -> Message:
     """The application, loaded and frozen; or why it cannot be served."""
     try:
-        return prepared(order)
+        ready = prepared(order)
     except Error as error:
         return Refused(str(error))
+    return weighed(ready, order.private_limit)
+
+
+def weighed(ready: Ready, private_limit: int) -> Message:
+    """With what a fresh slot needs; refused if the limit leaves it no room. A memory that may not be read says nothing.
+
+    It is asked here, before any slot is forked: so a limit that no slot can keep ends a start, and refuses a reload.
+    """
+    try:
+        slot = freshslot.fork()
+    except Error:
+        return ready
+    why = too_low(private_limit, slot.size) if private_limit else ""
+    return Refused(why) if why else msgspec.structs.replace(ready, slot=slot.size, fork_seconds=slot.seconds)
 
 
 def bear(order: Fork, channel: int, begin: Begin, commands: socket.socket, board: Scoreboard) -> None:

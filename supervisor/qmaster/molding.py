@@ -24,6 +24,7 @@ class Begin(msgspec.Struct, tag="begin"):
     queues: dict[str, QueueSettings]
     master: int  # pid
     log_level: str
+    private_limit: int = 0  # bytes; a limit that cannot be held is refused; 0 is none
 
     @property
     def settings(self) -> Settings:
@@ -52,6 +53,8 @@ class Ready(msgspec.Struct, tag="ready"):
     seconds: float
     pss: int
     findings: tuple[Finding, ...] = ()  # of the fork-safety audit, the worst first
+    slot: int = 0  # bytes of a slot that has done nothing; 0 if they cannot be read
+    fork_seconds: float = 0.0  # until it spoke
 
     def document(self) -> dict[str, Any]:
         """What status and check say of it."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from qslots.reports import Declared
 from qslots.settings import Settings
-from qslots.units import counted
+from qslots.units import counted, size
 
 from . import molding
 from .findings import pressing
@@ -66,7 +66,8 @@ class MoldKeeper:
         theirs.close()
         settings = self._settings
         begin = molding.Begin(
-            settings.app, self.generation, settings.queue_servers, settings.queues, os.getpid(), settings.log_level
+            settings.app, self.generation, settings.queue_servers, settings.queues, os.getpid(), settings.log_level,
+            size(settings.server.private_limit),
         )  # fmt: skip
         molding.send(ours, begin)
         ours.setblocking(False)

@@ -51,6 +51,7 @@ class Nursery:
         self._births = 0
         self.losses = Losses(self.children, couriers)
         self._ledger = ledger
+        self.said: list[tuple[Child, orders.OfMemory]] = []  # by slots of their memory; the recycler takes it away
         self._memory_kills = deaths.MemoryKills(linux.memory_kills())
 
     def look_at_memory_kills(self) -> None:
@@ -126,6 +127,8 @@ class Nursery:
                 log.log(said, "slot %d could not begin: %s", child.index, why)
             case debts.Owed():
                 self._pay(child, message)
+            case orders.Fresh() | orders.Tidied() | orders.Imported():
+                self.said.append((child, message))
             case _ if child.pid is None:
                 self._never_born(child)
             case _:
@@ -193,6 +196,11 @@ class Nursery:
         for holder, channel in self._channels.items():
             if not orders.send(channel, orders.Reopen(path)):
                 log.warning("%s could not be told to open the log file anew: it does not read", holder)
+
+    def tidy(self, child: Child) -> bool:
+        """Tells a slot to tidy between two packs; False if it cannot be told just now."""
+        channel = self._channels.get(child.holder)
+        return channel is not None and orders.send(channel, orders.Tidy())
 
     def kill(self, child: Child, why: str, reason: Reason = Reason.MASTER) -> None:
         """SIGKILL, once."""

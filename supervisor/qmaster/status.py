@@ -19,6 +19,7 @@ from .duties import Duties
 from .identity import Identity
 from .moldkeeper import MoldKeeper
 from .nursery import Nursery
+from .recycler import Recycler
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Status:
     nursery: Nursery
     books: Books
     duties: Duties
+    recycler: Recycler
     hand: ByHand
 
     def document(self, settings: Settings, stage: str) -> dict[str, Any]:
@@ -50,6 +52,7 @@ class Status:
             "max_slots_by_hand": self.hand.most,
             "deaths": dict(self.nursery.losses.counts),
             "parked": self.nursery.losses.parked(monotonic()),
+            **self.recycler.status(),
             "mold": self.keeper.ready.document() if self.keeper.ready is not None else None,
             "log_file": settings.server.log_file,
             "slots": [msgspec.structs.asdict(slot) for slot in self.duties.slots()],

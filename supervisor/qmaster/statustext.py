@@ -22,6 +22,7 @@ LABEL = 14  # columns before what a line says
 COLUMNS = ("slot", "pid", "gen", "state", "queues", "task", "age", "done", "PSS", "private")
 STATES = {"busy": "green", "idle": "dim", "starting": "cyan", "taking": "cyan", "leaving": "yellow"}
 LEFT = ("state", "queues", "task")
+LEAST_GROWTH = 1024  # bytes a task that are worth a line
 
 
 def status_text(status: Document) -> RenderableType:
@@ -75,8 +76,8 @@ def _lines(status: Document) -> Iterable[tuple[str, str, str]]:
     for each in findings:
         if each["severity"] == "must fix":
             yield "must fix", _words(f"{each['what']} ({each['where']})", each["remedy"]), "red"
-    for label, parked in _parked(status):
-        yield label, parked, "red"
+    for parked in _parked(status):
+        yield "parked", parked, "red"
     yield from _counts(status)
 
 
@@ -86,37 +87,30 @@ def _generation(each: Document) -> str:
     return _words(f"{each['number']} {each['state']}, {counted(each['slots'], 'slot')}{modules}{pss}", each.get("why"))
 
 
-def _parked(status: Document) -> Iterable[tuple[str, str]]:
-    found = status.get("parked") or ()
-    if isinstance(found, dict):
-        found = [{"queues": queues, "why": why} for queues, why in found.items()]
-    for each in found:
-        queues = each.get("queues", "")
-        named = queues if isinstance(queues, str) else ", ".join(queues)
-        yield "parked", _words(named, str(each.get("why") or each.get("reason") or ""))
+def _parked(status: Document) -> Iterable[str]:
+    for each in status.get("parked", ()):
+        yield f"{', '.join(each['queues'])}: {each['why']}; tried again in {seconds(each['next'])}"
 
 
 def _counts(status: Document) -> Iterable[tuple[str, str, str]]:
-    for key, label in (("deaths", "deaths"), ("recycled", "recycled")):
-        found = {name: count for name, count in (status.get(key) or {}).items() if count}
+    for key in ("deaths", "recycled"):
+        found = {name: count for name, count in status.get(key, {}).items() if count}
         if found:
-            yield label, ", ".join(f"{name} {count}" for name, count in found.items()), ""
-    for each in status.get("plateaus") or ():
+            yield key, ", ".join(f"{name} {count}" for name, count in found.items()), ""
+    for each in status.get("plateaus", ()):
+        queues = ", ".join(each["queues"])
+        remedy = f"set server.private_limit to at least {each['needed'] >> 20}M"
         yield (
             "plateau",
-            f"{', '.join(each['queues'])} need {size(each['needed'])} a slot, not {size(each['limit'])}",
+            f"{queues}: a slot needs {size(each['growth'])}, the limit is {size(each['limit'])}: {remedy}",
             "",
         )
-    late = status.get("late_imports") or ()
-    for each in late.items() if isinstance(late, dict) else enumerate(late):
-        yield "late import", str(each[1]) if isinstance(each[0], int) else _words(each[0], _plain(each[1])), ""
-    for handler, each in (status.get("growth") or {}).items():
-        if isinstance(each, dict) and each.get("bytes_a_task"):
-            yield "growth", f"{handler}: +{size(each['bytes_a_task'])} a task ({each.get('tasks')} tasks)", ""
-
-
-def _plain(found: object) -> str:
-    return ", ".join(f"{key} {each}" for key, each in found.items()) if isinstance(found, dict) else str(found)
+    for each in status.get("late_imports", ()):
+        slots = counted(each["slots"], "slot")
+        yield "late import", f"{', '.join(each['modules'])}: {size(each['bytes'])} in each of {slots}", ""
+    for handler, each in status.get("growth", {}).items():
+        if each["bytes_a_task"] >= LEAST_GROWTH:
+            yield "growth", f"{handler}: +{size(each['bytes_a_task'])} a task ({counted(each['tasks'], 'task')})", ""
 
 
 def _words(what: str, why: str | None) -> str:

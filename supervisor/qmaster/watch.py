@@ -19,11 +19,12 @@ EXTEND_AFTER = 1 / 6  # of the ttl; younger locks are left alone
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """A task over its deadline, as read once."""
+    """A task over its deadline (or another limit of its own), as read once."""
 
     task: int
     start: int
     deadline: int
+    why: str = ""  # what it has done instead, if it is not its time that is over
 
 
 def overdue(records: Iterable[Record], now: int, slept: Sequence[tuple[int, int]] = ()) -> dict[int, Overdue]:

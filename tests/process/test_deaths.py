@@ -182,6 +182,7 @@ def small_group() -> Iterator[pathlib.Path]:
 
 
 def test_a_kill_of_the_kernel_for_want_of_memory_is_told_as_that(fleet: Fleet, small_group: pathlib.Path) -> None:
+    fleet.environ["QSLOTS_PRIVATE_LIMIT"] = "1G"  # else we are the first
     fleet.launch(EATER, ("eat",))
     task = fleet.app.eat.enqueue(str(small_group)).id
     fleet.wait_run("eats")

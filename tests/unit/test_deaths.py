@@ -178,6 +178,17 @@ def test_a_kill_at_the_hard_limit_is_charged_to_the_task_whose_limit_it_was(
     assert list(letter.outcomes) == ([3] if own else [])
 
 
+def test_a_kill_for_memory_says_so_and_is_charged_to_the_task_that_ran_then(record: Record) -> None:
+    over = watch.Overdue(3, 100, 200, "used too much memory: 105 MB")
+    assert cause_of(signal.SIGKILL, over.why, record, over) == Cause(
+        "was killed: it used too much memory: 105 MB", own=True, reason=Reason.MEMORY
+    )
+    record.words[Field.TASK] = 4
+    assert cause_of(signal.SIGKILL, over.why, record, over) == Cause(
+        "was killed: the task before this one used too much memory: 105 MB", own=False, reason=Reason.MEMORY
+    )
+
+
 def test_a_task_over_its_limit_is_charged_also_in_a_slot_that_was_leaving(record: Record) -> None:
     assert cause_of(signal.SIGKILL, "drained", record, OVER, killed=Reason.TIME_LIMIT).own
     assert not cause_of(signal.SIGKILL, "drained", record, None, killed=Reason.GRACE).own

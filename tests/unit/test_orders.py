@@ -7,7 +7,7 @@ import pytest
 
 from qslots.cascades import Children
 from qslots.debts import Owed
-from qslots.orders import Born, Serve, Stillborn, receive, send
+from qslots.orders import Born, Fresh, Imported, Serve, Stillborn, Tidied, Tidy, receive, send
 from qslots.outcomes import Outcome
 from qslots.queueserver import Kept
 
@@ -33,6 +33,7 @@ def test_messages_come_one_by_one_as_they_were_sent(pair: Pair) -> None:
         cascade={1: [Children("c", "h", b"\0\xff", ["x"], [b"\1\x80"], "+5")]},
     )
     messages = [Born(7), Stillborn("no room"), Serve(("a", "b")), Serve(()), owed]
+    messages += [Fresh(2, 3), Tidy(), Tidied(4), Imported(("numpy", "late"), 5)]
     assert all(send(pair[0], message) for message in messages)
     assert [receive(pair[1]) for _ in messages] == messages
 

@@ -45,10 +45,12 @@ def test_environment_wins_over_the_file_and_the_command_line_over_both(tmp_path:
     environ = {
         "QSLOTS_CONFIG": file(tmp_path, FULL), "QSLOTS_APP": "a, b,", "QSLOTS_REDIS": "redis://env",
         "QSLOTS_SERVER": "env", "QSLOTS_MAX_SLOTS": "9", "QSLOTS_LOST_AFTER": "7s", "QSLOTS_RESERVE_MEMORY": "",
+        "QSLOTS_RECYCLE_AFTER_TASKS": "500", "QSLOTS_RECYCLE_AFTER": "1h",
     }  # fmt: skip
     found = read(None, environ)
     assert (found.app, found.url, found.server.name) == (("a", "b"), "redis://env", "env")
     assert (found.server.max_slots, found.manager.lost_after, found.server.reserve_memory) == (9, "7s", "10%")
+    assert (found.server.recycle_after_tasks, found.server.recycle_after) == (500, "1h")
     found = read(None, environ, app=("c",), redis="redis://line", server="line")
     assert (found.app, found.url, found.server.name) == (("c",), "redis://line", "line")
 
@@ -107,6 +109,9 @@ def test_headings_with_nothing_under_them_change_nothing(tmp_path: pathlib.Path,
     ("server: {reserve_memory: 110%}", "server.reserve_memory is '110%'"),
     ("server: {private_limit: many}", "server.private_limit is 'many'"),
     ("server: {max_slots: some}", "server.max_slots: 'some' does not fit"),
+    ("server: {recycle_after_tasks: 0}", "server.recycle_after_tasks: 0 is too small, the least is 1"),
+    ("server: {recycle_after: soon}", "server.recycle_after is 'soon': write a number of seconds"),
+    ("server: {recycle_after: 10ms}", "server.recycle_after: 0.01 is too small, the least is 1"),
     ("server: {max_slots: -2}", "server.max_slots: -2 is too small"),
     ("server: {graceful_timeout: .nan}", "server.graceful_timeout is nan"),
     ("server: {name: 'web 7'}", "server.name 'web 7'"),

@@ -52,9 +52,9 @@ def test_everything_that_may_be_there() -> None:
              "remedy": "open it later"},
             {"kind": "gc", "severity": "know", "what": "many objects", "where": "", "remedy": "none"},
         ]},
-        "parked": [{"queues": ["mail"], "why": "its slots die at start"}],
+        "parked": [{"queues": ["mail"], "why": "its slots die at start", "deaths": 5, "next": 12.0}],
         "deaths": {"left": 3, "memory": 1, "silent": 0}, "recycled": {"growth": 2, "age": 0},
-        "late_imports": {"pandas": {"bytes": 38 << 20, "slots": 2}},
+        "late_imports": [{"modules": ["pandas"], "bytes": 38 << 20, "slots": 2}],
         "growth": {"resize": {"bytes_a_task": 2 << 20, "tasks": 40, "slots": 2}},
         "plateaus": [{"queues": ["resize"], "limit": 48 << 20, "growth": 90 << 20, "needed": 96 << 20}],
     })  # fmt: skip
@@ -62,8 +62,8 @@ def test_everything_that_may_be_there() -> None:
         "is running, drained", "main, redis://a: does not answer", "bound by memory: 3 GB for slots of 150 MB",
           "at most 4 slots until qmaster is started again", "1 dropped, 2 slots: it broke",
         "reload: failed: SyntaxError", "a socket (shop.line): open it later",
-        "mail: its slots die at start", "left 3, memory 1\n", "growth 2\n", "pandas: ",
-        "resize: +2 MB a task (40 tasks)", "resize need 96 MB a slot, not 48 MB",
+        "mail: its slots die at start; tried again in 12 s", "left 3, memory 1\n", "growth 2\n", "pandas: 38 MB in each of 2 slots",
+        "resize: +2 MB a task (40 tasks)", "resize: a slot needs 90 MB, the limit is 48 MB",
     ):  # fmt: skip
         assert "many objects" not in text
         assert expected in "\n".join(line.rstrip() for line in text.splitlines()) + "\n", expected
