@@ -31,6 +31,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
     graceful_timeout: str | float = "30s"
     runtime_dir: str | None = None
     state_dir: str | None = None
+    load_timeout: str | float = "5m"
 
 
 class ManagerSettings(msgspec.Struct, frozen=True):
@@ -99,6 +100,7 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "QSLOTS_GRACEFUL_TIMEOUT": ("server", "graceful_timeout"),
     "QSLOTS_RUNTIME_DIR": ("server", "runtime_dir"),
     "QSLOTS_STATE_DIR": ("server", "state_dir"),
+    "QSLOTS_LOAD_TIMEOUT": ("server", "load_timeout"),
     "QSLOTS_INTERVAL": ("manager", "interval"),
     "QSLOTS_LOST_AFTER": ("manager", "lost_after"),
     "QSLOTS_LOG_LEVEL": ("log_level",),
@@ -117,6 +119,7 @@ _CHECKS: dict[str, typing.Callable[[typing.Any, str], object]] = {
     "private_limit": size,
     "memory": size,
     "graceful_timeout": duration,
+    "load_timeout": duration,
     "interval": duration,
     "lost_after": duration,
     "target_delay": duration,

@@ -56,6 +56,23 @@ class Books:
         self.capacity: Capacity | None = None
         psutil.cpu_percent()  # the first call begins the interval of the next
 
+    def use(self, settings: ServerSettings) -> None:
+        """Other settings, from the next assessment on."""
+        self._settings = settings
+
+    def spare(self) -> int | None:
+        """What is free beside the reserve, bytes (below 0 if the reserve is touched); None while not measured."""
+        if self._memory is None:
+            return None
+        available, total = self._memory
+        part, amount = share(self._settings.reserve_memory)
+        return available - int(part * total) - amount
+
+    def pss(self, pid: int) -> int | None:
+        """PSS of one process, bytes, as last measured."""
+        known = self._sizes.get(pid)
+        return known.pss if known is not None else None
+
     def to_measure(self, pids: list[int]) -> list[int]:
         """The pids, those first that were measured longest ago; forgets all others."""
         self._sizes = {pid: size for pid, size in self._sizes.items() if pid in pids}
@@ -79,10 +96,9 @@ class Books:
             for child in children.tenants.values()
             if child.pid is not None and child.phase < Phase.DEAD
         )
-        known = self._sizes.get(mold.pid)
-        readings = Readings(
-            *self._memory, mold.unshared, (known.pss if known else None) or mold.unshared, _cpus(), self._busy, slots
-        )
+        pss = sum(self.pss(pid) or 0 for pid in (mold.pid, *mold.others)) or mold.unshared
+        to_come = 0 if mold.others else mold.unshared  # a second mold that is there is in the readings
+        readings = Readings(*self._memory, to_come, pss, _cpus(), self._busy, slots)
         policy = Policy(
             size(self._settings.private_limit),
             share(self._settings.reserve_memory),
@@ -134,7 +150,7 @@ class Books:
         return Figures(
             budget=capacity.budget,
             max_slots=capacity.max_slots,
-            pss=sum(self._sizes[pid].pss or 0 for pid in (mold.pid, *slots) if pid in self._sizes),
+            pss=sum(self._sizes[pid].pss or 0 for pid in (mold.pid, *mold.others, *slots) if pid in self._sizes),
             free_memory=self._memory[0],
             slot_size=capacity.slot_size,
             slot_sizes=capacity.slot_sizes,
@@ -154,10 +170,11 @@ class Figures(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class MoldSize:
-    """The mold: its pid, and its PSS before the first fork (bytes)."""
+    """The mold: its pid, and its PSS before the first fork (bytes); the pid of another one that comes or goes."""
 
     pid: int
     unshared: int
+    others: tuple[int, ...] = ()
 
 
 _PHASES = {

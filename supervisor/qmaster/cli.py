@@ -17,6 +17,7 @@ from qslots.settings import Settings, read
 
 from . import control
 from .identity import assume, runtime_dir, server_name
+from .revision import Source
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -60,6 +61,7 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
     """Run the master in the foreground; TERM stops it gracefully."""
     from .master import Master
 
+    source = Source(file, app, redis, server)
     settings = read(file, os.environ, app=app, redis=redis, server=server)
     if not settings.app:
         raise SettingsError("no application: give --app MODULE, set QSLOTS_APP, or list it under app in the settings")
@@ -72,7 +74,7 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
     servers.close()
     logs.to_stderr("qmaster", settings.log_level)
     become(settings.server.user)
-    fault = Master(settings, assume(settings.server)).run()
+    fault = Master(settings, assume(settings.server), source).run()
     if fault:
         raise Error(fault)
 

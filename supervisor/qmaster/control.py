@@ -10,13 +10,24 @@ import selectors
 import socket
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from qslots.errors import Error
 
 LARGEST = 1 << 16
 _CREDENTIALS = struct.Struct("3i")
-Answerer = Callable[[dict[str, Any]], dict[str, Any] | None]  # None: the answer comes when the connection is closed
+
+
+class Later:
+    """An answer that is not known yet; who asked is told when somebody says it."""
+
+    def __init__(self) -> None:
+        self.say: Callable[[dict[str, Any]], None] = lambda _: None
+
+
+# None: the answer comes when the connection is closed
+Answerer = Callable[[dict[str, Any]], dict[str, Any] | Later | None]
 
 
 class ControlSocket:
@@ -74,7 +85,13 @@ class ControlSocket:
             answer = self._answer(request) if isinstance(request, dict) else {"error": "a request is a JSON object"}
         except (ValueError, RecursionError) as error:
             answer = {"error": f"not JSON: {error}"}
-        if answer is None:
+        if isinstance(answer, Later):
+            answer.say = partial(self._send, client)
+        elif answer is not None:
+            self._send(client, answer)
+
+    def _send(self, client: socket.socket, answer: dict[str, Any]) -> None:
+        if client not in self._pending:  # it has not waited for its answer
             return
         try:
             client.send(json.dumps(answer).encode() + b"\n", socket.MSG_NOSIGNAL)

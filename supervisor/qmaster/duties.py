@@ -21,7 +21,7 @@ from .books import Books, MoldSize, monotonic
 from .children import Phase
 from .couriers import Couriers
 from .letters import Beat, Extend, Extended, Failed, Heard, Letter, Measure, Measured, Reply, SendReport
-from .moldkeeper import MoldKeeper
+from .molds import Molds
 from .nursery import Nursery
 
 log = logging.getLogger("qmaster")
@@ -34,14 +34,15 @@ class Duties:
     """The regular work of one master."""
 
     def __init__(
-        self, server: str, incarnation: str, books: Books, nursery: Nursery, keeper: MoldKeeper,
+        self, server: str, incarnation: str, books: Books, nursery: Nursery, molds: Molds,
         couriers: Couriers,
     ) -> None:  # fmt: skip
         self._server = server
         self._incarnation = incarnation
         self._books = books
         self._nursery = nursery
-        self._keeper = keeper
+        self._molds = molds
+        self._published: tuple[int, int] | None = None  # budget and slots, before there were two molds
         self._couriers = couriers
         self._under_way: set[tuple[str, str]] = set()  # (queue server, kind of letter)
         self._declaration_wanted = True
@@ -78,9 +79,9 @@ class Duties:
         self._tell_of_slow(records)
         self._nursery.look_at_memory_kills()
         self._measure(now)
-        mold, ready = self._keeper.mold, self._keeper.ready
+        pid, ready = self._molds.pid, self._molds.ready
         if ready is not None:
-            size = MoldSize(mold.pid if mold is not None else 0, ready.pss)
+            size = MoldSize(pid, ready.pss, tuple(self._molds.pids - {pid}))
             self._books.assess(self._nursery.children, self._nursery.record, size, ready.declared, now)
             self._warn_of_no_room()
             self._report(size, now)
@@ -148,7 +149,7 @@ class Duties:
 
     def _relieve(self, now: float) -> None:
         """What could not begin before STOP_AFTER was written cannot begin any more."""
-        windows = {queue.name: queue.dedupe_window for queue in self._keeper.declared.queues}
+        windows = {queue.name: queue.dedupe_window for queue in self._molds.declared.queues}
         living = {child.index for child in self._nursery.living()}
         for index in self._standing.keys() & living:
             at = self._standing[index]
@@ -176,8 +177,7 @@ class Duties:
 
     def _measure(self, now: float) -> None:
         pids = [child.pid for child in self._nursery.living() if child.pid]
-        if self._keeper.mold is not None:
-            pids.append(self._keeper.mold.pid)
+        pids += self._molds.pids
         letter = Measure(self._books.to_measure(pids), MEASURE_SHARE)
         self._once(self._couriers.first.name, "measure", letter, self._measured, now)
 
@@ -192,16 +192,21 @@ class Duties:
         return [self._books.slot_report(child, self._nursery.record(child.index)) for child in self._nursery.living()]
 
     def _report(self, mold: MoldSize, now: float) -> None:
-        declared = self._keeper.declared
+        declared = self._molds.declared
         figures = self._books.figures(mold, [child.pid for child in self._nursery.living() if child.pid])
         if figures is None:
             return
+        if not self._molds.state.two:
+            self._published = (figures.budget, figures.max_slots)
+        elif self._published is not None:  # the map need not follow what a reload takes for a while
+            budget, max_slots = self._published
+            figures = msgspec.structs.replace(figures, budget=budget, max_slots=max_slots)
         report = Report(
             server=self._server,
             incarnation=self._incarnation,
             host=socket.gethostname(),
             pid=os.getpid(),
-            generation=self._keeper.generation,
+            generation=self._molds.present,
             declared=declared.digest(),
             **msgspec.structs.asdict(figures),
             epoch=self.row.epoch if self.row else 0,

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from setproctitle import setproctitle
 
+from qslots import logs
 from qslots.scoreboard import Field
 from qslots.settings import Settings
 from qslots.units import counted, duration
@@ -22,21 +23,23 @@ from qslots.units import counted, duration
 from . import deaths, inheritance, linux
 from .books import Books, monotonic
 from .children import Phase
-from .control import ControlSocket
+from .control import ControlSocket, Later
 from .couriers import Couriers
 from .duties import Duties
+from .generations import Cause, Room, View
 from .identity import Identity, give_up
 from .letters import Connect, Leave
-from .moldkeeper import MoldKeeper
-from .nursery import Nursery
+from .molds import Molds
+from .nursery import Nursery, Seen
 from .reconcile import Desired, reconcile
+from .revision import Source
 
 log = logging.getLogger("qmaster")
 LAST_WORDS = 5.0  # seconds that settlements may take when all slots are gone
 GONE_AFTER = 10.0  # seconds without a report after which a master of our name elsewhere counts as gone
 REPLACED = "another qmaster has taken the name of this server: this one ends, with its slots"
-_OBEYED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD)
-_NOT_YET = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH)
+_OBEYED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR2)
+_NOT_YET = (signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH)
 
 
 class Stage(IntEnum):
@@ -53,7 +56,7 @@ class Stage(IntEnum):
 class Master:
     """One server's master."""
 
-    def __init__(self, settings: Settings, identity: Identity) -> None:
+    def __init__(self, settings: Settings, identity: Identity, source: Source) -> None:
         self._settings = settings
         self._identity = identity
         self._grace = duration(settings.server.graceful_timeout)
@@ -67,11 +70,11 @@ class Master:
         connect = Connect(settings.url, name, incarnation, identity.place, gone_after=GONE_AFTER)
         self._couriers = Couriers(settings, connect, self._selector)
         self._post = self._couriers.first
-        self._keeper = MoldKeeper(settings, identity, self._selector)
+        self._molds = Molds(settings, source, identity, self._selector)
         lineage = f"{name}/{incarnation}"
-        self._nursery = Nursery(lineage, identity.board, self._keeper, self._couriers, self._selector)
+        self._nursery = Nursery(lineage, identity.board, self._molds, self._couriers, self._selector)
         self._books = Books(settings.server)
-        self._duties = Duties(name, incarnation, self._books, self._nursery, self._keeper, self._couriers)
+        self._duties = Duties(name, incarnation, self._books, self._nursery, self._molds, self._couriers)
         self._control = ControlSocket(identity.control_path, self._selector, self._answer)
 
     def run(self) -> str:
@@ -80,7 +83,7 @@ class Master:
         self._listen_to_signals()
         self._couriers.start(monotonic())
         inheritance.settle(self._identity.left, self._couriers, monotonic())
-        self._keeper.start()
+        self._molds.start(monotonic())
         deadline = 0.0
         while self._stage < Stage.ENDED:
             for key, _ in self._selector.select(max(0.0, deadline - monotonic())):
@@ -94,11 +97,14 @@ class Master:
         """Acts on what has happened; returns when to look again at the latest."""
         self._couriers.check(now)
         self._advance(now)
+        seen = self._nursery.look(now)
+        if self._stage < Stage.STOPPING:
+            self._molds.check(self._view(seen), now)
+            self._use(self._molds.settings)
         if self._stage is Stage.RUNNING:
-            self._keeper.check(now)
             self._nursery.free_held_up()
         deadline = self._duties.check(now)
-        plan = reconcile(self._desired(), self._nursery.children, now)
+        plan = reconcile(self._desired(seen, now), self._nursery.children, now)
         for action in plan.actions:
             self._nursery.perform(action, now)
         self._show()
@@ -108,8 +114,8 @@ class Master:
         """The next stage, if what has happened calls for it."""
         why = self._post.refused or (REPLACED if self._duties.replaced else "")
         if self._stage is Stage.STARTING:
-            why = why or self._post.down or self._keeper.fault
-            if self._keeper.can_fork and self._post.connected:
+            why = why or self._post.down or self._molds.fault
+            if self._molds.state.can_fork and self._post.connected:
                 self._stage = Stage.RUNNING
         if why and self._stage < Stage.FAST:
             self._fault = why
@@ -126,16 +132,40 @@ class Master:
         if self._stage is Stage.SETTLING and (not self._couriers.undone or now >= self._settle_until):
             self._stage = Stage.ENDED
 
-    def _desired(self) -> Desired:
+    def _use(self, settings: Settings) -> None:
+        """The settings of the generation in force."""
+        if settings is self._settings:
+            return
+        self._settings = settings
+        self._grace = duration(settings.server.graceful_timeout)
+        self._books.use(settings.server)
+        self._couriers.use(settings)
+        logs.heed(settings.log_level)
+
+    def _view(self, seen: Seen | None = None) -> View:
+        seen = seen or self._nursery.look(monotonic())
+        spare, ready = self._books.spare(), self._molds.ready
+        room = Room(spare, ready.pss) if spare is not None and ready is not None else None
+        return View(seen.tallies, room, duration(self._settings.server.load_timeout))
+
+    def _desired(self, seen: Seen, now: float) -> Desired:
         row = self._duties.row
         wanted = row.slots if row is not None and self._stage < Stage.STOPPING else ()
+        tenants, capacity = self._nursery.children.tenants, self._books.capacity
+        live = {index: child.generation for index, child in tenants.items() if child.phase is Phase.LIVE}
+        way = self._molds.make_way(sorted(live.keys() - seen.busy), capacity.slot_size if capacity else 0, now)
         return Desired(
             slots=dict(enumerate(wanted)),
-            can_fork=self._stage is Stage.RUNNING and self._keeper.can_fork,
-            room=self._books.room(len(self._nursery.children.tenants)),
+            can_fork=self._stage is Stage.RUNNING and self._molds.state.can_fork,
+            room=0 if self._molds.short else self._books.room(len(tenants)),
             grace=self._grace,
             fast=self._stage >= Stage.FAST,
             stopping=self._stage >= Stage.STOPPING,
+            generation=self._molds.present,
+            busy=seen.busy,
+            retiring=way | self._molds.retiring(live),
+            unready=seen.unready,
+            stopping_since=self._stopping_since or 0.0,
         )
 
     def _stop(self, stage: Stage, why: str) -> None:
@@ -169,6 +199,9 @@ class Master:
                     self._stop(Stage.FAST if again else Stage.STOPPING, "INT again" if again else "INT")
                 case signal.SIGQUIT:
                     self._stop(Stage.FAST, "QUIT")
+                case signal.SIGHUP | signal.SIGUSR2:
+                    answer = self._reload(Cause.RELOAD if number == signal.SIGHUP else Cause.REFORK)
+                    log.info("%s: %s", signal.Signals(number).name, answer)
                 case _:
                     log.warning("%s is not served by this version", signal.Signals(number).name)
 
@@ -191,31 +224,39 @@ class Master:
                 self._nursery.buried(child, status)
             elif pid in self._couriers.pids:
                 self._duties.forget_under_way(self._couriers.exited(pid, monotonic()))
-            elif self._keeper.mold is not None and pid == self._keeper.mold.pid:
-                self._keeper.gone(deaths.decode(status, "").text, monotonic())
+            elif pid in self._molds.pids:
+                self._molds.gone(pid, deaths.decode(status, "").text, monotonic())
 
     def _known(self) -> tuple[set[int], set[int]]:
         """The pids of our own children, and of molds."""
-        mold = {self._keeper.mold.pid} if self._keeper.mold is not None else set()
         slots = {child.pid for child in self._nursery.living() if child.pid is not None}
-        return slots | mold | self._couriers.pids, mold
+        return slots | self._molds.pids | self._couriers.pids, self._molds.pids
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any] | None:
+    def _reload(self, cause: Cause, *, wait: bool = False) -> dict[str, Any] | Later:
+        if self._stage >= Stage.STOPPING:
+            return {"ok": False, "generation": self._molds.present, "why": "this master is stopping"}
+        return self._molds.ask(cause, self._view(), monotonic(), wait=wait)
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any] | Later | None:
         match request.get("command"):
             case "status":
                 return self._status()
             case "stop":
                 self._stop(Stage.FAST if request.get("fast") else Stage.STOPPING, "asked by its control socket")
                 return None
-        return {"error": f"an unknown command: {request.get('command')!r}; known: status, stop"}
+            case "reload" | "refork" as command:
+                return self._reload(Cause(command), wait=request.get("wait") is True)
+        return {"error": f"an unknown command: {request.get('command')!r}; known: status, stop, reload, refork"}
 
     def _status(self) -> dict[str, Any]:
-        capacity = self._books.capacity
+        capacity, view = self._books.capacity, self._view()
         return {
             "server": self._identity.name,
             "pid": os.getpid(),
             "stage": self._stage.name.lower(),
-            "generation": self._keeper.generation,
+            "generation": self._molds.present,
+            "generations": self._molds.status(view, self._books.pss),
+            "reload": self._molds.reload_status(view),
             "app": list(self._settings.app),
             "queue_server": self._post.url,
             "queue_server_down": self._post.down,
@@ -229,7 +270,7 @@ class Master:
 
     def _show(self) -> None:
         count = self._nursery.children.count(Phase.LIVE)
-        title = f"qmaster: master [{self._identity.name}] gen {self._keeper.generation}, {counted(count, 'slot')}"
+        title = f"qmaster: master [{self._identity.name}] gen {self._molds.present}, {counted(count, 'slot')}"
         if title != self._title:
             setproctitle(title)
             self._title = title
@@ -238,8 +279,7 @@ class Master:
         """The end: mold and courier see the end of their sockets; nothing of ours stays."""
         self._control.close()
         self._couriers.close()
-        mold = {self._keeper.mold.pid} if self._keeper.mold is not None else set()
-        for pid in self._couriers.pids | mold:
+        for pid in self._couriers.pids | self._molds.pids:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)  # it cannot take long, and whoever comes after finds no zombie of ours
         owed = self._couriers.owed

@@ -30,7 +30,7 @@ from qslots.handlers import REGISTRY  # noqa: E402
 from qslots.reports import Declared  # noqa: E402
 from qslots.scoreboard import Scoreboard  # noqa: E402
 
-from . import birth, linux, memory  # noqa: E402
+from . import birth, linux, memory, revision  # noqa: E402
 from .molding import Begin, Fork, Message, Ready, Refused, receive, send  # noqa: E402
 
 COMMANDS = 3  # descriptors that the master gives us
@@ -101,17 +101,22 @@ def check_promises(declared: Declared) -> None:
 def load_and_report(order: Begin) -> Message:
     """The application, loaded and frozen; or why it cannot be served."""
     began = time.monotonic()
-    client.connect_listed(order.settings)  # for the application, here and in all slots that are forked from here
+    later: list[str] = []
     try:
-        load(order.app)
-        declared = REGISTRY.declared(order.queues)
+        if order.source is not None:
+            order.settings, later = revision.reread(order.source, order.settings)
+            logs.stand_back("mold", order.settings.log_level)
+        client.connect_listed(order.settings)  # for the application, here and in all slots that are forked from here
+        load(order.settings.app)
+        declared = REGISTRY.declared(order.settings.queues)
         check_promises(declared)
         freeze()
     except Error as error:
         return Refused(str(error))
     own = memory.rollup(os.getpid())
     size = own.pss if isinstance(own, memory.Rollup) else 0
-    return Ready(declared, len(sys.modules), time.monotonic() - began, size)
+    settings = order.settings if order.source is not None else None
+    return Ready(declared, len(sys.modules), time.monotonic() - began, size, settings, later)
 
 
 def bear(order: Fork, channel: int, begin: Begin, commands: socket.socket, board: Scoreboard) -> None:
@@ -139,7 +144,7 @@ def main() -> None:
         return
     setproctitle(f"qmaster: mold gen {begin.generation}, loading")
     logcontext.carry()
-    logs.stand_back("mold", begin.log_level)
+    logs.stand_back("mold", begin.settings.log_level)
     logs.print_by_lines()
     report = load_and_report(begin)
     logs.stand_in()

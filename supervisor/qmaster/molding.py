@@ -7,25 +7,20 @@ import msgspec
 
 from qslots.errors import Error
 from qslots.reports import Declared
-from qslots.settings import QueueSettings, Settings
+from qslots.settings import Settings
+
+from .revision import Source
 
 LARGEST = 1 << 17
 
 
 class Begin(msgspec.Struct, tag="begin"):
-    """Master to mold: import this, as this generation, for these queue servers (the first one listed is the main)."""
+    """Master to mold: load the application as this generation. With a ``source`` its settings are read anew."""
 
-    app: tuple[str, ...]
     generation: int
-    queue_servers: dict[str, str]  # name -> URL
-    queues: dict[str, QueueSettings]
+    settings: Settings
     master: int  # pid
-    log_level: str
-
-    @property
-    def settings(self) -> Settings:
-        """What the application and the slots are to know of the settings."""
-        return Settings(queue_servers=self.queue_servers, queues=self.queues)
+    source: Source | None = None
 
 
 class Fork(msgspec.Struct, tag="fork"):
@@ -42,6 +37,8 @@ class Ready(msgspec.Struct, tag="ready"):
     modules: int
     seconds: float
     pss: int
+    settings: Settings | None = None  # as read anew
+    later: list[str] = []  # keys of it whose new values wait for a restart of the master
 
 
 class Refused(msgspec.Struct, tag="refused"):

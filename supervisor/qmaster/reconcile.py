@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from .children import Child, Children, Phase
 
 BIRTH_WITHIN = 15.0  # seconds from the order to the birth message
+HURRY = 5.0  # seconds after which a busy slot that was asked to leave counts as one at work, not as one on its way
 AT_ONCE = 8  # births under way at a time
 REPLACED_AT_ONCE = 0.1  # of the live slots, and one at least
 
@@ -62,6 +63,8 @@ class Desired:
     generation: int = 0  # of the code that slots are to run; those of an older one are replaced
     busy: frozenset[int] = frozenset()  # slots in the middle of a task: replaced last
     retiring: Mapping[int, str] = field(default_factory=dict)  # slots to leave after their task, and why
+    unready: frozenset[int] = frozenset()  # slots that were born and are not at work yet
+    stopping_since: float = 0.0  # no grace ends sooner after this than it lasts
 
 
 @dataclass(slots=True)
@@ -105,7 +108,10 @@ def _tenant(plan: Plan, desired: Desired, child: Child, now: float) -> None:
         case Phase.LIVE:
             _live(plan, desired, child, now)
         case Phase.LEAVING:
-            until = now if desired.fast else child.since + desired.grace
+            # Only a master that stops hurries a task; then its grace is that of the stop. Else the slot that has
+            # nothing to do, and does not go, is killed.
+            since = desired.stopping_since if desired.stopping else child.busy_at
+            until = now if desired.fast else max(child.since, since) + desired.grace
             _kill_at(plan, child, until, "did not leave in time", now)
 
 
@@ -124,10 +130,17 @@ def _replace(plan: Plan, desired: Desired, children: Children, now: float) -> No
     living = [child for child in children.tenants.values() if child.phase is Phase.LIVE and child.index not in asked]
     old = [child for child in living if child.generation < desired.generation]
     away = len(children.tenants) - len(living) + sum(children.respawn_at(index) > now for index in desired.slots)
+    away += len(desired.unready & {child.index for child in living})
+    away -= sum(_works_on(child, desired, now) for child in children.tenants.values())
     at_once = max(1, int(REPLACED_AT_ONCE * len(living))) - away
     old.sort(key=lambda child: (child.index in desired.busy, child.index))
     for child in old[: max(0, at_once)]:
         _ask(plan, desired, child, f"generation {desired.generation} takes its place", now)
+
+
+def _works_on(child: Child, desired: Desired, now: float) -> bool:
+    """Whether a slot that was asked to leave is in a task that may last: the others need not wait for it."""
+    return child.phase is Phase.LEAVING and child.index in desired.busy and now - child.since >= HURRY
 
 
 def _ask(plan: Plan, desired: Desired, child: Child, why: str, now: float) -> None:

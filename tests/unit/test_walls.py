@@ -32,7 +32,7 @@ PURE = {
         "periodic",
         "testing/wanted",
     ],
-    "qmaster": ["capacity", "children", "deaths", "reconcile", "watch", "letters", "relief"],
+    "qmaster": ["capacity", "children", "deaths", "reconcile", "watch", "letters", "relief", "generations"],
     "qmanager": ["demand", "grant", "placement", "planner", "readings", "schedules"],
 }
 ONLY_NAMES = {("deaths", "signal")}  # the names of signals are data
