@@ -20,7 +20,8 @@ from .children import QUICK
 AGAIN = 5.0  # seconds before a mold that died is made again
 DEADLY = 3  # slots of a new generation that die at birth: it is given up
 DEAF = 2  # orders in a row that were not carried out: the mold is given up
-TRIAL = 60.0  # seconds without birth or death after which a generation that had nothing to do counts as proven
+TRIAL = 60.0  # seconds without birth or death after which a generation that had nothing to do counts as proven, if no
+#               other reload waits for that; it may after children.QUICK
 ROOM_WITHIN = 30.0  # seconds in which room for a second mold must have come free
 
 
@@ -330,7 +331,7 @@ def _of_mold(state: Generations, mold: Generation, view: View, now: float) -> Ac
             return Prove(mold.number)
         case State.READY if mold.deaths >= DEADLY and state.before(mold.number) is not None:
             return End(mold.number, f"{mold.deaths} of its slots died at birth", failed=True)
-        case State.READY if _stands(mold, view, now, TRIAL):
+        case State.READY if _stands(mold, view, now, TRIAL if state.asked is None else QUICK):
             return Prove(mold.number)
     return None
 

@@ -201,13 +201,13 @@ class Master:
                     self._stop(Stage.FAST, "QUIT")
                 case signal.SIGHUP | signal.SIGUSR2:
                     answer = self._reload(Cause.RELOAD if number == signal.SIGHUP else Cause.REFORK)
-                    log.info("%s: %s", signal.Signals(number).name, answer)
+                    if isinstance(answer, dict) and answer["why"]:
+                        log.info("%s is not followed at once: %s", signal.Signals(number).name, answer["why"])
                 case _:
                     log.warning("%s is not served by this version", signal.Signals(number).name)
 
     def _reap(self) -> None:
         """Every child that has ended: mold, courier, slots, and strays that slots have left behind."""
-        self._nursery.hear_the_unborn()
         while True:
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -217,6 +217,9 @@ class Master:
                 return
             pid = ended.si_pid
             child = self._nursery.children.by_pid(pid)
+            if child is None:  # it may have been born just now: it has said so before it died
+                self._nursery.hear_the_unborn()
+                child = self._nursery.children.by_pid(pid)
             if child is not None:  # before its pid is free: whatever the slot has left behind goes with it
                 linux.kill_strays(pid, *self._known())
             _, status = os.waitpid(pid, 0)

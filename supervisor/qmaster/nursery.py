@@ -155,7 +155,7 @@ class Nursery:
                 self._hang_up(child.holder)
 
     def hear_the_unborn(self) -> None:
-        """Birth messages that lie unread, before deaths are told: a slot may be born and dead in one turn."""
+        """Birth messages that lie unread, before a death is told: a slot may be born and dead in one turn."""
         for child in list(self.children.tenants.values()):
             if child.phase is Phase.ORDERED:
                 self._hear(child)

@@ -131,6 +131,7 @@ def _replace(plan: Plan, desired: Desired, children: Children, now: float) -> No
     old = [child for child in living if child.generation < desired.generation]
     away = len(children.tenants) - len(living) + sum(children.respawn_at(index) > now for index in desired.slots)
     away += len(desired.unready & {child.index for child in living})
+    away += min(desired.room, sum(bool(desired.slots[i]) and children.may_spawn(i, now) for i in desired.slots))
     away -= sum(_works_on(child, desired, now) for child in children.tenants.values())
     at_once = max(1, int(REPLACED_AT_ONCE * len(living))) - away
     old.sort(key=lambda child: (child.index in desired.busy, child.index))

@@ -115,7 +115,9 @@ def test_where_there_is_nothing_to_do_time_proves() -> None:
     assert decide(state, idle, 12.0 + TRIAL - 1) == []
     assert not state.succeeded(idle, 12.0 + QUICK - 1)
     assert state.succeeded(idle, 12.0 + QUICK)
-    assert settle(state, idle, 12.0 + TRIAL)[0] == Prove(2)
+    assert settle(copy.deepcopy(state), idle, 12.0 + TRIAL)[0] == Prove(2)
+    state.ask(Cause.RELOAD, 13.0)
+    assert settle(state, idle, 12.0 + QUICK)[0] == Prove(2)
 
 
 def test_time_does_not_prove_what_has_no_slot_while_the_older_one_has() -> None:

@@ -132,6 +132,14 @@ def test_nothing_is_replaced_before_the_new_slot_has_come_to_its_work() -> None:
     assert reconcile(desired(wanted, generation=2, unready=frozenset({2})), there, 1.0).actions == []
 
 
+def test_nothing_is_replaced_before_the_index_of_the_one_before_is_filled_again() -> None:
+    there = children(Phase.LIVE, Phase.LIVE)
+    plan = reconcile(desired(dict.fromkeys(range(3), MAIL), generation=2), there, 1.0)
+    assert plan.actions == [Fork(2)]
+    no_room = reconcile(desired(dict.fromkeys(range(3), MAIL), generation=2, room=0), there, 1.0)
+    assert no_room.actions == [Ask(0, NEW)]
+
+
 def test_slots_of_the_present_generation_stay() -> None:
     assert reconcile(desired({0: MAIL}, generation=1), children(Phase.LIVE), 1.0).actions == []
 
