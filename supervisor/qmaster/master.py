@@ -87,7 +87,7 @@ class Master:
         deadline = 0.0
         while self._stage < Stage.ENDED:
             for key, _ in self._selector.select(max(0.0, deadline - monotonic())):
-                if key.fd in self._selector.get_map():  # an earlier event of this turn may have closed it
+                if self._selector.get_map().get(key.fd) is key:  # it may be closed by now, its number another's
                     key.data()
             deadline = self._turn(monotonic())
         self._close()

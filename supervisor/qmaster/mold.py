@@ -122,13 +122,16 @@ def load_and_report(order: Begin) -> Message:
 def bear(order: Fork, channel: int, begin: Begin, commands: socket.socket, board: Scoreboard) -> None:
     """Double fork: the middle process ends at once, so that the slot becomes the master's child."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
-    middle = os.fork()
-    if middle == 0:
-        if os.fork() == 0:
-            commands.close()
-            birth.live(order, channel, begin, board)
-        os._exit(0)
-    os.waitpid(middle, 0)
+    with contextlib.suppress(OSError):  # no memory, no pids: the end of the channel says that nobody was born
+        middle = os.fork()
+        if middle == 0:
+            try:
+                if os.fork() == 0:
+                    commands.close()
+                    birth.live(order, channel, begin, board)
+            finally:
+                os._exit(0)
+        os.waitpid(middle, 0)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
     os.close(channel)
 
