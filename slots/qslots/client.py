@@ -46,6 +46,12 @@ def current() -> QueueServers:
     return connect_listed(found(read(None, os.environ)))
 
 
+def close() -> None:
+    """Closes what this process has open to its queue servers, if anything; what comes next opens it anew."""
+    if _current is not None:
+        _current.close()
+
+
 def override(queue: str) -> QueueSettings | None:
     """What the settings that this process has read say of a queue."""
     return _overrides.get(queue) if _instead is None else _IN_TESTS

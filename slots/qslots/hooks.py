@@ -1,13 +1,15 @@
-"""Functions of the application that a slot calls: when it begins and ends, and around its tasks.
+"""Functions of the application that mold and slots call: before the first fork, when a slot begins and ends, and
+around its tasks.
 
     from qslots import hooks
 
     @hooks.after_fork
     def open_pool(slot: hooks.Slot) -> None: ...
 
-They are registered when the application is imported. What ``after_fork`` raises ends the slot before it takes anything;
-what ``before_task`` raises, Retry and the like included, is as if the handler had raised it. What the others raise is
-logged and changes nothing. Where no hook is registered nothing is paid for it.
+They are registered when the application is imported. What ``warm_up`` raises refuses the generation, what
+``after_fork`` raises ends the slot before it takes anything; what ``before_task`` raises, Retry and the like included,
+is as if the handler had raised it. What the others raise is logged and changes nothing. Where no hook is registered
+nothing is paid for it.
 """
 
 import logging
@@ -40,6 +42,7 @@ class Hooks:
     """What is registered, in its order."""
 
     def __init__(self) -> None:
+        self.warm_up: list[Callable[[], object]] = []
         self.after_fork: list[Callable[[Slot], object]] = []
         self.before_task: list[Callable[[Task], object]] = []
         self.after_task: list[Callable[[Task, str], object]] = []
@@ -58,13 +61,18 @@ class Hooks:
                 hook(slot)
             except BaseException as error:
                 end_if_forked()
-                log.exception("hook after_fork: %s", _name(hook))
-                why = f"hook after_fork: {_name(hook)} raised {type(error).__name__}: {spoken(error)}"
+                log.exception("hook after_fork: %s", name_of(hook))
+                why = f"hook after_fork: {name_of(hook)} raised {type(error).__name__}: {spoken(error)}"
                 raise Error(" ".join(why.split())) from None
             end_if_forked()
 
 
 HOOKS = Hooks()
+
+
+def warm_up(function: _F) -> _F:
+    """Once, in the mold, when the application is imported and before slots are forked: ``function()``."""
+    return _registered("warm_up", HOOKS.warm_up, function)
 
 
 def after_fork(function: _F) -> _F:
@@ -108,7 +116,7 @@ def told(hooks: Iterable[Callable[..., object]], *facts: object) -> None:
             hook(*facts)
         except BaseException:
             end_if_forked()
-            log.exception("the hook %s raised; nothing is changed by it", _name(hook))
+            log.exception("the hook %s raised; nothing is changed by it", name_of(hook))
         end_if_forked()
 
 
@@ -141,5 +149,6 @@ def _running() -> Task:
     return task
 
 
-def _name(hook: Callable[..., object]) -> str:
+def name_of(hook: Callable[..., object]) -> str:
+    """How a hook is called in messages."""
     return getattr(hook, "__qualname__", repr(hook))

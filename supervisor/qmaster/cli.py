@@ -19,6 +19,7 @@ from . import control
 from .identity import assume, runtime_dir, server_name
 from .revision import Source
 
+NO_APP = "no application: give --app MODULE, set QSLOTS_APP, or list it under app in the settings"
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -64,7 +65,7 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
     source = Source(file, app, redis, server)
     settings = read(file, os.environ, app=app, redis=redis, server=server)
     if not settings.app:
-        raise SettingsError("no application: give --app MODULE, set QSLOTS_APP, or list it under app in the settings")
+        raise SettingsError(NO_APP)
     if not settings.queue_servers:
         raise SettingsError(
             "no queue server: give --redis URL, set QSLOTS_REDIS, or list it under queue_servers in the settings file"
@@ -77,6 +78,34 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
     fault = Master(settings, assume(settings.server), source).run()
     if fault:
         raise Error(fault)
+
+
+@main.command("check")
+@common
+@click.option("--app", multiple=True, metavar="MODULE", help="What the mold imports; may be given several times.")
+@click.option("--redis", metavar="URL", help=f"The queue server: {KINDS}; need not be there.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("--strict", is_flag=True, help="Exit 1 if there are warnings too.")
+@in_one_line
+def check_(
+    file: str | None, server: str | None, app: tuple[str, ...], redis: str | None, as_json: bool, strict: bool
+) -> None:
+    """Load the application in a throw-away mold: can it be served, is it safe to fork, how many slots fit."""
+    from rich.console import Console
+
+    from .check import check
+    from .checkview import show
+
+    settings = read(file, os.environ, app=app, redis=redis, server=server)
+    if not settings.app:
+        raise SettingsError(NO_APP)
+    become(settings.server.user)
+    document = check(settings)
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        show(document, Console())
+    sys.exit(1 if strict and document["warnings"] else 0)
 
 
 def become(user: str | None) -> None:

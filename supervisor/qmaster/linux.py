@@ -1,5 +1,6 @@
 """The few things of Linux that Python does not offer. Each raises OSError as the kernel says it."""
 
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -53,9 +54,24 @@ def memory_kills() -> int:
     return int(found[1]) if found else 0
 
 
-def thread_names() -> list[str]:
-    """The names of all threads of this process, native ones included."""
-    return sorted(task.joinpath("comm").read_text().strip() for task in pathlib.Path("/proc/self/task").iterdir())
+def threads() -> dict[int, str]:
+    """Number -> name of all threads of this process, native ones included; the first has the number of the process."""
+    found = {}
+    for task in pathlib.Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            found[int(task.name)] = task.joinpath("comm").read_text().strip()
+    return found
+
+
+def children() -> dict[int, list[str]]:
+    """Pid -> command of all children of this process that have not ended."""
+    found = {}
+    for pid in pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+            if command:  # a zombie has none
+                found[int(pid)] = command
+    return found
 
 
 def kill_strays(dead: int, known: set[int], molds: set[int]) -> None:

@@ -268,6 +268,7 @@ class Master:
             "max_slots": capacity.max_slots if capacity else None,
             "bound": capacity.bound if capacity else None,
             "my_world_slots": capacity.my_world_slots if capacity else None,
+            "mold": self._molds.ready.document() if self._molds.ready is not None else None,
             "slots": [msgspec.structs.asdict(slot) for slot in self._duties.slots()],
         }
 

@@ -17,20 +17,19 @@ import pathlib  # noqa: E402
 import signal  # noqa: E402
 import socket  # noqa: E402
 import sys  # noqa: E402
-import threading  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
 from types import TracebackType  # noqa: E402
 
 from setproctitle import setproctitle  # noqa: E402
 
-from qslots import client, durability, logcontext, logs  # noqa: E402
+from qslots import client, durability, hooks, logcontext, logs  # noqa: E402
 from qslots.errors import Error, QueueServerDown  # noqa: E402
 from qslots.handlers import REGISTRY  # noqa: E402
 from qslots.reports import Declared  # noqa: E402
 from qslots.scoreboard import Scoreboard  # noqa: E402
 
-from . import birth, linux, memory, revision  # noqa: E402
+from . import audit, birth, findings, linux, memory, revision  # noqa: E402
 from .molding import Begin, Fork, Message, Ready, Refused, receive, send  # noqa: E402
 
 COMMANDS = 3  # descriptors that the master gives us
@@ -73,16 +72,19 @@ def innermost(trace: TracebackType | None) -> str:
     return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
 
 
+def warm_up() -> None:
+    """What the application wants to be done once, for all slots. Error, in one line, if it fails."""
+    for hook in hooks.HOOKS.warm_up:
+        try:
+            hook()
+        except BaseException as error:
+            what = f"{type(error).__name__}: {' '.join(str(error).split())}{innermost(error.__traceback__)}"
+            raise Error(f"hook warm_up: {hooks.name_of(hook)} raised {what}; mend it") from None
+
+
 def freeze() -> None:
-    """Makes the heap fit to be shared, or refuses: a fork takes only the calling thread, and locks of others stay."""
-    threads = [each.name for each in threading.enumerate() if each is not threading.main_thread()]
-    threads = threads or linux.thread_names()[1:]  # native ones, of libraries
-    if threads:
-        raise Error(
-            f"the application has started threads while it was imported ({', '.join(threads)}): "
-            "slots are forked from one thread; start them in the handlers or at first use"
-        )
-    if os.environ.get("QSLOTS_FREEZE") != "0":
+    """Makes the heap fit to be shared."""
+    if os.environ.get("QSLOTS_FREEZE") != "0" and audit.may_freeze():
         gc.freeze()
     linux.malloc_trim()
 
@@ -98,25 +100,38 @@ def check_promises(declared: Declared) -> None:
         servers.close()  # nothing of a connection may be shared with the slots
 
 
-def load_and_report(order: Begin) -> Message:
-    """The application, loaded and frozen; or why it cannot be served."""
+def prepared(order: Begin, *, promises: bool = True) -> Ready:
+    """The application, loaded and frozen. Error if it cannot be served; its ``promises`` need the queue servers."""
     began = time.monotonic()
     later: list[str] = []
-    try:
-        if order.source is not None:
-            order.settings, later = revision.reread(order.source, order.settings)
-            logs.stand_back("mold", order.settings.log_level)
+    if order.source is not None:
+        order.settings, later = revision.reread(order.source, order.settings)
+        logs.stand_back("mold", order.settings.log_level)
+    if order.settings.queue_servers:
         client.connect_listed(order.settings)  # for the application, here and in all slots that are forked from here
-        load(order.settings.app)
-        declared = REGISTRY.declared(order.settings.queues)
+    since = audit.before()
+    load(order.settings.app)
+    warm_up()
+    declared = REGISTRY.declared(order.settings.queues)
+    if promises:
         check_promises(declared)
-        freeze()
-    except Error as error:
-        return Refused(str(error))
+    found = audit.inspect(since)
+    why = findings.refusal(found)
+    if why:
+        raise Error(why)
+    freeze()
     own = memory.rollup(os.getpid())
     size = own.pss if isinstance(own, memory.Rollup) else 0
     settings = order.settings if order.source is not None else None
-    return Ready(declared, len(sys.modules), time.monotonic() - began, size, settings, later)
+    return Ready(declared, len(sys.modules), time.monotonic() - began, size, found, settings, later)
+
+
+def load_and_report(order: Begin) -> Message:
+    """The application, loaded and frozen; or why it cannot be served."""
+    try:
+        return prepared(order)
+    except Error as error:
+        return Refused(str(error))
 
 
 def bear(order: Fork, channel: int, begin: Begin, commands: socket.socket, board: Scoreboard) -> None:

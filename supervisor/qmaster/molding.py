@@ -2,6 +2,7 @@
 
 import array
 import socket
+from typing import Any
 
 import msgspec
 
@@ -9,6 +10,7 @@ from qslots.errors import Error
 from qslots.reports import Declared
 from qslots.settings import Settings
 
+from .findings import Finding
 from .revision import Source
 
 LARGEST = 1 << 17
@@ -37,8 +39,14 @@ class Ready(msgspec.Struct, tag="ready"):
     modules: int
     seconds: float
     pss: int
+    findings: tuple[Finding, ...] = ()  # of the fork-safety audit, the worst first
     settings: Settings | None = None  # as read anew
     later: list[str] = []  # keys of it whose new values wait for a restart of the master
+
+    def document(self) -> dict[str, Any]:
+        """What status and check say of it."""
+        found = [msgspec.structs.asdict(each) for each in self.findings]
+        return {"modules": self.modules, "pss": self.pss, "seconds": self.seconds, "findings": found}
 
 
 class Refused(msgspec.Struct, tag="refused"):

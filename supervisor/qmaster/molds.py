@@ -21,6 +21,7 @@ from qslots.units import counted
 from . import molding
 from .books import monotonic
 from .control import Later
+from .findings import pressing
 from .generations import AGAIN, Cause, End, Free, Generations, Prove, Refuse, Start, State, View, decide
 from .identity import MARK, Identity
 from .revision import Source, changes
@@ -205,6 +206,8 @@ class Molds:
             counted(sum(len(queue.handlers) for queue in queues), "handler"), counted(len(queues), "queue"),
             ready.modules, ready.pss >> 20,
         )  # fmt: skip
+        for finding in pressing(ready.findings):
+            log.warning("mold gen %d: %s", mold.number, finding)
         if ready.settings is not None:
             self._tell_of_settings(mold, ready.settings, ready.later)
         self.state.loaded(mold.number, monotonic())

@@ -183,6 +183,7 @@ def none() -> None: ...
     (hooks.on_failure, two, "write a plain function (task, error, outcome)"),
     (hooks.after_fork, none, "write a plain function (slot)"),
     (hooks.before_exit, none, "write a plain function (slot)"),
+    (hooks.warm_up, one, "write a plain function ()"),
 ])  # fmt: skip
 def test_hook_of_other_parameters_is_refused_where_it_is_declared(register: Any, function: Any, message: str) -> None:
     with pytest.raises(HandlerError) as error:

@@ -32,7 +32,18 @@ PURE = {
         "periodic",
         "testing/wanted",
     ],
-    "qmaster": ["capacity", "children", "deaths", "reconcile", "watch", "letters", "relief", "generations"],
+    "qmaster": [
+        "capacity",
+        "children",
+        "deaths",
+        "reconcile",
+        "watch",
+        "letters",
+        "relief",
+        "findings",
+        "generations",
+        "forecast",
+    ],
     "qmanager": ["demand", "grant", "placement", "planner", "readings", "schedules"],
 }
 ONLY_NAMES = {("deaths", "signal")}  # the names of signals are data
