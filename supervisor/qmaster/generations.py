@@ -138,7 +138,6 @@ class Asked:
     """A reload that was asked for and is not begun; since when room is made for it."""
 
     cause: Cause
-    since: float
     freeing_since: float | None = None
 
 
@@ -166,10 +165,10 @@ class Generations:
 
     # What happens
 
-    def ask(self, cause: Cause, now: float) -> None:
+    def ask(self, cause: Cause) -> None:
         """A reload is wanted. Of several that wait the stronger one stands: a reload does what a refork does."""
         if self.asked is None:
-            self.asked = Asked(cause, now)
+            self.asked = Asked(cause)
         elif cause is Cause.RELOAD:
             self.asked.cause = cause
 

@@ -238,7 +238,7 @@ class Master:
     def _reload(self, cause: Cause, *, wait: bool = False) -> dict[str, Any] | Later:
         if self._stage >= Stage.STOPPING:
             return {"ok": False, "generation": self._molds.present, "why": "this master is stopping"}
-        return self._molds.ask(cause, self._view(), monotonic(), wait=wait)
+        return self._molds.ask(cause, self._view(), wait=wait)
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any] | Later | None:
         match request.get("command"):

@@ -158,9 +158,9 @@ class Molds:
         for each in self._waiting:
             each.number = each.number or self.state.last
 
-    def ask(self, cause: Cause, view: View, now: float, *, wait: bool = False) -> Later | dict[str, Any]:
+    def ask(self, cause: Cause, view: View, *, wait: bool = False) -> Later | dict[str, Any]:
         """A reload is wanted. Answers what follows from that, or later what has become of it."""
-        self.state.ask(cause, now)
+        self.state.ask(cause)
         if wait:
             waiting = Waiting(Later())
             self._waiting.append(waiting)
