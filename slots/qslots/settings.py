@@ -130,7 +130,14 @@ _CHECKS: dict[str, typing.Callable[[typing.Any, str], object]] = {
     "max_size": size,
     "log_level": _log_level,
 }
-_LEAST: dict[str, float] = {"min_slots": 0, "max_slots": 0, "lock": 3.0, "interval": 0.05, "priority": 1}
+_LEAST: dict[str, float] = {
+    "min_slots": 0,
+    "max_slots": 0,
+    "lock": 3.0,
+    "interval": 0.05,
+    "load_timeout": 0.1,
+    "priority": 1,
+}
 _MOST: dict[str, float] = {"priority": 100}
 
 

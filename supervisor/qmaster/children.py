@@ -35,6 +35,7 @@ class Child:
     why: str = ""  # why we ended it, if we did
     overdue: Overdue | None = None  # the task over its limit for which we killed it
     unsettled: list[str] = field(default_factory=list)  # sources whose settlement is not answered yet
+    fault: str = ""  # why it could not begin, as it has said itself
     busy_at: float = 0.0  # when it was last seen in the middle of a task
 
 

@@ -20,8 +20,7 @@ from .children import QUICK
 AGAIN = 5.0  # seconds before a mold that died is made again
 DEADLY = 3  # slots of a new generation that die at birth: it is given up
 DEAF = 2  # orders in a row that were not carried out: the mold is given up
-TRIAL = 60.0  # seconds without birth or death after which a generation that had nothing to do counts as proven, if no
-#               other reload waits for that; it may after children.QUICK
+TRIAL = 60.0  # seconds without birth or death that prove a generation which had nothing to do
 ROOM_WITHIN = 30.0  # seconds in which room for a second mold must have come free
 
 
@@ -53,6 +52,7 @@ class Generation:
     state: State = State.LOADING
     touched: float = 0.0  # its last birth or death, or when it was ready
     deaths: int = 0  # at birth, before any of its slots had finished a task
+    fault: str = ""  # how the last of them ended
     deaf: int = 0  # orders in a row that were not carried out
     worked: bool = False  # a slot that is dead by now had finished a task
     why: str = ""  # of its end
@@ -243,12 +243,15 @@ class Generations:
         if number in self.molds:
             self.molds[number].deaf += 1
 
-    def died(self, number: int, now: float, *, at_birth: bool, worked: bool) -> None:
-        """A slot is dead; ``at_birth``: unasked, soon after its birth. ``worked``: it had finished a task."""
+    def died(self, number: int, now: float, *, at_birth: str, worked: bool) -> None:
+        """A slot is dead; ``at_birth``: how it ended, if unasked and soon after its birth. ``worked``: it had finished
+        a task.
+        """
         if number in self.molds:
             mold = self.molds[number]
             mold.touched, mold.worked = now, mold.worked or worked
-            mold.deaths += at_birth and not worked
+            if at_birth and not worked:
+                mold.deaths, mold.fault = mold.deaths + 1, at_birth
 
     def _fail(self, mold: Generation, why: str) -> None:
         mold.why = why
@@ -329,8 +332,8 @@ def _of_mold(state: Generations, mold: Generation, view: View, now: float) -> Ac
         case State.READY if mold.worked or view.of(mold.number).worked:
             return Prove(mold.number)
         case State.READY if mold.deaths >= DEADLY and state.before(mold.number) is not None:
-            return End(mold.number, f"{mold.deaths} of its slots died at birth", failed=True)
-        case State.READY if _stands(mold, view, now, TRIAL if state.asked is None else QUICK):
+            return End(mold.number, f"{mold.deaths} of its slots died at birth, the last one {mold.fault}", failed=True)
+        case State.READY if _stands(mold, view, now, TRIAL if state.asked is None else QUICK):  # a reload waits for it
             return Prove(mold.number)
     return None
 

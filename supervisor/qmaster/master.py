@@ -238,7 +238,9 @@ class Master:
     def _reload(self, cause: Cause, *, wait: bool = False) -> dict[str, Any] | Later:
         if self._stage >= Stage.STOPPING:
             return {"ok": False, "generation": self._molds.present, "why": "this master is stopping"}
-        return self._molds.ask(cause, self._view(), wait=wait)
+        later = Later()
+        answer = self._molds.ask(cause, self._view(), (lambda told: later.say(told)) if wait else None)
+        return later if wait else answer
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any] | Later | None:
         match request.get("command"):

@@ -11,7 +11,7 @@ import selectors
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from qslots.reports import Declared
@@ -20,7 +20,6 @@ from qslots.units import counted
 
 from . import molding
 from .books import monotonic
-from .control import Later
 from .findings import pressing
 from .generations import AGAIN, Cause, End, Free, Generations, Prove, Refuse, Start, State, View, decide
 from .identity import MARK, Identity
@@ -47,8 +46,8 @@ class Mold:
 class Waiting:
     """Who wants to hear what becomes of a reload; ``number`` None: of the one that is not begun yet."""
 
-    later: Later
-    number: int | None = field(default=None)
+    told: Callable[[dict[str, Any]], None]
+    number: int | None = None
 
 
 class Molds:
@@ -158,13 +157,11 @@ class Molds:
         for each in self._waiting:
             each.number = each.number or self.state.last
 
-    def ask(self, cause: Cause, view: View, *, wait: bool = False) -> Later | dict[str, Any]:
-        """A reload is wanted. Answers what follows from that, or later what has become of it."""
+    def ask(self, cause: Cause, view: View, told: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+        """A reload is wanted. Returns what follows from that; ``told`` is called when it has become something."""
         self.state.ask(cause)
-        if wait:
-            waiting = Waiting(Later())
-            self._waiting.append(waiting)
-            return waiting.later
+        if told is not None:
+            self._waiting.append(Waiting(told))
         return {"ok": True, "generation": self.state.last + 1, "why": self.state.waits_for(view)}
 
     def _tell_those_who_wait(self) -> None:
@@ -174,7 +171,7 @@ class Molds:
         for each in self._waiting[:]:
             if self.state.asked is None if each.number is None else each.number <= (outcome.number or 0):
                 self._waiting.remove(each)
-                each.later.say({"ok": outcome.done, "generation": outcome.number or self.present, "why": outcome.why})
+                each.told({"ok": outcome.done, "generation": outcome.number or self.present, "why": outcome.why})
 
     def _end(self, number: int, why: str, *, failed: bool) -> None:
         os.kill(self._molds[number].pid, signal.SIGKILL)

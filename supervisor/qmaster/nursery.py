@@ -146,6 +146,7 @@ class Nursery:
                 self.children.advance(child, Phase.LIVE, monotonic())
                 self._molds.state.born(child.generation, monotonic())
             case orders.Stillborn(why):
+                child.fault = why
                 log.error("slot %d could not begin: %s", child.index, why)
             case debts.Owed():
                 self._pay(child, message)
@@ -178,7 +179,7 @@ class Nursery:
             if child.why:  # we have waited in vain
                 self._molds.state.not_born(child.generation)
             else:
-                self._molds.state.died(child.generation, monotonic(), at_birth=True, worked=False)
+                self._molds.state.died(child.generation, monotonic(), at_birth="before it said so", worked=False)
             self._free(child)
 
     def _hang_up(self, holder: str) -> None:
@@ -220,8 +221,10 @@ class Nursery:
         )  # fmt: skip
         self._last_words(child)
         self.children.advance(child, Phase.DEAD, now)
-        quick, worked = not child.why and now - child.ordered_at <= QUICK, record.words[Field.DONE] > 0
-        self._molds.state.died(child.generation, now, at_birth=quick, worked=worked)
+        quick = not child.why and now - child.ordered_at <= QUICK
+        how = (child.fault and f"saying: {child.fault}") or cause.text
+        worked = record.words[Field.DONE] > 0
+        self._molds.state.died(child.generation, now, at_birth=how if quick else "", worked=worked)
         self._hang_up(child.holder)
         served = self._couriers.sources(child.queues)
         letters = deaths.left_behind(record, cause, random.uniform(0.85, 1.15), served)

@@ -166,14 +166,15 @@ def test_a_generation_whose_slots_die_at_birth_is_dropped() -> None:
     state = replacing()
     for moment in range(DEADLY):
         assert decide(state, view(OLD, Tally(1)), 12.0 + moment) == []
-        state.died(2, 12.0 + moment, at_birth=True, worked=False)
-    assert settle(state, view(OLD, Tally(1)), 20.0) == [End(2, "3 of its slots died at birth", failed=True)]
+        state.died(2, 12.0 + moment, at_birth="exited with code 3", worked=False)
+    why = "3 of its slots died at birth, the last one exited with code 3"
+    assert settle(state, view(OLD, Tally(1)), 20.0) == [End(2, why, failed=True)]
     assert (state.present, state.can_fork) == (1, True)
-    assert state.dropped == {2: "3 of its slots died at birth"}
+    assert state.dropped == {2: why}
     state.gone(2, "was killed by SIGKILL", 20.1)
     assert (state.can_fork, state.again_at) == (True, None)
     assert state.outcome is not None
-    assert (state.outcome.done, state.outcome.why) == (False, "3 of its slots died at birth")
+    assert (state.outcome.done, state.outcome.why) == (False, why)
     state.ask(Cause.RELOAD)
     assert settle(state, view(OLD, Tally(1)), 30.0) == [Start(Cause.RELOAD)]
     assert state.last == 3
@@ -181,9 +182,9 @@ def test_a_generation_whose_slots_die_at_birth_is_dropped() -> None:
 
 def test_one_that_has_finished_a_task_is_not() -> None:
     state = replacing()
-    state.died(2, 12.0, at_birth=False, worked=True)
+    state.died(2, 12.0, at_birth="", worked=True)
     for _ in range(DEADLY + 1):
-        state.died(2, 12.0, at_birth=True, worked=False)
+        state.died(2, 12.0, at_birth="exited with code 3", worked=False)
     assert settle(state, view(OLD, NONE), 13.0) == [Prove(2)]
 
 
@@ -191,7 +192,7 @@ def test_nor_one_that_has_no_other_to_return_to() -> None:
     state = Generations()
     state.loaded(state.started(Cause.START, 0.0), 1.0)
     for _ in range(DEADLY + 1):
-        state.died(1, 2.0, at_birth=True, worked=False)
+        state.died(1, 2.0, at_birth="exited with code 3", worked=False)
     assert decide(state, view(NONE), 3.0) == []
 
 
@@ -349,7 +350,7 @@ def to_slots(state: Generations, event: str, tallies: dict[int, Tally], now: flo
     match event:
         case "die":
             for _ in range(DEADLY):
-                state.died(state.present, now, at_birth=True, worked=False)
+                state.died(state.present, now, at_birth="exited with code 3", worked=False)
         case "work" if state.present in tallies:
             tallies[state.present] = Tally(1, worked=True)
         case "leave":
