@@ -143,9 +143,18 @@ class Manager:
         result = self._planned(alive, queues, stats)
         self._memory = result.memory
         self._publish(result, self._now(stats))
+        self._rise_above(alive)
         if self._declared:  # else nobody says what is periodic, and what was is not over
             self._ticker.turn(newest(self._declared.values()), self._collector.away)
         self._tell_of_oversights(alive, queues)
+
+    def _rise_above(self, alive: Sequence[Report]) -> None:
+        """The map has just been published, so we reign; a master that obeys a newer epoch knows of maps that the queue
+        server has lost, and refuses ours until our epoch is above them.
+        """
+        if any(report.epoch > self._epoch for report in alive):
+            self._ascend()
+            log.warning("masters obey a map that the queue server has lost: reigning on with epoch %d", self._epoch)
 
     def _tell_of_oversights(self, alive: Sequence[Report], queues: Iterable[str]) -> None:
         """Once each: settings for queues that nobody declares, and tasks where no slot looks for them."""

@@ -65,7 +65,9 @@ SLOT_FIELDS = (
 
 
 def servers_view(servers: QueueServers) -> View:
-    """[{name, budget, slots, max_slots, pss, free_memory, generation, age}]; age is that of the newest report."""
+    """[{name, budget, slots, max_slots, pss, free_memory, generation, age, my_world_slots, bound, reason}]; age is that
+    of the newest report.
+    """
     client = servers.control
     reports, notes = _records(client.redis, keys.REPORTS, Report, "report")
     seen = _seen(client.redis, list(reports))
@@ -80,6 +82,9 @@ def servers_view(servers: QueueServers) -> View:
             "free_memory": report.free_memory,
             "generation": report.generation,
             "age": None if (at := seen.get(name)) is None else max(0.0, now - at / 1e6),
+            "my_world_slots": report.my_world_slots,
+            "bound": report.bound,
+            "reason": report.reason,
         }
         for name, report in reports.items()
     ]

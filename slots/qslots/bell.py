@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .connection import translated
+from .connection import packed, translated
 from .errors import QueueServerDown
 from .servers import QueueServers
 
@@ -43,6 +43,7 @@ class Bell:
     def __init__(self, servers: QueueServers) -> None:
         self._servers = servers
         self._side = QueueServers(servers.urls, {}, name="bell", timeout=2.0)
+        self._numbers: dict[str, tuple[object, int]] = {}  # server -> the number that it has given to this socket
 
     def wait(self, lists: Mapping[str, Sequence[str]], seconds: float, others: Sequence[socket.socket]) -> Rung:
         """Waits until a token comes to one of these lists (server -> names), or one of ``others`` can be read, or a
@@ -56,7 +57,7 @@ class Bell:
             if wait.server not in rung.down:
                 with self._noted(wait.server, rung):
                     if wait.server not in ringing:
-                        self._side[wait.server].redis.client_unblock(wait.number)
+                        self._side[wait.server].link.call("CLIENT", "UNBLOCK", wait.number)
                     token = wait.connection.read_response()
                     if token:
                         rung.tokens.append((wait.server, token[0].decode()))
@@ -82,10 +83,15 @@ class Bell:
             client: Any = self._servers[server].redis
             connection = client.connection
             connection.connect()
-            connection.send_packed_command(
-                connection.pack_commands([("CLIENT", "ID"), ("BLPOP", *names, round(seconds + _SLACK, 3))])
-            )
-            return _Wait(server, connection, int(connection.read_response()))
+            blocking = ("BLPOP", *names, round(seconds + _SLACK, 3))
+            line, number = self._numbers.get(server, (None, 0))
+            if line is connection._sock:  # a slot that idles wakes with cold caches: each round trip counts
+                connection.send_packed_command([packed([blocking])])
+            else:
+                connection.send_packed_command([packed([("CLIENT", "ID"), blocking])])
+                number = int(connection.read_response())
+                self._numbers[server] = connection._sock, number
+            return _Wait(server, connection, number)
         return None
 
     def _ringing(

@@ -37,6 +37,7 @@ _FOR_NOW_KINDS = {  # redis-py takes the code off these
 }
 _DONE_ALL_THE_SAME = ("UNBLOCKED",)  # what was asked for behind a write was given up, not the write
 _DENIED_IN_SCRIPT = re.compile("The user executing the script can't|ACL failure in script")
+DENIED = "DENIED"  # the code where user or password are refused; they may be mended while we run
 _SHORTEST = 0.01  # seconds that a server has at least
 _FRESH = 0.001  # seconds after its last use that a connection is taken to be open without looking
 _UNLIMITED = 1 << 31  # connections: an application may have any number of threads; redis-py has begun to stop at 100
@@ -273,11 +274,12 @@ def down(url: str, error: BaseException, *, sent: bool = True) -> QueueServerDow
     """The one-line error for a server that does not answer. ``sent``: whether something can have reached it."""
     why = " ".join(str(error).split()).rstrip(".")
     place = without_password(url)
-    if isinstance(error, redis.exceptions.AuthenticationError):
+    denied = isinstance(error, redis.exceptions.AuthenticationError)
+    if denied:
         text = f"queue server {place} does not let user {user_of(url)!r} in: {why}; is its password right, is it on?"
     else:
         text = f"queue server {place} does not answer: {why}; is it running, is the URL right?"
-    return QueueServerDown(text, sent=sent and not isinstance(error, MasterNotFoundError))
+    return QueueServerDown(text, DENIED if denied else "", sent=sent and not isinstance(error, MasterNotFoundError))
 
 
 @contextlib.contextmanager

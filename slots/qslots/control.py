@@ -65,6 +65,16 @@ class Control:
         ages = {name.decode(): max(0.0, now - at / 1e6) for name, at in seen}
         return found, {name: ages.get(name, float("inf")) for name in found}, unreadable
 
+    def where(self, name: str) -> str:
+        """Host and pid of the master that has reported last under this name, "" if that is not known."""
+        with translated(self.server.url):
+            raw: Any = self.server.redis.hget(keys.REPORTS, name)
+        try:
+            found = _report(raw or b"")
+        except msgspec.MsgspecError:
+            return ""
+        return f"{found.host}, pid {found.pid}"
+
     def declared(self, digests: set[str]) -> dict[str, Declared]:
         """The declarations stored under these digests; what cannot be read is left out."""
         wanted = sorted(digests - {""})

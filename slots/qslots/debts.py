@@ -1,7 +1,7 @@
 """What is owed to a queue server that went away before a pack could be settled there.
 
 The slot gives the debt to its master and goes on with other servers; the master keeps it until the server has it. Every
-part of it may be repeated. If the master dies too, the lock expires and the tasks of this one pack run again.
+part of it may be repeated. If the master dies too, its successor finds it written down beside the scoreboard.
 """
 
 from collections.abc import Sequence

@@ -145,6 +145,7 @@ class Holding:
         )
         if not orders.send(self._channel, owed):
             self._reach.insist(server, partial(debts.pay, holder=self._holder, owed=owed))
+        self._record.words[Field.ASKED] += 1  # if the slot dies, what it asked for last goes back: this pack does not
         self.settled(gone=False)
 
     def _facts(self) -> tuple[str, str, int, float]:

@@ -130,6 +130,10 @@ class QueueServer:
         operation = self._script(place, name)
         return operation.run(self.link, operation.command(vector, args))[0]
 
+    def prepare(self, place: str, name: str) -> None:
+        """Reads a script, for processes that are forked from this one. QueueServerError as of any operation."""
+        self._script(place, name)
+
     def _script(self, place: str, name: str) -> Script:
         return self._scripts(place, name, self.version() >= _FLAGS_SINCE)
 

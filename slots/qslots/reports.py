@@ -93,6 +93,12 @@ class Report(msgspec.Struct, frozen=True):
     seq: int
     draining: bool = False
     slots: tuple[SlotReport, ...] = ()
+    my_world_slots: int | None = None  # by My World's formula: (PSS of all + free memory - reserve) / average PSS
+    bound: str = ""  # what keeps max_slots from being higher: memory, setting, ramp, cpu, pressure
+    reason: str = ""  # the same in words, with the figures
+    reserve: int = 0  # bytes that slots leave free
+    total_memory: int = 0  # of the host, or the tightest limit that holds this server
+    swap: int = 0  # part of mold and slots that is swapped out
 
 
 class MapRow(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 import yaml
 
-from . import durability, given
+from . import durability, given, rlimits
 from .errors import SettingsError, UsageError
 from .keys import check_name
 from .units import duration, rate, share, size
@@ -32,6 +32,8 @@ class ServerSettings(msgspec.Struct, frozen=True):
     runtime_dir: str | None = None
     state_dir: str | None = None
     load_timeout: str | float = "5m"
+    limits: dict[str, int | str] = {}
+    no_new_privileges: bool = True
 
 
 class ManagerSettings(msgspec.Struct, frozen=True):
@@ -129,6 +131,7 @@ _CHECKS: dict[str, typing.Callable[[typing.Any, str], object]] = {
     "durability": durability.parse,
     "max_size": size,
     "log_level": _log_level,
+    "limits": rlimits.parse,
 }
 _LEAST: dict[str, float] = {
     "min_slots": 0,

@@ -3,24 +3,28 @@
 Readings come from the courier (memory) and the kernel's cheap counters (processors); the arithmetic is ``capacity``'s.
 """
 
-import os
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 
 import msgspec
-import psutil
 
 from qslots.reports import Declared, SlotReport
 from qslots.scoreboard import Field, Record, boot_ns
 from qslots.servers import parted
 from qslots.settings import ServerSettings
 from qslots.states import SlotState
-from qslots.units import share, size
+from qslots.units import counted, share, size
 
-from .capacity import Capacity, Policy, Readings, SlotReading, State, assess
+from .bounds import Work, megabytes
+from .capacity import Capacity, Policy, Readings, Room, SlotReading, State, assess, room
 from .children import Child, Children, Phase
 from .letters import Measured, Sized
+from .shedding import EMPTY_FOR, Held, reason, shed
+
+log = logging.getLogger("qmaster")
 
 GROWN = 10.0  # seconds after which a slot's size says what such a slot needs
 _SMOOTH = 0.3
@@ -50,11 +54,14 @@ class Books:
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
         self._sizes: dict[int, Size] = {}
-        self._memory: tuple[int, int] | None = None  # available, total
+        self._machine: Measured | None = None  # the newest reading
         self._busy = 0.0
+        self._old: dict[str, float] = {}  # holder -> when it was first seen to be old enough to have grown
         self._state = State()
+        self._leaving: dict[str, str] = {}  # holder -> why, of those that memory does not carry any more
+        self._emptied: dict[int, float] = {}  # index -> when its slot was last told so
+        self._falls = False  # the direction in which memory moves the number of slots
         self.capacity: Capacity | None = None
-        psutil.cpu_percent()  # the first call begins the interval of the next
 
     def use(self, settings: ServerSettings) -> None:
         """Other settings, from the next assessment on."""
@@ -62,11 +69,10 @@ class Books:
 
     def spare(self) -> int | None:
         """What is free beside the reserve, bytes (below 0 if the reserve is touched); None while not measured."""
-        if self._memory is None:
+        if self._machine is None:
             return None
-        available, total = self._memory
         part, amount = share(self._settings.reserve_memory)
-        return available - int(part * total) - amount
+        return self._machine.available - int(part * self._machine.total) - amount
 
     def pss(self, pid: int) -> int | None:
         """PSS of one process, bytes, as last measured."""
@@ -78,27 +84,27 @@ class Books:
         self._sizes = {pid: size for pid, size in self._sizes.items() if pid in pids}
         return sorted(pids, key=lambda pid: self._sizes[pid].at if pid in self._sizes else 0.0)
 
-    def measured(self, answer: Measured, now: float) -> None:
-        """Enters what the courier has read."""
-        self._memory = (answer.available, answer.total)
+    def measured(self, answer: Measured, asked: float) -> None:
+        """Enters what the courier has read since it was ``asked``."""
+        self._machine = answer
+        self._busy += _SMOOTH * (answer.strain.busy - self._busy)
         for pid, found in answer.sizes.items():
-            self._sizes[pid] = Size(found, now)
+            self._sizes[pid] = Size(found, asked)
 
     def assess(
         self, children: Children, record: Callable[[int], Record], mold: "MoldSize", declared: Declared, now: float
     ) -> None:
         """Works out the capacity anew; nothing changes before the first measurement."""
-        if self._memory is None:
+        if self._machine is None:
             return
-        self._busy += _SMOOTH * (psutil.cpu_percent() / 100 - self._busy)
-        slots = tuple(
-            self._reading(child, record(child.index), now)
-            for child in children.tenants.values()
-            if child.pid is not None and child.phase < Phase.DEAD
-        )
-        pss = sum(self.pss(pid) or 0 for pid in (mold.pid, *mold.others)) or mold.unshared
+        born = [child for child in children.tenants.values() if child.pid is not None and child.phase < Phase.DEAD]
+        self._old = {child.holder: self._old.get(child.holder, now) for child in born if _is_old(child, record, now)}
+        machine, strain = self._machine, self._machine.strain
+        work = Work(strain.cpus, self._busy, strain.load, strain.cpu_pressure, strain.memory_pressure)
+        slots = tuple(self._reading(child, record(child.index), mold) for child in born)
+        mold_pss = sum(self.pss(pid) or 0 for pid in (mold.pid, *mold.others)) or mold.unshared
         to_come = 0 if mold.others else mold.unshared  # a second mold that is there is in the readings
-        readings = Readings(*self._memory, to_come, pss, _cpus(), self._busy, slots)
+        readings = Readings(machine.available, machine.total, to_come, mold_pss, work, slots)
         policy = Policy(
             size(self._settings.private_limit),
             share(self._settings.reserve_memory),
@@ -107,19 +113,61 @@ class Books:
         )
         self.capacity, self._state = assess(readings, policy, self._state, now)
 
-    def _reading(self, child: Child, record: Record, now: float) -> SlotReading:
+    def _reading(self, child: Child, record: Record, mold: "MoldSize") -> SlotReading:
+        """Grown is who was measured when it was old enough; of another generation nobody will be forked any more."""
         known = self._sizes.get(child.pid or 0)
-        old = now - child.ordered_at > GROWN or record.words[Field.DONE] > 0
-        grown = old and known is not None and known.at > child.ordered_at
-        return SlotReading(child.queues, grown, known.private if known else None, (known.pss if known else None) or 0)
+        grown = (
+            known is not None and known.at >= self._old.get(child.holder, inf) and child.generation == mold.generation
+        )
+        idle = not (record.words[Field.DONE] or record.words[Field.TASK])
+        known = known if known is not None and known.at > child.ordered_at else None
+        return SlotReading(
+            child.queues, grown, known.private if known else None, (known.pss if known else None) or 0, idle
+        )  # fmt: skip
 
-    def room(self, live: int) -> int:
-        """How many more slots may be forked now."""
+    def room(self, children: Children, wanted: Mapping[int, tuple[str, ...]], now: float) -> Room:
+        """What may be forked now of the map's row. Says so when it is the first that fits after slots had to leave."""
         if self.capacity is None:
-            return 0
+            return Room()
+        live = {child.index: child.queues or wanted.get(child.index, ()) for child in children.tenants.values()}
+        self._emptied = {index: at for index, at in self._emptied.items() if now - at < EMPTY_FOR}
+        found = room(self.capacity, live, wanted, empty=self._emptied)
+        if self._falls and found.places and any(need <= found.memory for need in found.sizes.values()):
+            log.info("memory: %s for slots: more may be forked again", megabytes(self.capacity.budget))
+            self._falls = False
+        return found
+
+    def shed(
+        self, children: Children, record: Callable[[int], Record], wanted: Mapping[int, tuple[str, ...]], now: float
+    ) -> None:
+        """Chooses who leaves for want of memory, once a second. Says so when their number begins to fall."""
         capacity = self.capacity
-        by_memory = capacity.room // max(1, capacity.slot_size)
-        return max(0, min(capacity.max_slots - live, by_memory if live else max(1, by_memory)))
+        if capacity is None:
+            return
+        staying = [child for child in children.tenants.values() if wanted.get(child.index)]
+        live = [child for child in staying if child.phase is Phase.LIVE]
+        slots = [Held(child.holder, child.index, self._counted(child), _pack(record(child.index))) for child in live]
+        besides = sum(capacity.charge(wanted[child.index]) for child in staying if child.phase is Phase.ORDERED)
+        chosen = shed(slots, budget=capacity.budget, short=capacity.short, besides=besides)
+        why = reason(slots, capacity.budget)
+        self._leaving = {slot.holder: why for slot in chosen}
+        self._emptied |= {slot.index: now for slot in chosen}
+        if chosen and not self._falls:
+            log.warning("%s: %s to leave, after the task", why, counted(len(chosen), "slot"))
+            self._falls = True
+
+    def _counted(self, child: Child) -> int:
+        """Bytes of a live slot. Nobody leaves for a guess: where no size is known of its queues, its own counts."""
+        sizes = self.capacity.slot_sizes if self.capacity is not None else {}
+        own = self._sizes.get(child.pid or 0)
+        return max([sizes[queue] for queue in child.queues if queue in sizes], default=(own and own.private) or 0)
+
+    def retiring(self, children: Children) -> dict[int, str]:
+        """Index -> why, of the slots that are to leave for want of memory."""
+        if not self._leaving:
+            return {}
+        tenants = children.tenants.values()
+        return {child.index: self._leaving[child.holder] for child in tenants if child.holder in self._leaving}
 
     def slot_report(self, child: Child, record: Record) -> SlotReport:
         """One slot, as its record and the last measurement say."""
@@ -142,18 +190,25 @@ class Books:
             (parted(record.text("held_source"))[0] or None) if task else None,
         )
 
-    def figures(self, mold: "MoldSize", slots: list[int]) -> "Figures | None":
-        """What a report says of memory, or None before the first measurement. ``slots``: their pids."""
-        capacity = self.capacity
-        if capacity is None or self._memory is None:
+    def figures(self, mold: int, slots: list[int]) -> "Figures | None":
+        """What a report says of memory, or None before the first measurement. ``mold``, ``slots``: their pids."""
+        capacity, machine = self.capacity, self._machine
+        if capacity is None or machine is None:
             return None
+        known = [self._sizes[pid].found for pid in (mold, *slots) if pid in self._sizes]
         return Figures(
             budget=capacity.budget,
             max_slots=capacity.max_slots,
-            pss=sum(self._sizes[pid].pss or 0 for pid in (mold.pid, *mold.others, *slots) if pid in self._sizes),
-            free_memory=self._memory[0],
+            pss=sum(found.pss for found in known if found is not None),
+            free_memory=machine.available,
             slot_size=capacity.slot_size,
             slot_sizes=capacity.slot_sizes,
+            my_world_slots=capacity.my_world_slots,
+            bound=str(capacity.bound),
+            reason=str(capacity.limit),
+            reserve=capacity.reserve,
+            total_memory=machine.total,
+            swap=sum(found.swap for found in known if found is not None),
         )
 
 
@@ -166,14 +221,21 @@ class Figures(msgspec.Struct, frozen=True):
     free_memory: int
     slot_size: int
     slot_sizes: dict[str, int]
+    my_world_slots: int | None
+    bound: str
+    reason: str
+    reserve: int
+    total_memory: int
+    swap: int
 
 
 @dataclass(frozen=True, slots=True)
 class MoldSize:
-    """The mold: its pid, and its PSS before the first fork (bytes); the pid of another one that comes or goes."""
+    """The mold: its pid, its PSS before the first fork (bytes), its generation; pids of others that come or go."""
 
     pid: int
     unshared: int
+    generation: int = 0
     others: tuple[int, ...] = ()
 
 
@@ -185,8 +247,14 @@ _PHASES = {
 }
 
 
-def _cpus() -> float:
-    return float(len(os.sched_getaffinity(0)))
+def _is_old(child: Child, record: Callable[[int], Record], now: float) -> bool:
+    return now - child.ordered_at > GROWN or record(child.index).words[Field.DONE] > 0
+
+
+def _pack(record: Record) -> int | None:
+    """When the slot took its pack (ns since boot), None while it has none."""
+    words = record.words
+    return words[Field.LOCK_UNTIL] - words[Field.TTL] if words[Field.HELD] else None
 
 
 def monotonic() -> float:

@@ -6,25 +6,17 @@ grown, at the size of its queue: what the young will still grow is thereby booke
 as it was.
 """
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from math import inf
+
+from .bounds import Bound, Limit, Work, brake, by_memory, others
 
 WINDOW = 10.0  # seconds that readings must stay on one side of the budget before it follows them
 RISE = 0.1  # of the budget, at most, in one window
+SHRINK = 0.99  # of its size before is the least that a queue's slot is counted at in the next turn, a second later
 FIRST_SLOTS = 2  # where the ramp 2, 4, 8, … begins
-SATURATED = 0.95  # busy fraction of the processors from which on no slot is added
 LEAST_SIZE = 128 << 10  # kernel stack and sockets of a slot, which no reading shows
-
-
-class Bound(StrEnum):
-    """What keeps ``max_slots`` from being higher."""
-
-    MEMORY = "memory"
-    SETTING = "setting"
-    RAMP = "ramp"
-    CPU = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +27,7 @@ class SlotReading:
     grown: bool  # old enough, or enough tasks served, that its size says what such a slot needs
     size: int | None = None
     pss: int = 0
+    idle: bool = False  # it has never had a task: its size says little of what its queue needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +38,7 @@ class Readings:
     total: int  # of the host, or the limit that holds us
     mold: int  # of a whole second mold: what the mold used before its first fork
     mold_pss: int  # of the mold now, its pages shared with the slots
-    cpus: float  # processors that we may use, quota included
-    busy: float  # part of them in use, 0 to 1, smoothed
+    work: Work
     slots: tuple[SlotReading, ...] = ()
 
 
@@ -70,44 +62,89 @@ class State:
     nearest: int = 0  # reading of this window that is nearest to the budget
     measured: Mapping[str, int] = field(default_factory=dict)  # queue -> bytes; kept while its slots are all young
     ramp: int = FIRST_SLOTS
-    held: int | None = None  # live slots when the processors became saturated; None while they are not
+    held: int | None = None  # live slots when a brake stopped growth; None while none does
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What the server can carry. ``room`` is of this moment, the budget is damped."""
+    """What the server can carry."""
 
-    budget: int  # bytes that slots may use in all, those alive included
-    room: int  # bytes for slots not yet forked, those alive counted as fully grown
-    max_slots: int
-    bound: Bound
+    budget: int  # bytes that slots may use in all, those alive included; damped
+    present: int  # the same by this moment's readings alone
+    short: bool  # half of the reserve is gone
+    reserve: int  # bytes that slots leave free
+    limit: Limit  # the number of slots in the present mix of queues, and what keeps it there
+    most: int  # the number that everything but memory allows
     slot_size: int  # bytes to count for a slot of a queue that has no size of its own
     slot_sizes: dict[str, int]  # queue -> bytes of one grown slot
     my_world_slots: int | None
+
+    @property
+    def max_slots(self) -> int:
+        """The number of slots in the present mix of queues."""
+        return self.limit.slots
+
+    @property
+    def bound(self) -> Bound:
+        """What keeps that number from being higher."""
+        return self.limit.bound
+
+    def charge(self, queues: Iterable[str]) -> int:
+        """Bytes to count for a slot, young or grown: the size of the largest of its queues."""
+        return max([self.slot_sizes.get(queue, self.slot_size) for queue in queues], default=self.slot_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What may be forked now: so many slots, as long as their sizes fit into the memory (bytes)."""
+
+    places: int = 0
+    memory: int = 0
+    sizes: Mapping[int, float] = field(default_factory=dict)  # index -> bytes; inf for one that is not to be forked
+
+
+def room(
+    capacity: Capacity, live: Mapping[int, tuple[str, ...]], wanted: Mapping[int, tuple[str, ...]],
+    *, empty: Collection[int] = (),
+) -> Room:  # fmt: skip
+    """Room for those of ``wanted`` that are not ``live`` (index -> queues), each at the size of its own queues.
+    ``empty``: indexes that are to stay so.
+    """
+    missing = [index for index, queues in wanted.items() if queues and index not in live]
+    sizes = {index: inf if index in empty else capacity.charge(wanted[index]) for index in missing}
+    if not sizes or not capacity.max_slots:
+        return Room()
+    memory = min(capacity.budget, capacity.present) - sum(map(capacity.charge, live.values()))
+    if not live:  # one must be tried, or no size is ever known
+        memory = max(memory, min(capacity.charge(wanted[index]) for index in missing))
+    return Room(max(0, capacity.most - len(live)), max(0, memory), sizes)
 
 
 def assess(readings: Readings, policy: Policy, state: State, now: float) -> tuple[Capacity, State]:
     """The capacity at ``now`` (monotonic seconds) and the state for the next call, about once a second."""
     reserve = _reserve(policy.reserve, readings.total)
-    measured = {**state.measured, **measured_sizes(readings.slots)}
-    sizes = {queue: max(LEAST_SIZE, size) for queue, size in {**policy.declared, **measured}.items()}
+    measured = _followed(state.measured, measured_sizes(slot for slot in readings.slots if not slot.idle))
+    unused = measured_sizes(slot for slot in readings.slots if slot.idle)
+    sizes = {queue: max(LEAST_SIZE, size) for queue, size in {**unused, **policy.declared, **measured}.items()}
     charges = _charges(readings.slots, sizes, policy.private_limit)
     in_use = sum(_used(slot, charge) for slot, charge in zip(readings.slots, charges, strict=True))
-    bytes_now = readings.available + in_use - reserve - readings.mold
+    present = max(0, readings.available + in_use - reserve - readings.mold)
     step, short = _mean(charges, policy.private_limit), readings.available < reserve / 2
-    budget, state = damp(state, max(0, bytes_now), now, step=step, short=short)
+    budget, state = damp(state, present, now, step=step, short=short)
     ramp, held = _ramp(state.ramp, readings.slots), _held(state.held, readings)
     state = replace(state, measured=measured, ramp=ramp, held=held)
 
     # On a small server private_limit may exceed the budget: one slot must be tried, or no size is ever known.
     unknown = max(LEAST_SIZE, min(policy.private_limit, budget))
-    charges = _charges(readings.slots, sizes, unknown)
-    max_slots, bound = _max_slots(budget // _mean(charges, unknown), policy.max_slots, state, readings.cpus)
+    mean = _mean(_charges(readings.slots, sizes, unknown), unknown)
+    most = others(setting=policy.max_slots, ramp=ramp, held=held, work=readings.work)
     capacity = Capacity(
         budget=budget,
-        room=max(0, bytes_now - sum(charges)),
-        max_slots=max_slots,
-        bound=bound,
+        present=present,
+        short=short,
+        reserve=reserve,
+        limit=min(by_memory(budget, mean), most, key=lambda limit: limit.slots),
+        most=most.slots,
         slot_size=unknown,
         slot_sizes=sizes,
         my_world_slots=my_world(readings, reserve),
@@ -127,6 +164,11 @@ def measured_sizes(slots: Iterable[SlotReading]) -> dict[str, int]:
             for queue in slot.queues:
                 sizes.setdefault(queue, []).append(slot.size)
     return {queue: p90(each) for queue, each in sizes.items()}
+
+
+def _followed(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
+    """Sizes rise at once and fall slowly: the largest slot of a queue may have left, and the next will grow too."""
+    return {**before, **{queue: max(size, int(before.get(queue, 0) * SHRINK)) for queue, size in now.items()}}
 
 
 def p90(sizes: list[int]) -> int:
@@ -201,19 +243,10 @@ def _ramp(ramp: int, slots: Iterable[SlotReading]) -> int:
 
 
 def _held(held: int | None, readings: Readings) -> int | None:
-    """The number of slots at which saturation found us: one that is recycled meanwhile may come back."""
-    if readings.busy < SATURATED:
+    """The number of slots at which a brake found us: one that is recycled meanwhile may come back."""
+    if brake(readings.work) is None:
         return None
     return len(readings.slots) if held is None else held
-
-
-def _max_slots(by_memory: int, setting: int | None, state: State, cpus: float) -> tuple[int, Bound]:
-    bounds = [(by_memory, Bound.MEMORY), (state.ramp, Bound.RAMP)]
-    if setting is not None:
-        bounds.append((setting, Bound.SETTING))
-    if state.held is not None:
-        bounds.append((max(state.held, math.ceil(2 * cpus)), Bound.CPU))
-    return min(bounds, key=lambda bound: bound[0])
 
 
 def _sign(number: int) -> int:

@@ -35,8 +35,8 @@ class Child:
     why: str = ""  # why we ended it, if we did
     overdue: Overdue | None = None  # the task over its limit for which we killed it
     unsettled: list[str] = field(default_factory=list)  # sources whose settlement is not answered yet
+    busy_at: float = 0.0  # when it was last seen with a pack
     fault: str = ""  # why it could not begin, as it has said itself
-    busy_at: float = 0.0  # when it was last seen in the middle of a task
 
 
 @dataclass(slots=True)

@@ -12,10 +12,9 @@ import click
 from qslots import __version__, logs
 from qslots.connection import KINDS
 from qslots.errors import Error, SettingsError
-from qslots.servers import QueueServers
 from qslots.settings import Settings, read
 
-from . import control
+from . import control, figures, prepare, privileges
 from .identity import assume, runtime_dir, server_name
 from .revision import Source
 
@@ -70,12 +69,11 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
         raise SettingsError(
             "no queue server: give --redis URL, set QSLOTS_REDIS, or list it under queue_servers in the settings file"
         )
-    servers = QueueServers.listed(settings, name="check")
-    servers.check()  # the first must be there before anything is started; another one may come later
-    servers.close()
     logs.to_stderr("qmaster", settings.log_level)
-    become(settings.server.user)
-    fault = Master(settings, assume(settings.server), source).run()
+    prepare.become_oneself(settings.server)
+    last = prepare.last_map(settings)
+    prepare.check_queue_servers(settings, last)
+    fault = Master(settings, assume(settings.server), last, source).run()
     if fault:
         raise Error(fault)
 
@@ -99,32 +97,13 @@ def check_(
     settings = read(file, os.environ, app=app, redis=redis, server=server)
     if not settings.app:
         raise SettingsError(NO_APP)
-    become(settings.server.user)
+    privileges.become(settings.server.user, no_new_privileges=settings.server.no_new_privileges)
     document = check(settings)
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:
         show(document, Console())
     sys.exit(1 if strict and document["warnings"] else 0)
-
-
-def become(user: str | None) -> None:
-    """Drops to ``server.user`` before anything is started: no code of the application ever runs as root."""
-    if user is None:
-        return
-    import pwd
-
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
-        raise SettingsError(f"server.user: there is no user {user!r} on this machine") from None
-    if entry.pw_uid == os.geteuid():
-        return
-    if os.geteuid() != 0:
-        raise SettingsError(f"server.user: only root can run slots as {user}; start qmaster as root or as {user}")
-    os.initgroups(user, entry.pw_gid)
-    os.setgid(entry.pw_gid)
-    os.setuid(entry.pw_uid)
 
 
 @main.command()
@@ -157,7 +136,6 @@ def _asked(settings: Settings, request: dict[str, Any], timeout: float) -> dict[
 def described(answer: dict[str, Any]) -> str:
     """The status for people."""
     mega = 1 << 20
-    budget = f"{answer['budget'] // mega} MB" if answer["budget"] is not None else "not measured yet"
     app = ", ".join(answer["app"])
     who = f"qmaster {answer['server']} (pid {answer['pid']})"
     lines = [
@@ -166,7 +144,7 @@ def described(answer: dict[str, Any]) -> str:
             f"queue server {name}, {known['url']}: {known['down'] or 'answers'}"
             for name, known in answer["queue_servers"].items()
         ),
-        f"budget {budget}, at most {answer['max_slots']} slots (bound by {answer['bound']})",
+        *figures.memory_lines(answer),
     ]
     for slot in answer["slots"]:
         private = f"{slot['private'] // mega} MB private" if slot["private"] is not None else "not measured"

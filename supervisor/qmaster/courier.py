@@ -5,7 +5,9 @@ request until it is answered and gives it to the next courier if this one is lat
 """
 
 import os
+import pathlib
 import select
+import signal
 import socket
 import sys
 import time
@@ -20,7 +22,7 @@ from qslots.queueserver import QueueServer
 from qslots.scoreboard import boot_ns
 from qslots.servers import parted
 
-from . import memory
+from . import memory, state
 from .letters import (
     Answer,
     Beat,
@@ -40,6 +42,7 @@ from .letters import (
     Relieve,
     Reply,
     Request,
+    SaveState,
     SendReport,
     SettleDead,
     Sized,
@@ -47,12 +50,13 @@ from .letters import (
     read_request,
 )  # fmt: skip
 from .linux import die_with_parent
+from .processors import Processors
 from .wire import Wire
 
 CHANNEL = 3  # the descriptor that the master gives us
 TIMEOUT = 2.0  # seconds for one answer of the queue server
 _CODES = ("TAKEN", "REPLACED")
-_URGENCY = (Connect, Join, SettleDead, Pay, Relieve, Extend, Beat, SendReport, Measure, Leave)
+_URGENCY = (Connect, Join, Pay, SettleDead, Relieve, Extend, Beat, SendReport, SaveState, Measure, Leave)
 
 
 class Courier:
@@ -63,6 +67,7 @@ class Courier:
         self._inbox: list[Request] = []
         self._server: QueueServer | None = None
         self._self: Connect | Join | None = None
+        self._processors = Processors()
 
     def run(self) -> None:
         """Until the master closes the wire."""
@@ -96,7 +101,9 @@ class Courier:
 
     def _do(self, letter: Letter) -> Reply:
         if isinstance(letter, Measure):
-            return measure(letter)
+            return measure(letter, self._processors)
+        if isinstance(letter, SaveState):
+            return save(letter)
         if isinstance(letter, Connect | Join):
             self._self = letter
             self._server = QueueServer(letter.url, name=f"courier-{letter.server}", timeout=TIMEOUT)
@@ -110,7 +117,12 @@ class Courier:
     def _begin(letter: Connect | Join, control: Control) -> None:
         match letter:
             case Connect():
-                control.take_over(letter.server, letter.place, letter.incarnation, gone_after=letter.gone_after)
+                try:
+                    control.take_over(letter.server, letter.place, letter.incarnation, gone_after=letter.gone_after)
+                except QueueServerError as error:
+                    if error.code == "TAKEN":
+                        raise QueueServerError(control.where(letter.server) or str(error), "TAKEN") from None
+                    raise
             case Join():
                 control.beat()
 
@@ -159,29 +171,45 @@ def charged(server: QueueServer, queue: str, task: str) -> Charged | Done:
     return Done() if found is None else Charged(found.fate.crashes, found.place == "buried")
 
 
-def measure(letter: Measure) -> Measured:
-    """Sizes of processes as far as the time allowed goes: reading smaps costs 1 to 10 ms and the target's lock."""
+def save(letter: SaveState) -> Done | Failed:
+    """The state file, on disk when this is answered."""
+    try:
+        state.write(pathlib.Path(letter.path), letter.state)
+    except OSError as error:
+        return Failed("refused", f"state file {letter.path} cannot be written: {error.strerror}")
+    return Done()
+
+
+def measure(letter: Measure, processors: Processors) -> Measured:
+    """The machine, and as many processes as the time allowed permits: each costs 1 to 10 ms and holds its mmap lock.
+
+    Processor time, for what a busy machine makes us wait is no cost. The last one may take it beyond what is allowed.
+    """
     sizes: dict[int, Sized | None] = {}
     gone = []
-    until = time.monotonic() + letter.allowed
+    began = time.process_time()
+    (available, total), strain = memory.machine(), processors.read()
     for pid in letter.pids:
-        found = memory.rollup(pid)
-        if found is None:
-            gone.append(pid)
-        else:
-            sizes[pid] = Sized(found.pss, found.size, found.grown) if isinstance(found, memory.Rollup) else None
-        if time.monotonic() > until:
+        if time.process_time() - began >= letter.allowed:
             break
-    return Measured(memory.available(), memory.total(), sizes, gone)
+        match memory.rollup(pid):
+            case memory.Rollup() as found:
+                sizes[pid] = Sized(found.pss, found.size, found.grown, found.swap_pss)
+            case None:
+                gone.append(pid)
+            case _:
+                sizes[pid] = None
+    return Measured(available, total, sizes, strain, time.process_time() - began, gone)
 
 
 def main() -> None:
     """The process that the master spawns."""
     die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a ^C is the master's to hear: settlements are still to be done
     setproctitle("qmaster: courier")
     try:
         Courier(Wire(socket.socket(fileno=CHANNEL))).run()
-    except (BrokenPipeError, KeyboardInterrupt):
+    except BrokenPipeError:
         sys.exit(0)
 
 

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -16,18 +17,19 @@ from qslots.reports import MapRow, Report, SlotReport
 from qslots.scoreboard import Field, Record, boot_ns
 from qslots.servers import parted
 
-from . import deaths, relief, watch
-from .books import Books, MoldSize, monotonic
+from . import deaths, memory, relief, watch
+from .books import Books, Figures, MoldSize, monotonic
 from .children import Phase
 from .couriers import Couriers
+from .lastmap import LastMap
 from .letters import Beat, Extend, Extended, Failed, Heard, Letter, Measure, Measured, Reply, SendReport
 from .molds import Molds
 from .nursery import Nursery
+from .pacing import Pace
 
 log = logging.getLogger("qmaster")
 TICK = 1.0  # seconds
 FIRST_TICK = 0.2  # until the first row of the map is here: nothing works before
-MEASURE_SHARE = 0.01  # of each second goes into reading smaps
 
 
 class Duties:
@@ -35,8 +37,9 @@ class Duties:
 
     def __init__(
         self, server: str, incarnation: str, books: Books, nursery: Nursery, molds: Molds,
-        couriers: Couriers,
+        couriers: Couriers, last: LastMap,
     ) -> None:  # fmt: skip
+        self._last = last
         self._server = server
         self._incarnation = incarnation
         self._books = books
@@ -53,9 +56,15 @@ class Duties:
         self._again_at: float | None = None  # when to read both a second time
         self._next = 0.0
         self._warned = False
-        self.row: MapRow | None = None  # the map row in force
+        self._pace = Pace()
+        self._unread = ""  # what was said last of memory that cannot be read
         self.replaced = False  # another master has taken our name
         self.draining = False
+
+    @property
+    def row(self) -> MapRow | None:
+        """The map row in force."""
+        return self._last.in_force(away=bool(self._couriers.first.down))
 
     def check(self, now: float) -> float:
         """Does what is due; returns when something will be due again."""
@@ -77,14 +86,23 @@ class Duties:
             self._look(records)
             self._again_at = now + watch.AGREE if self._overdue or self._standing else None
         self._tell_of_slow(records)
+        self._note_busy(now)
         self._nursery.look_at_memory_kills()
+        self._save(now)
         self._measure(now)
-        pid, ready = self._molds.pid, self._molds.ready
-        if ready is not None:
-            size = MoldSize(pid, ready.pss, tuple(self._molds.pids - {pid}))
-            self._books.assess(self._nursery.children, self._nursery.record, size, ready.declared, now)
-            self._warn_of_no_room()
-            self._report(size, now)
+        if self._molds.ready is not None:
+            self._report(now)
+
+    def _assess(self, now: float) -> None:
+        """As soon as memory was measured: what a slot that leaves later gives back would be in no reading."""
+        ready, pid = self._molds.ready, self._molds.pid
+        if ready is None:
+            return
+        mold = MoldSize(pid, ready.pss, self._molds.present, tuple(self._molds.pids - {pid}))
+        self._books.assess(self._nursery.children, self._nursery.record, mold, ready.declared, now)
+        if self.row is not None and not self.draining:
+            self._books.shed(self._nursery.children, self._nursery.record, dict(enumerate(self.row.slots)), now)
+        self._warn_of_no_room()
 
     def _warn_of_no_room(self) -> None:
         """Once: a server that can carry no slot looks like one that has nothing to do."""
@@ -175,32 +193,71 @@ class Duties:
                 living[index].overdue = self._overdue[index]
                 self._nursery.kill(living[index], deaths.HARD_LIMIT)
 
-    def _measure(self, now: float) -> None:
-        pids = [child.pid for child in self._nursery.living() if child.pid]
-        pids += self._molds.pids
-        letter = Measure(self._books.to_measure(pids), MEASURE_SHARE)
-        self._once(self._couriers.first.name, "measure", letter, self._measured, now)
+    def _note_busy(self, now: float) -> None:
+        """A slot that was asked to leave has its grace after its pack, however long that takes."""
+        for child in self._nursery.living():
+            if self._nursery.record(child.index).words[Field.HELD]:
+                child.busy_at = now
 
-    def _measured(self, reply: Reply) -> None:
-        if isinstance(reply, Measured):
-            if self._books.capacity is None:
-                self._next = 0.0  # the first reading: do not let the first slots wait for the next tick
-            self._books.measured(reply, monotonic())
+    def _save(self, now: float) -> None:
+        first = self._couriers.first
+        letter = self._last.unsaved(first.url)
+        if letter is not None:
+            self._once(first.name, "state", letter, partial(self._last.was_saved, row=letter.state.row), now)
+
+    def _pids(self) -> list[int]:
+        return [child.pid for child in self._nursery.living() if child.pid]
+
+    def _measure(self, now: float) -> None:
+        pids = [*self._pids(), *self._molds.pids]
+        letter = Measure(self._books.to_measure(pids), self._pace.allowed(now))
+        self._once(self._couriers.first.name, "measure", letter, partial(self._measured, asked=now), now)
+
+    def _measured(self, reply: Reply, *, asked: float) -> None:
+        match reply:
+            case Measured():
+                if self._books.capacity is None:
+                    self._next = 0.0  # the first reading: do not let the first slots wait for the next tick
+                self._pace = self._pace.spent(reply.spent, monotonic())
+                self._books.measured(reply, asked)
+                self._assess(monotonic())
+                self._tell_of_refused(reply)
+            case Failed() if reply.why != self._unread:
+                self._unread = reply.why
+                log.error("memory is not known, the number of slots stays: %s", reply.why)
+
+    def _tell_of_refused(self, reply: Measured) -> None:
+        """Once: such slots count as large as those that were measured, or as private_limit says."""
+        refused = next((pid for pid, found in reply.sizes.items() if found is None), None)
+        if refused is not None and not self._unread:
+            self._unread = str(memory.Refused(refused))
+            log.error("%s", self._unread)
 
     def slots(self) -> list[SlotReport]:
         """All slots as they are now."""
         return [self._books.slot_report(child, self._nursery.record(child.index)) for child in self._nursery.living()]
 
-    def _report(self, mold: MoldSize, now: float) -> None:
+    def _figures(self) -> Figures | None:
+        """As measured; while there are two molds the map need not follow what a reload takes for a while."""
+        pid = self._molds.pid
+        figures = self._books.figures(pid, [*self._pids(), *(self._molds.pids - {pid})])
+        if figures is None:
+            return None
+        if self._published is None or not self._molds.state.two:
+            self._published = (figures.budget, figures.max_slots)
+        budget, max_slots = self._published
+        return msgspec.structs.replace(figures, budget=budget, max_slots=max_slots)
+
+    def figures(self) -> dict[str, Any]:
+        """What is known of memory and capacity, by the names of the report; all null before the first measurement."""
+        found = self._figures()
+        return dict.fromkeys(Figures.__struct_fields__) if found is None else msgspec.structs.asdict(found)
+
+    def _report(self, now: float) -> None:
         declared = self._molds.declared
-        figures = self._books.figures(mold, [child.pid for child in self._nursery.living() if child.pid])
+        figures = self._figures()
         if figures is None:
             return
-        if not self._molds.state.two:
-            self._published = (figures.budget, figures.max_slots)
-        elif self._published is not None:  # the map need not follow what a reload takes for a while
-            budget, max_slots = self._published
-            figures = msgspec.structs.replace(figures, budget=budget, max_slots=max_slots)
         report = Report(
             server=self._server,
             incarnation=self._incarnation,
@@ -209,8 +266,8 @@ class Duties:
             generation=self._molds.present,
             declared=declared.digest(),
             **msgspec.structs.asdict(figures),
-            epoch=self.row.epoch if self.row else 0,
-            seq=self.row.seq if self.row else 0,
+            epoch=self._last.row.epoch if self._last.row else 0,  # no manager may begin below it
+            seq=self._last.row.seq if self._last.row else 0,
             draining=self.draining,
             slots=tuple(self.slots()),
         )
@@ -221,7 +278,6 @@ class Duties:
         match reply:
             case Heard(row, wanted):
                 self._declaration_wanted = wanted
-                if row is not None and (self.row is None or (row.epoch, row.seq) >= (self.row.epoch, self.row.seq)):
-                    self.row = row
+                self._last.heard(row)
             case Failed("REPLACED"):
                 self.replaced = True

@@ -2,12 +2,13 @@
 
 ``NAME.master`` is locked by the master alone: a second one of the same name on this machine is refused at once.
 ``NAME.lock`` is inherited by mold and slots: holding it proves that the last old slot is gone. It contains a random
-name of this place, with which every incarnation begins: so the queue server can tell a predecessor, which our lock
-proves dead, from a namesake on another machine. Scoreboards are named by incarnation and removed when all that they say
-is settled; so a master killed twice in a row forgets nothing.
+name of this place and boot, with which every incarnation begins: so the queue server can tell a predecessor, which our
+lock proves dead, from a namesake on another machine. Scoreboards are named by incarnation and removed when all that is
+on them is settled; so a master killed twice in a row forgets nothing.
 """
 
 import fcntl
+import logging
 import os
 import pathlib
 import re
@@ -16,13 +17,16 @@ import socket
 import time
 from dataclasses import dataclass
 
-from qslots.errors import Error, SettingsError
+from qslots.errors import Error
 from qslots.scoreboard import Scoreboard
 from qslots.settings import LEFT_BY_UP, ServerSettings
 
-from . import linux
+from . import ledger, linux
+from .folders import own_folder
 
+log = logging.getLogger("qmaster")
 MARK = "QSLOTS_PLACE"  # in the environment of a mold, and so of all that its slots start
+RUN, VAR_LIB = pathlib.Path("/run/qslots"), pathlib.Path("/var/lib/qslots")
 OLD_SLOTS_WITHIN = 10.0  # seconds: old slots end within one, unless the kernel holds them
 
 
@@ -33,6 +37,7 @@ class Identity:
     name: str
     incarnation: str
     runtime: pathlib.Path
+    board_path: pathlib.Path
     board: Scoreboard
     lock: int  # descriptor that mold and slots inherit
     alone: int  # descriptor that only the master holds
@@ -57,45 +62,50 @@ def runtime_dir(settings: ServerSettings) -> pathlib.Path:
     beside_up = LEFT_BY_UP.parent / "run"
     if beside_up.exists():
         return beside_up.resolve()
-    if os.geteuid() == 0:
-        return pathlib.Path("/run/qslots")
+    if _is_ours(RUN):
+        return RUN
     own = os.environ.get("XDG_RUNTIME_DIR")
     return pathlib.Path(own) / "qslots" if own else pathlib.Path(f"/dev/shm/qslots-{os.geteuid()}")
 
 
-def own_folder(path: pathlib.Path) -> pathlib.Path:
-    """The folder, made for this user alone; SettingsError if somebody else could write there."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.stat()
-    except OSError as error:
-        raise SettingsError(
-            f"folder {path} cannot be used: {error.strerror}; name another with server.runtime_dir"
-        ) from None
-    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise SettingsError(f"folder {path} is not this user's alone: give it another owner and mode 0700")
-    return path
+def state_dir(settings: ServerSettings) -> pathlib.Path:
+    """Where what must outlive a reboot lies: as set, or that of ``qslots up`` here, or this user's."""
+    if settings.state_dir:
+        return pathlib.Path(settings.state_dir)
+    beside_up = LEFT_BY_UP.parent / "state"
+    if beside_up.exists():
+        return beside_up.resolve()
+    if _is_ours(VAR_LIB):
+        return VAR_LIB
+    own = os.environ.get("XDG_STATE_HOME")
+    return (pathlib.Path(own) if own else pathlib.Path("~/.local/state").expanduser()) / "qslots"
+
+
+def _is_ours(path: pathlib.Path) -> bool:
+    """Whether a folder of the system is for us: we are root, or it was made for this user."""
+    return os.geteuid() == 0 or (path.exists() and path.stat().st_uid == os.geteuid())
 
 
 def assume(settings: ServerSettings) -> Identity:
     """Becomes the master of this name on this machine. Error if another one is; nothing is left behind then."""
     name = server_name(settings)
-    runtime = own_folder(runtime_dir(settings))
-    alone = os.open(runtime / f"{name}.master", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    runtime = own_folder(runtime_dir(settings), "server.runtime_dir")
+    alone = _lock_file(runtime / f"{name}.master")
     if not _locked(alone):
         holder = os.pread(alone, 64, 0).decode(errors="replace").split()
         os.close(alone)
         pid = f" (pid {holder[0]})" if holder else ""
         raise Error(f"a qmaster of the name {name} is running{pid}: stop it, or give this one another --server name")
-    lock = os.open(runtime / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    lock = _lock_file(runtime / f"{name}.lock")
     place = _place(lock)
     _end_old_slots(lock, runtime / f"{name}.lock", place)
-    left = boards_of(name, runtime)
+    left = _left_here(boards_of(name, runtime), f"{name}.{place}")
     incarnation = f"{place}{int(time.time()):x}-{secrets.token_hex(3)}"
-    board = Scoreboard.create(str(runtime / f"{name}.{incarnation}.board"))
+    board_path = runtime / f"{name}.{incarnation}.board"
+    board = Scoreboard.create(str(board_path))
     os.ftruncate(alone, 0)
     os.pwrite(alone, f"{os.getpid()}\n".encode(), 0)
-    return Identity(name, incarnation, runtime, board, lock, alone, place, left)
+    return Identity(name, incarnation, runtime, board_path, board, lock, alone, place, left)
 
 
 def boards_of(name: str, runtime: pathlib.Path) -> list[pathlib.Path]:
@@ -104,13 +114,37 @@ def boards_of(name: str, runtime: pathlib.Path) -> list[pathlib.Path]:
     return sorted(path for path in found if path.name.count(".") == name.count(".") + 2)
 
 
+def _lock_file(path: pathlib.Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise Error(f"{path} cannot be opened: {error.strerror}; is it another user's? remove it then") from None
+
+
 def _place(lock: int) -> str:
-    """The name of this place, made by the first master here."""
-    known = os.pread(lock, 64, 0).decode(errors="replace").strip()
-    if not known:
+    """The name of this place, made by the first master here since the machine has started. In a copy of the file (a
+    cloned disk, another container of an image) the name does not count: the master it speaks of may live.
+    """
+    status = os.fstat(lock)
+    here = f"{linux.boot_id()} {status.st_dev}:{status.st_ino}"
+    known, _, where = os.pread(lock, 256, 0).decode(errors="replace").strip().partition(" ")
+    if not known or where != here:
         known = f"{secrets.token_hex(4)}-"
-        os.pwrite(lock, known.encode(), 0)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{known} {here}".encode(), 0)
     return known
+
+
+def _left_here(boards: list[pathlib.Path], beginning: str) -> list[pathlib.Path]:
+    """Those of masters that are dead for certain: what comes from a copy, or from before a reboot, is removed. Nobody
+    knows how much of it had reached the disk; the locks it speaks of expire.
+    """
+    here = [path for path in boards if path.name.startswith(beginning)]
+    for path in set(boards) - set(here):
+        log.info("scoreboard %s is not of this boot of this machine: removed; what it held expires", path)
+        path.unlink(missing_ok=True)
+        ledger.path_beside(path).unlink(missing_ok=True)
+    return here
 
 
 def _locked(descriptor: int) -> bool:
@@ -138,4 +172,5 @@ def _end_old_slots(lock: int, path: pathlib.Path, place: str) -> None:
 def give_up(identity: Identity) -> None:
     """The end in good order: nothing of this incarnation stays but the name of it."""
     identity.control_path.unlink(missing_ok=True)
-    (identity.runtime / f"{identity.name}.{identity.incarnation}.board").unlink(missing_ok=True)
+    ledger.path_beside(identity.board_path).unlink(missing_ok=True)
+    identity.board_path.unlink(missing_ok=True)

@@ -9,9 +9,9 @@ from qslots.scoreboard import Scoreboard
 from qslots.servers import parted
 from qslots.units import counted
 
-from . import deaths
+from . import deaths, ledger
 from .couriers import Couriers
-from .letters import Failed, Reply, SettleDead
+from .letters import Failed, Pay, Reply, SettleDead
 
 log = logging.getLogger("qmaster")
 CAUSE = deaths.Cause("was lost with its master", own=False)
@@ -25,22 +25,29 @@ def settle(boards: list[pathlib.Path], couriers: Couriers, now: float) -> None:
         except (Error, OSError) as error:
             log.warning("scoreboard %s is left aside: %s", path, error)
             continue
-        letters = [letter for record in tenants for letter in deaths.left_behind(record, CAUSE, 1.0)]
+        letters: list[Pay | SettleDead] = [*ledger.left_beside(path)]
+        letters += [letter for record in tenants for letter in deaths.left_behind(record, CAUSE, 1.0)]
         log.info("an earlier master of this name left %s: settling for them", counted(len(tenants), "slot"))
         waiting = set(range(len(letters)))
         for number, letter in enumerate(letters):
-            couriers.send(parted(letter.source)[1], letter, _settled(letter, number, waiting, path), now)
+            source = letter.owed.source if isinstance(letter, Pay) else letter.source
+            couriers.send(parted(source)[1], letter, _settled(letter, number, waiting, path), now)
         if not letters:
-            path.unlink(missing_ok=True)
+            _forget(path)
 
 
-def _settled(letter: SettleDead, number: int, waiting: set[int], path: pathlib.Path) -> Callable[[Reply], None]:
+def _forget(board: pathlib.Path) -> None:
+    ledger.path_beside(board).unlink(missing_ok=True)
+    board.unlink(missing_ok=True)
+
+
+def _settled(letter: Pay | SettleDead, number: int, waiting: set[int], path: pathlib.Path) -> Callable[[Reply], None]:
     def settled(reply: Reply) -> None:
         if isinstance(reply, Failed):  # the scoreboard stays: the next master tries again
             log.error("%s of an earlier master could not be settled: %s", letter.holder, reply.why)
             return
         waiting.discard(number)
         if not waiting:
-            path.unlink(missing_ok=True)
+            _forget(path)
 
     return settled

@@ -10,6 +10,8 @@ from qslots.debts import Owed
 from qslots.outcomes import Outcome
 from qslots.reports import Declared, MapRow, Report
 
+from .state import State
+
 
 class Connect(msgspec.Struct, tag="connect"):
     """The first letter for the queue server that keeps map and reports: which one it is, and who we are. Other
@@ -82,17 +84,24 @@ class Extend(msgspec.Struct, tag="extend"):
 
 
 class Measure(msgspec.Struct, tag="measure"):
-    """Measure these processes, in this order, as far as the time allowed (seconds) goes."""
+    """Measure these processes, in this order, as far as the processor time allowed (seconds) goes."""
 
     pids: list[int]
     allowed: float
+
+
+class SaveState(msgspec.Struct, tag="state"):
+    """Write this to disk, whatever becomes of it in the queue server."""
+
+    path: str
+    state: State
 
 
 class Leave(msgspec.Struct, tag="leave"):
     """Take this master off the books."""
 
 
-Letter = Connect | Join | Beat | SendReport | SettleDead | Pay | Relieve | Extend | Measure | Leave
+Letter = Connect | Join | Beat | SendReport | SettleDead | Pay | Relieve | Extend | Measure | SaveState | Leave
 KEPT = (Connect, Join, SettleDead, Pay, Leave)  # sent again until they are answered
 
 
@@ -123,6 +132,17 @@ class Sized(msgspec.Struct, array_like=True):
     pss: int
     size: int  # private + SwapPss + page tables: what comes free with its end
     grown: int  # Private_Dirty + SwapPss: what its own writing has made private
+    swap: int = 0  # SwapPss
+
+
+class Strain(msgspec.Struct, array_like=True):
+    """How hard the machine works; parts are 0 to 1."""
+
+    cpus: float  # processors that we may use: the least of affinity and quotas
+    busy: float  # part of them that was in use since the reading before
+    load: float  # processes that ran or waited in the last minute, for each processor of the host
+    cpu_pressure: float = 0.0  # part of the last ten seconds in which some process waited for a processor
+    memory_pressure: float = 0.0
 
 
 class Measured(msgspec.Struct, tag="measured"):
@@ -131,6 +151,8 @@ class Measured(msgspec.Struct, tag="measured"):
     available: int
     total: int
     sizes: dict[int, Sized | None]
+    strain: Strain
+    spent: float = 0.0  # seconds of processor time that all of this took
     gone: list[int] = []
 
 

@@ -8,7 +8,9 @@ import re
 import signal
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -27,6 +29,16 @@ def die_with_parent(number: int = signal.SIGKILL) -> None:
 def adopt_orphans() -> None:
     """Orphaned descendants of this process become its children, not init's."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def no_new_privileges() -> None:
+    """Nothing that this process ever executes has more rights than it: setuid and setgid bits do nothing."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def show_process() -> None:
+    """/proc/PID of this process is its own user's (again), who may read its memory maps and trace it."""
+    _prctl(_PR_SET_DUMPABLE, 1)
 
 
 def malloc_trim() -> None:
@@ -52,6 +64,14 @@ def memory_kills() -> int:
     except OSError:
         return 0
     return int(found[1]) if found else 0
+
+
+def boot_id() -> str:
+    """A random name of this run of the kernel; "" if it does not say."""
+    try:
+        return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def threads() -> dict[int, str]:

@@ -20,7 +20,7 @@ from qslots.scoreboard import Field
 from qslots.settings import Settings
 from qslots.units import counted, duration
 
-from . import deaths, inheritance, linux
+from . import deaths, inheritance, linux, privileges
 from .books import Books, monotonic
 from .children import Phase
 from .control import ControlSocket, Later
@@ -28,6 +28,8 @@ from .couriers import Couriers
 from .duties import Duties
 from .generations import Cause, Room, View
 from .identity import Identity, give_up
+from .lastmap import LastMap
+from .ledger import Ledger
 from .letters import Connect, Leave
 from .molds import Molds
 from .nursery import Nursery, Seen
@@ -56,7 +58,7 @@ class Stage(IntEnum):
 class Master:
     """One server's master."""
 
-    def __init__(self, settings: Settings, identity: Identity, source: Source) -> None:
+    def __init__(self, settings: Settings, identity: Identity, last: LastMap, source: Source) -> None:
         self._settings = settings
         self._identity = identity
         self._grace = duration(settings.server.graceful_timeout)
@@ -72,9 +74,12 @@ class Master:
         self._post = self._couriers.first
         self._molds = Molds(settings, source, identity, self._selector)
         lineage = f"{name}/{incarnation}"
-        self._nursery = Nursery(lineage, identity.board, self._molds, self._couriers, self._selector)
+        self._nursery = Nursery(
+            lineage, identity.board, self._molds, self._couriers, self._selector, Ledger(identity.board_path)
+        )
         self._books = Books(settings.server)
-        self._duties = Duties(name, incarnation, self._books, self._nursery, self._molds, self._couriers)
+        self._duties = Duties(name, incarnation, self._books, self._nursery, self._molds, self._couriers, last)
+        self._last = last
         self._control = ControlSocket(identity.control_path, self._selector, self._answer)
 
     def run(self) -> str:
@@ -97,7 +102,7 @@ class Master:
         """Acts on what has happened; returns when to look again at the latest."""
         self._couriers.check(now)
         self._advance(now)
-        seen = self._nursery.look(now)
+        seen = self._nursery.look()
         if self._stage < Stage.STOPPING:
             self._molds.check(self._view(seen), now)
             self._use(self._molds.settings)
@@ -114,9 +119,11 @@ class Master:
         """The next stage, if what has happened calls for it."""
         why = self._post.refused or (REPLACED if self._duties.replaced else "")
         if self._stage is Stage.STARTING:
-            why = why or self._post.down or self._molds.fault
-            if self._molds.state.can_fork and self._post.connected:
+            knows = self._last.row is not None  # what to do without the queue server
+            why = why or (self._post.down if not knows else "") or self._molds.fault
+            if self._molds.state.can_fork and (self._post.connected or (knows and self._post.down)):
                 self._stage = Stage.RUNNING
+                privileges.warn_of_root(self._settings.server.user)
         if why and self._stage < Stage.FAST:
             self._fault = why
             self._stage = Stage.FAST
@@ -125,7 +132,7 @@ class Master:
         if stopping and all(child.phase is Phase.DEAD for child in self._nursery.children.tenants.values()):
             self._stage = Stage.SETTLING
             self._settle_until = now + LAST_WORDS
-            if self._stopping_since is not None and self._couriers.owed:  # no scoreboard tells a successor of it
+            if self._stopping_since is not None and self._couriers.owed:  # who knows when a successor comes
                 self._settle_until = max(self._settle_until, self._stopping_since + self._grace)
             if self._post.connected:
                 self._post.send(Leave(), lambda _: None, now)
@@ -143,28 +150,31 @@ class Master:
         logs.heed(settings.log_level)
 
     def _view(self, seen: Seen | None = None) -> View:
-        seen = seen or self._nursery.look(monotonic())
+        seen = seen or self._nursery.look()
         spare, ready = self._books.spare(), self._molds.ready
         room = Room(spare, ready.pss) if spare is not None and ready is not None else None
         return View(seen.tallies, room, duration(self._settings.server.load_timeout))
 
     def _desired(self, seen: Seen, now: float) -> Desired:
         row = self._duties.row
-        wanted = row.slots if row is not None and self._stage < Stage.STOPPING else ()
-        tenants, capacity = self._nursery.children.tenants, self._books.capacity
-        live = {index: child.generation for index, child in tenants.items() if child.phase is Phase.LIVE}
+        wanted = dict(enumerate(row.slots if row is not None and self._stage < Stage.STOPPING else ()))
+        children, capacity = self._nursery.children, self._books.capacity
+        room = self._books.room(children, wanted, now)
+        live = {index: child.generation for index, child in children.tenants.items() if child.phase is Phase.LIVE}
         way = self._molds.make_way(sorted(live.keys() - seen.busy), capacity.slot_size if capacity else 0, now)
         return Desired(
-            slots=dict(enumerate(wanted)),
+            slots=wanted,
             can_fork=self._stage is Stage.RUNNING and self._molds.state.can_fork,
-            room=0 if self._molds.short else self._books.room(len(tenants)),
+            room=0 if self._molds.short else room.places,
             grace=self._grace,
             fast=self._stage >= Stage.FAST,
             stopping=self._stage >= Stage.STOPPING,
             generation=self._molds.present,
             busy=seen.busy,
-            retiring=way | self._molds.retiring(live),
+            retiring=self._books.retiring(children) | way | self._molds.retiring(live),
             unready=seen.unready,
+            memory=room.memory,
+            sizes=room.sizes,
             stopping_since=self._stopping_since or 0.0,
         )
 
@@ -254,7 +264,7 @@ class Master:
         return {"error": f"an unknown command: {request.get('command')!r}; known: status, stop, reload, refork"}
 
     def _status(self) -> dict[str, Any]:
-        capacity, view = self._books.capacity, self._view()
+        view = self._view()
         return {
             "server": self._identity.name,
             "pid": os.getpid(),
@@ -266,10 +276,7 @@ class Master:
             "queue_server": self._post.url,
             "queue_server_down": self._post.down,
             "queue_servers": self._couriers.status(),
-            "budget": capacity.budget if capacity else None,
-            "max_slots": capacity.max_slots if capacity else None,
-            "bound": capacity.bound if capacity else None,
-            "my_world_slots": capacity.my_world_slots if capacity else None,
+            **self._duties.figures(),
             "mold": self._molds.ready.document() if self._molds.ready is not None else None,
             "slots": [msgspec.structs.asdict(slot) for slot in self._duties.slots()],
         }
@@ -288,13 +295,10 @@ class Master:
         for pid in self._couriers.pids | self._molds.pids:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)  # it cannot take long, and whoever comes after finds no zombie of ours
-        owed = self._couriers.owed
-        if owed:
-            log.warning("a queue server does not answer: %d packs that are done are not settled and run again", owed)
-        if self._couriers.undone > owed:
+        if self._couriers.undone:
             log.warning(
                 "a queue server does not answer: %d settlements are left to the next qmaster",
-                self._couriers.undone - owed,
+                self._couriers.undone,
             )
         else:
             give_up(self._identity)

@@ -4,13 +4,13 @@ Shell: it opens files and adds up what they say. It must never decide anything (
 a process that is gone and one that may not be read are two outcomes, and neither is a size of zero.
 """
 
-import errno
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-PROC = Path("/proc")
+from . import cgroups
+from .cgroups import PROC
 
 CACHE_KEPT = 32 << 20  # file cache of a cgroup that is not offered: the running code itself lies there
 
@@ -53,7 +53,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """One cgroup that has a limit, bytes."""
+    """One limit of a cgroup, bytes."""
 
     limit: int
     available: int
@@ -63,21 +63,21 @@ class _Level:
 class _Version:
     """The names that one version of the memory controller gives its files and counters."""
 
-    limits: tuple[str, ...]
-    usage: str
+    limits: tuple[tuple[str, str], ...]  # and what of it is used
     cache: tuple[str, ...]  # of memory.stat; shared memory is in none of these
     unwritten: tuple[str, ...]  # part of ``cache`` that cannot be dropped before it is written
 
 
 _V1 = _Version(
-    limits=("memory.limit_in_bytes",),
-    usage="memory.usage_in_bytes",
+    limits=(
+        ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ("memory.memsw.limit_in_bytes", "memory.memsw.usage_in_bytes"),  # memory and swap together
+    ),
     cache=("total_active_file", "total_inactive_file"),
     unwritten=("total_dirty", "total_writeback"),
 )
 _V2 = _Version(
-    limits=("memory.max", "memory.high"),
-    usage="memory.current",
+    limits=(("memory.max", "memory.current"), ("memory.high", "memory.current")),
     cache=("active_file", "inactive_file"),
     unwritten=("file_dirty", "file_writeback"),
 )
@@ -107,86 +107,47 @@ def rollup(pid: int, *, proc: Path = PROC) -> Rollup | Refused | None:
     )
 
 
+def machine(*, proc: Path = PROC) -> tuple[int, int]:
+    """Bytes that could be had now, and bytes there are: the least of the host's and of every cgroup that holds us.
+    Error if one of these may not be read.
+    """
+    host, levels = _kilobytes(proc / "meminfo"), list(_levels(proc))
+    free = min([host["MemAvailable"], *(level.available for level in levels)])
+    return max(0, free), min([host["MemTotal"], *(level.limit for level in levels)])
+
+
 def available(*, proc: Path = PROC) -> int:
-    """Bytes that could be had now: the least of the host's MemAvailable and of every cgroup that holds us."""
-    host = _kilobytes(proc / "meminfo")["MemAvailable"]
-    return max(0, min([host, *(level.available for level in _levels(proc))]))
+    """Bytes that could be had now."""
+    return machine(proc=proc)[0]
 
 
 def total(*, proc: Path = PROC) -> int:
-    """Bytes that a share such as "10%" is a share of: the host's memory or the tightest limit that holds us."""
-    host = _kilobytes(proc / "meminfo")["MemTotal"]
-    return min([host, *(level.limit for level in _levels(proc))])
+    """Bytes that a share such as "10%" is a share of."""
+    return machine(proc=proc)[1]
 
 
 def _levels(proc: Path) -> Iterator[_Level]:
-    for version, folder in _cgroups(proc):
-        level = _level(version, folder)
-        if level is not None:
-            yield level
+    for group in cgroups.ours("memory", proc=proc):
+        yield from _of(_V1 if group.version == 1 else _V2, group.folder)
 
 
-def _cgroups(proc: Path) -> Iterator[tuple[_Version, Path]]:
-    """Our cgroup and its ancestors, as far as they are mounted here; both versions on a hybrid host."""
-    ours = _membership(proc)
-    for line in (proc / "self" / "mountinfo").read_text().splitlines():
-        left, _, right = line.partition(" - ")
-        root, mounted = left.split()[3:5]
-        kind, _, options = right.split(maxsplit=2)
-        version = _version(kind, options.split(","))
-        if version is None or version not in ours or not ours[version].is_relative_to(root):
-            continue  # another controller, or a tree that we are not in
-        below = ours[version].relative_to(root)
-        if ".." in below.parts:
-            continue  # outside our cgroup namespace: its files cannot be seen from here
-        for part in (below, *below.parents):
-            yield version, Path(mounted) / part
-
-
-def _version(kind: str, controllers: list[str]) -> _Version | None:
-    if kind == "cgroup2":
-        return _V2
-    return _V1 if kind == "cgroup" and "memory" in controllers else None
-
-
-def _membership(proc: Path) -> dict[_Version, PurePosixPath]:
-    """Version -> path of our cgroup, counted from the root of its tree."""
-    ours: dict[_Version, PurePosixPath] = {}
-    for line in (proc / "self" / "cgroup").read_text().splitlines():
-        number, controllers, path = line.split(":", 2)
-        if number == "0":
-            ours[_V2] = PurePosixPath(path)
-        elif "memory" in controllers.split(","):
-            ours[_V1] = PurePosixPath(path)
-    return ours
-
-
-def _level(version: _Version, folder: Path) -> _Level | None:
-    """Limit - usage + the file cache that can be dropped; None without a limit or when the cgroup is gone.
+def _of(version: _Version, folder: Path) -> Iterator[_Level]:
+    """Limit - usage + the file cache that can be dropped, of each limit that is set; nothing when the group is gone.
 
     All of the cache counts, not only ``inactive_file``: with 700 MB of it that formula said 300 MB where 850 MB could
     be had. As in the kernel's MemAvailable (si_mem_available), the lesser of half of it and a fixed amount stays.
     """
-    limits = [int(text) for name in version.limits if (text := _text(folder / name)) not in (None, "max")]
-    usage, stat = _text(folder / version.usage), _text(folder / "memory.stat")
-    if not limits or usage is None or stat is None:
-        return None
+    stat = cgroups.text(folder / "memory.stat")
+    if stat is None:
+        return
     counters = {name: int(value) for name, value in (line.split() for line in stat.splitlines())}
-    unwritten = sum(counters[name] for name in version.unwritten)
-    cache = max(0, sum(counters[name] for name in version.cache) - unwritten)
-    return _Level(min(limits), min(limits) - int(usage) + cache - min(cache // 2, CACHE_KEPT))
-
-
-def _text(file: Path) -> str | None:
-    """The file's text; None where there is none: a root has no limit, and a cgroup may go while it is read."""
-    try:
-        return file.read_text().strip()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno == errno.ENODEV:
-            return None
-        raise
+    unwritten = sum(counters.get(name, 0) for name in version.unwritten)
+    cache = max(0, sum(counters.get(name, 0) for name in version.cache) - unwritten)
+    dropped = cache - min(cache // 2, CACHE_KEPT)
+    for limit, usage in version.limits:
+        most, used = cgroups.text(folder / limit), cgroups.text(folder / usage)
+        if most is not None and most != "max" and used is not None:
+            yield _Level(int(most), int(most) - int(used) + dropped)
 
 
 def _kilobytes(file: Path) -> dict[str, int]:

@@ -28,13 +28,15 @@ from qslots.errors import Error, QueueServerDown  # noqa: E402
 from qslots.handlers import REGISTRY  # noqa: E402
 from qslots.reports import Declared  # noqa: E402
 from qslots.scoreboard import Scoreboard  # noqa: E402
+from qslots.servers import QueueServers  # noqa: E402
 
-from . import audit, birth, findings, linux, memory, revision  # noqa: E402
+from . import audit, birth, findings, linux, memory, rehearsal, revision  # noqa: E402
 from .molding import Begin, Fork, Message, Ready, Refused, receive, send  # noqa: E402
 
 COMMANDS = 3  # descriptors that the master gives us
 SCOREBOARD = 4
 LOCK = 5  # held open, so that whoever gets it knows that mold and slots are gone
+REHEARSAL = 1.0  # seconds that a queue server may take for an answer
 _HELD_BACK = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1}
 
 
@@ -100,6 +102,13 @@ def check_promises(declared: Declared) -> None:
         servers.close()  # nothing of a connection may be shared with the slots
 
 
+def rehearse(order: Begin, declared: Declared) -> None:
+    """What all slots do first."""
+    handlers = {queue.name: [each.name for each in queue.handlers] for queue in declared.queues}
+    servers = QueueServers.listed(order.settings, name="mold", timeout=REHEARSAL, single=True)
+    rehearsal.rehearse(servers, handlers)
+
+
 def prepared(order: Begin, *, promises: bool = True) -> Ready:
     """The application, loaded and frozen. Error if it cannot be served; its ``promises`` need the queue servers."""
     began = time.monotonic()
@@ -115,6 +124,7 @@ def prepared(order: Begin, *, promises: bool = True) -> Ready:
     declared = REGISTRY.declared(order.settings.queues)
     if promises:
         check_promises(declared)
+        rehearse(order, declared)
     found = audit.inspect(since)
     why = findings.refusal(found)
     if why:
@@ -154,6 +164,7 @@ def bear(order: Fork, channel: int, begin: Begin, commands: socket.socket, board
 def main() -> None:
     """The process that the master spawns: load, report, then fork on order until the master is gone."""
     linux.die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a ^C is the master's to hear
     for descriptor in (COMMANDS, SCOREBOARD, LOCK):
         os.set_inheritable(descriptor, False)  # for slots, which are forked, not for what their tasks start
     commands = socket.socket(fileno=COMMANDS)

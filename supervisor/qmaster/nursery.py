@@ -28,6 +28,7 @@ from .books import monotonic
 from .children import QUICK, Child, Children, Phase
 from .couriers import Couriers
 from .generations import Tally
+from .ledger import Ledger
 from .letters import Charged, Failed, Pay, Reply, SettleDead
 from .molds import Molds
 from .reconcile import Action, Ask, Fork, Kill, Serve
@@ -48,8 +49,9 @@ class Nursery:
     """The slots of one master."""
 
     def __init__(
-        self, lineage: str, board: Scoreboard, molds: Molds, couriers: Couriers, selector: selectors.BaseSelector
-    ) -> None:
+        self, lineage: str, board: Scoreboard, molds: Molds, couriers: Couriers, selector: selectors.BaseSelector,
+        ledger: Ledger,
+    ) -> None:  # fmt: skip
         self.children = Children()
         self._lineage = lineage.split("/", 1)  # server name and incarnation: every holder's name is made of them
         self._board = board
@@ -58,6 +60,7 @@ class Nursery:
         self._selector = selector
         self._channels: dict[str, socket.socket] = {}  # holder -> our end
         self._births = 0
+        self._ledger = ledger
         self._memory_kills = deaths.MemoryKills(linux.memory_kills())
 
     def look_at_memory_kills(self) -> None:
@@ -90,7 +93,7 @@ class Nursery:
         born = [child for child in self.children.tenants.values() if child.pid and child.phase < Phase.DEAD]
         return sorted(born, key=lambda child: child.index)
 
-    def look(self, now: float) -> Seen:
+    def look(self) -> Seen:
         """What the slots' records say now, of all at once."""
         busy, unready, tallies = set(), set(), dict[int, Tally]()
         for child in self.children.tenants.values():
@@ -99,7 +102,6 @@ class Nursery:
             worked, age = known.worked or words[Field.DONE] > 0, known.oldest
             if there and words[Field.TASK]:
                 busy.add(child.index)
-                child.busy_at = now
                 age = max(age, (boot_ns() - words[Field.START]) / 1e9)
             if there and words[Field.STATE] <= SlotState.STARTING:
                 unready.add(child.index)
@@ -165,8 +167,10 @@ class Nursery:
         """A slot could not settle a pack, its queue server being away: the courier of that server keeps at it."""
         log.debug("slot %d leaves pack %d of %s to be settled", child.index, owed.seq, owed.source)
         letter = Pay(child.holder, owed)
+        self._ledger.owe(letter)
 
         def paid(reply: Reply) -> None:
+            self._ledger.paid()
             if isinstance(reply, Failed):
                 log.error("a pack of %s could not be settled: %s; its tasks may run again", owed.source, reply.why)
 
@@ -237,7 +241,7 @@ class Nursery:
 
     def _last_words(self, child: Child) -> None:
         """What a dead slot has said and nobody has heard: it may owe something."""
-        while child.holder in self._channels and select.select([self._channels[child.holder]], [], [], 0)[0]:
+        while child.holder in self._channels and _is_readable(self._channels[child.holder]):
             self._hear(child)
 
     def _settled(self, child: Child, letter: SettleDead, handler: str, reply: Reply) -> None:
@@ -264,3 +268,10 @@ class Nursery:
         worked = record.words[Field.DONE] > 0 or record.words[Field.HELD] > 0
         record.clear()
         self.children.gone(child, monotonic(), worked=worked)
+
+
+def _is_readable(channel: socket.socket) -> bool:
+    """Whether something is there to be read; by poll: select takes no descriptor above 1,023."""
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return bool(poll.poll(0))

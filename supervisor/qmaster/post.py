@@ -25,6 +25,7 @@ from .letters import (
     Pay,
     Reply,
     Request,
+    SaveState,
     SettleDead,
     encode,
     read_answer,
@@ -127,7 +128,7 @@ class Post:
             if isinstance(sent.letter, KEPT):
                 sent.again_at = sent.at = max(sent.at, 0.0) + AGAIN
                 return
-        elif not isinstance(sent.letter, Measure):  # measuring asks nothing of the queue server
+        elif not isinstance(sent.letter, Measure | SaveState):  # these ask nothing of the queue server
             self._noticed("")
         del self._sent[answer.number]
         sent.on_reply(reply)
@@ -137,7 +138,7 @@ class Post:
             self.connected = True
         elif reply.code == "TAKEN":
             self.refused = (
-                f"a qmaster of the name {self._connect.server} is alive elsewhere ({reply.why.rpartition(' ')[2]}): "
+                f"a qmaster of the name {self._connect.server} is alive elsewhere ({reply.why}): "
                 "stop it, or give this one another --server name"
             )
         else:

@@ -52,19 +52,23 @@ Action = Fork | Serve | Ask | Kill
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What is wanted. ``slots``: index -> its queues; ``room``: how many more slots memory allows now."""
+    """What is wanted. ``slots``: index -> its queues; ``room``: how many more slots may be forked now, as long as their
+    ``sizes`` fit into ``memory``.
+    """
 
     slots: dict[int, tuple[str, ...]]
     can_fork: bool
     room: int
-    grace: float  # seconds from TERM to KILL
+    grace: float  # seconds from TERM to KILL; unless all stops, those of its task do not count
     fast: bool = False  # no grace at all
     stopping: bool = False  # says only why slots are asked to leave
     generation: int = 0  # of the code that slots are to run; those of an older one are replaced
     busy: frozenset[int] = frozenset()  # slots in the middle of a task: replaced last
     retiring: Mapping[int, str] = field(default_factory=dict)  # slots to leave after their task, and why
-    unready: frozenset[int] = frozenset()  # slots that were born and are not at work yet
+    memory: float = float("inf")  # bytes for slots not yet forked
+    sizes: Mapping[int, float] = field(default_factory=dict)  # index -> bytes that its slot is counted at
     stopping_since: float = 0.0  # no grace ends sooner after this than it lasts
+    unready: frozenset[int] = frozenset()  # slots that were born and are not at work yet
 
 
 @dataclass(slots=True)
@@ -87,15 +91,15 @@ def reconcile(desired: Desired, children: Children, now: float) -> Plan:
     if not desired.can_fork:
         return plan
     _replace(plan, desired, children, now)
-    places = min(desired.room, AT_ONCE - children.count(Phase.ORDERED))
+    places, memory = min(desired.room, AT_ONCE - children.count(Phase.ORDERED)), desired.memory
     for index in sorted(desired.slots):
         if not desired.slots[index] or index in children.tenants:
             continue
         if not children.may_spawn(index, now):
             plan.by(children.respawn_at(index))
-        elif places > 0:
+        elif places > 0 and desired.sizes.get(index, 0) <= memory:
             plan.actions.append(Fork(index))
-            places -= 1
+            places, memory = places - 1, memory - desired.sizes.get(index, 0)
     return plan
 
 
@@ -108,10 +112,8 @@ def _tenant(plan: Plan, desired: Desired, child: Child, now: float) -> None:
         case Phase.LIVE:
             _live(plan, desired, child, now)
         case Phase.LEAVING:
-            # Only a master that stops hurries a task; then its grace is that of the stop. Else the slot that has
-            # nothing to do, and does not go, is killed.
-            since = desired.stopping_since if desired.stopping else child.busy_at
-            until = now if desired.fast else max(child.since, since) + desired.grace
+            worked = desired.stopping_since if desired.stopping else child.busy_at
+            until = now if desired.fast else max(child.since, worked) + desired.grace
             _kill_at(plan, child, until, "did not leave in time", now)
 
 

@@ -12,7 +12,9 @@ import msgspec
 from qslots.errors import SettingsError
 from qslots.settings import Settings, read
 
-FOR_LIFE = ("name", "user", "runtime_dir", "state_dir")  # under server; all else but queue_servers may change
+FOR_LIFE = (  # under server; all else but queue_servers may change
+    *("name", "user", "runtime_dir", "state_dir", "limits", "no_new_privileges"),
+)
 
 
 class Source(msgspec.Struct, frozen=True):

@@ -7,6 +7,8 @@ import fcntl
 import os
 import sys
 
+from . import rlimits
+
 # Native thread pools that libraries start at import; slots are forked from one thread and have one each.
 _ONE_THREAD = (
     "OMP_NUM_THREADS",
@@ -30,9 +32,15 @@ def spawn(module: str, descriptors: list[int], **more: str) -> int:
         *((os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate(high, _FIRST)),
     ]
     try:
-        return os.posix_spawn(
-            sys.executable, [sys.executable, "-m", module], environ, file_actions=actions, setsid=True, setsigmask=[]
-        )
+        with rlimits.as_inherited():
+            return os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-m", module],
+                environ,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=[],
+            )
     finally:
         for each in high:
             os.close(each)

@@ -117,6 +117,7 @@ class Fleet:
         self.second: embedded.Embedded | None = None
         self.programs: list[Program] = []
         self.app: Any = None
+        self.prefix: list[str] = []  # what stands before each command
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith("QSLOTS_")}
         self.environ |= {
             "QSLOTS_SERVER": SERVER,
@@ -192,9 +193,9 @@ class Fleet:
         out, err = self.folder / f"{number}.out", self.folder / f"{number}.err"
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", *words], cwd=folder or self.folder, env={**self.environ, **(environ or {})},
-                stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True,
-                preexec_fn=embedded.die_with_parent(signal.SIGKILL),
+                [*self.prefix, sys.executable, "-m", *words], cwd=folder or self.folder,
+                env={**self.environ, **(environ or {})}, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+                start_new_session=True, preexec_fn=embedded.die_with_parent(signal.SIGKILL),
             )  # fmt: skip
         program = Program(words, process, out, err)
         self.programs.append(program)

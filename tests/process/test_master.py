@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import socket
 
 import pytest
 from process.fleet import PACK, SERVER, START, Fleet, Program, lives, processes_in, titled, within
@@ -120,13 +121,13 @@ def test_a_second_master_of_the_name_is_refused_and_the_first_unharmed(fleet: Fl
 
 
 def test_a_second_master_of_the_name_on_another_machine_is_refused(fleet: Fleet) -> None:
-    fleet.launch(PACK, ("work",))
+    first = fleet.launch(PACK, ("work",))
     before = fleet.pid_of(0)
     elsewhere = fleet.folder / "elsewhere"
     second = fleet.start_master({"QSLOTS_RUNTIME_DIR": str(elsewhere)})
     assert second.ended() == 1
     last = second.err.read_text().splitlines()[-1]
-    assert f"a qmaster of the name {SERVER} is alive elsewhere" in last
+    assert f"a qmaster of the name {SERVER} is alive elsewhere ({socket.gethostname()}, pid {first.pid})" in last
     assert [path.name for path in elsewhere.iterdir() if path.suffix in (".sock", ".board")] == []
     assert len(processes_in(fleet.folder)) == 5 - 1 + 1  # master, mold, courier, slot, redis
     assert fleet.pid_of(0) == before

@@ -1,16 +1,18 @@
 """How many slots a server carries, as tables of readings."""
 
 from dataclasses import replace
+from math import inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qmaster.bounds import Bound, Work
 from qmaster.capacity import (
     LEAST_SIZE,
     RISE,
+    SHRINK,
     WINDOW,
-    Bound,
     Capacity,
     Policy,
     Readings,
@@ -20,6 +22,7 @@ from qmaster.capacity import (
     damp,
     measured_sizes,
     p90,
+    room,
 )
 
 M = 1 << 20
@@ -32,11 +35,16 @@ def slots(count: int, queue: str, size: int | None, *, grown: bool = True) -> tu
 
 
 def readings(available: int, live: tuple[SlotReading, ...] = (), *, busy: float = 0.0) -> Readings:
-    return Readings(available=available, total=4000 * M, mold=50 * M, mold_pss=20 * M, cpus=2.0, busy=busy, slots=live)
+    return Readings(available, 4000 * M, mold=50 * M, mold_pss=20 * M, work=Work(2.0, busy), slots=live)
 
 
 def first(readings: Readings, policy: Policy = POLICY, state: State = LONG_AGO) -> Capacity:
     return assess(readings, policy, state, 0.0)[0]
+
+
+def left(capacity: Capacity, live: int = 0) -> int:
+    """Bytes for one more slot of mail beside so many."""
+    return room(capacity, dict.fromkeys(range(live), ("mail",)), {live: ("mail",)}).memory
 
 
 @pytest.mark.parametrize(
@@ -78,6 +86,47 @@ def test_a_measured_size_is_kept_while_all_slots_of_the_queue_are_young() -> Non
     assert (after.slot_sizes, after.max_slots) == (before.slot_sizes, before.max_slots)
 
 
+def test_the_size_of_slots_that_never_had_a_task_counts_only_where_nothing_better_is_known() -> None:
+    idle = tuple(SlotReading((queue,), True, 3 * M, 3 * M, idle=True) for queue in ("mail", "video", "web"))
+    policy = replace(POLICY, declared={"video": 80 * M})
+    capacity = first(readings(2000 * M, (*idle, *slots(1, "mail", 10 * M))), policy)
+    assert capacity.slot_sizes == {"mail": 10 * M, "video": 80 * M, "web": 3 * M}
+
+
+def test_what_is_forked_must_fit_at_the_size_of_its_own_queues() -> None:
+    sizes = {"mail": 10 * M, "video": 124 * M}
+    capacity = first(readings(400 * M), replace(POLICY, declared=sizes))  # 250 MB for slots
+    found = room(capacity, {0: ("video",)}, {0: ("video",), 1: ("video",), 2: ("mail",), 3: ("mail", "video"), 4: ()})
+    assert found.memory == 126 * M
+    assert found.sizes == {1: 124 * M, 2: 10 * M, 3: 124 * M}
+    assert room(capacity, {}, {0: ("video",), 1: ("mail",)}, empty=(1,)).sizes == {0: 124 * M, 1: inf}
+
+
+def test_a_size_rises_at_once_and_falls_slowly() -> None:
+    state, seen = LONG_AGO, []
+    for second, size in enumerate([10 * M, 93 * M, 78 * M, *[78 * M] * 30]):
+        capacity, state = assess(readings(2000 * M, slots(1, "mail", size)), POLICY, state, float(second))
+        seen.append(capacity.slot_sizes["mail"])
+    assert seen[:2] == [10 * M, 93 * M]
+    assert seen[2] == int(93 * M * SHRINK)
+    assert seen[12] > 83 * M > 78 * M == seen[-1]
+
+
+def test_room_is_no_more_than_the_budget_and_no_more_than_there_is_now() -> None:
+    policy = replace(POLICY, declared={"mail": 40 * M})
+    state = assess(readings(1000 * M), policy, LONG_AGO, 0.0)[1]
+    assert left(assess(readings(2000 * M), policy, state, 1.0)[0], 1) == 810 * M  # 850 until it has risen
+    assert left(assess(readings(400 * M), policy, state, 1.0)[0], 1) == 210 * M
+
+
+def test_without_any_slot_one_is_tried_and_none_where_none_is_allowed() -> None:
+    tight = first(readings(160 * M), replace(POLICY, declared={"mail": 4 * M, "video": 124 * M}))
+    wanted = {0: ("video",), 1: ("video",)}
+    assert room(tight, {}, wanted).memory == 124 * M
+    assert room(tight, {7: ("mail",)}, wanted).memory == 6 * M
+    assert room(first(readings(2000 * M), replace(POLICY, max_slots=0)), {}, wanted).sizes == {}
+
+
 def test_no_size_is_ever_nothing() -> None:
     capacity = first(readings(2000 * M, slots(1, "mail", 0)), replace(POLICY, private_limit=0, declared={"web": 0}))
     assert capacity.slot_sizes == {"mail": LEAST_SIZE, "web": LEAST_SIZE}
@@ -95,20 +144,20 @@ def test_starting_slots_leaves_the_budget_and_takes_the_room_they_will_grow_into
     policy = replace(POLICY, declared={"mail": 40 * M})
     before = first(readings(1000 * M), policy)
     after = first(readings(1000 * M - 10 * 3 * M, slots(10, "mail", 3 * M, grown=False)), policy)
-    assert after.budget == before.budget == before.room == 850 * M
-    assert after.room == 450 * M
+    assert after.budget == before.budget == left(before) == 850 * M
+    assert left(after, 10) == 450 * M
 
 
 def test_what_one_slot_uses_beyond_its_size_is_not_offered_to_others() -> None:
     live = slots(10, "mail", 10 * M) + slots(1, "mail", 500 * M)
     capacity = first(readings(150 * M, live))
-    assert (capacity.budget, capacity.max_slots, capacity.room) == (110 * M, 11, 0)
+    assert (capacity.budget, capacity.max_slots, left(capacity, 11)) == (110 * M, 11, 0)
 
 
 def test_slots_that_may_not_be_measured_do_not_stop_the_server() -> None:
     capacity, state = assess(readings(1000 * M, slots(2, "mail", None)), POLICY, State(), 0.0)
     assert capacity.budget == 850 * M + 2 * 256 * M
-    assert (capacity.room, state.ramp, capacity.my_world_slots) == (850 * M, 4, None)
+    assert (left(capacity, 2), state.ramp, capacity.my_world_slots) == (850 * M, 4, None)
 
 
 def test_a_server_smaller_than_the_limit_of_one_slot_tries_one() -> None:
@@ -219,7 +268,7 @@ def test_whatever_is_read_the_capacity_is_never_negative(
     state = State()
     for number, (available, live, busy) in enumerate(turns):
         capacity, state = assess(readings(available, live, busy=busy), POLICY, state, number * 6.0)
-        assert min(capacity.budget, capacity.room, capacity.max_slots, capacity.my_world_slots or 0) >= 0
+        assert min(capacity.budget, left(capacity, 3), capacity.max_slots, capacity.my_world_slots or 0) >= 0
         assert capacity.slot_size >= LEAST_SIZE
 
 
@@ -234,3 +283,53 @@ def test_no_rise_is_quicker_than_allowed(turns: list[tuple[float, int, bool]]) -
         if budget > before:
             assert now - risen >= WINDOW
             risen = now
+
+
+@given(
+    st.integers(200, 20_000),
+    st.lists(st.floats(-0.04, 0.04), min_size=60, max_size=120),
+)
+def test_a_budget_stays_within_the_noise_of_its_readings(base: int, noise: list[float]) -> None:
+    state, seen = State(budget=base), []
+    for second, part in enumerate(noise):
+        budget, state = damp(state, int(base * (1 + part)), float(second), step=10, short=False)
+        seen.append(budget)
+    assert all(0.96 * base - 1 <= budget <= 1.04 * base + 1 for budget in seen)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4000), st.booleans()), min_size=1, max_size=60))
+def test_a_budget_moves_once_in_a_window_at_most(turns: list[tuple[int, bool]]) -> None:
+    """But for a fall at once, when memory is short."""
+    state, last = State(budget=1000), -WINDOW
+    for second, (reading, short) in enumerate(turns):
+        before = state.budget or 0
+        budget, state = damp(state, reading, float(second), step=50, short=short)
+        move = (budget > before) - (budget < before)
+        if move > 0 or (move < 0 and not short):
+            assert second - last >= WINDOW
+        if move:
+            last = second
+
+
+QUEUES = ("a", "b", "c")
+DECLARED = {"a": 5 * M, "b": 40 * M, "c": 124 * M}
+
+
+@given(
+    st.lists(st.sampled_from(QUEUES), max_size=40),
+    st.lists(st.integers(0, 3000 * M), min_size=1, max_size=12),
+)
+def test_slots_forked_into_the_room_there_is_never_exceed_the_budget(row: list[str], memory: list[int]) -> None:
+    wanted = {index: (queue,) for index, queue in enumerate(row)}
+    live: dict[int, tuple[str, ...]] = {}
+    state, policy = LONG_AGO, replace(POLICY, declared=DECLARED)
+    for second, available in enumerate(memory):
+        young = tuple(SlotReading(queues, False) for queues in live.values())
+        capacity, state = assess(readings(available, young), policy, state, second * 4.0)
+        found = room(capacity, live, wanted)
+        before, free = len(live), found.memory
+        for index, size in sorted(found.sizes.items()):
+            if size <= free:
+                live[index], free = wanted[index], free - size
+        if len(live) > before and before:
+            assert sum(map(capacity.charge, live.values())) <= min(capacity.budget, capacity.present)

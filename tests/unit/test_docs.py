@@ -39,6 +39,7 @@ def test_defaults_in_the_table_are_those_of_the_code() -> None:
     for name in ("reserve_memory", "private_limit", "max_slots", "graceful_timeout", "load_timeout"):
         assert f"`{getattr(settings.ServerSettings(), name)}`" in rows[f"server.{name}"]
     assert f"`{settings.Settings().log_level}`" in rows["log_level"]
+    assert ("`true`" in rows["server.no_new_privileges"]) is settings.ServerSettings().no_new_privileges
     for name in ("interval", "lost_after"):
         assert f"`{getattr(settings.ManagerSettings(), name)}`" in rows[f"manager.{name}"]
 

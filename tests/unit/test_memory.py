@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from qmaster.memory import CACHE_KEPT, Refused, Rollup, available, rollup, total
+from qslots.errors import Error
 
 M = 1 << 20
 UNLIMITED_V1 = 9223372036854771712
@@ -149,6 +150,44 @@ def test_a_cgroup_above_its_limit_has_nothing(tree: Tree) -> None:
 def test_a_cgroup_that_is_gone_does_not_count(tree: Tree) -> None:
     tree.mount("v2", "/app (deleted)")
     assert available(proc=tree.proc) == 32000 * M
+
+
+def test_swap_that_is_counted_with_memory_is_a_limit_too(tree: Tree) -> None:
+    tree.mount("v1", "/app")
+    tree.v1("/app", 500 * M, 300 * M)
+    folder = tree.cgroups / "v1" / "app"
+    (folder / "memory.memsw.limit_in_bytes").write_text(f"{600 * M}\n")
+    (folder / "memory.memsw.usage_in_bytes").write_text(f"{590 * M}\n")  # 290 MB of it are swapped out
+    assert available(proc=tree.proc) == 10 * M
+    assert total(proc=tree.proc) == 500 * M
+
+
+def test_a_group_that_comes_and_goes_counts_while_it_is_there(tree: Tree) -> None:
+    tree.mount("v2", "/app")
+    assert available(proc=tree.proc) == 32000 * M
+    tree.v2("/app", 1000 * M, 300 * M)
+    assert available(proc=tree.proc) == 700 * M
+    for file in (tree.cgroups / "v2" / "app").iterdir():
+        file.unlink()
+    assert available(proc=tree.proc) == 32000 * M
+
+
+@pytest.mark.parametrize("file", ["memory.max", "memory.current", "memory.stat"])
+def test_a_file_that_cannot_be_read_is_an_error_that_names_it_and_no_guess(tree: Tree, file: str) -> None:
+    tree.mount("v2", "/app")
+    tree.v2("/app", 1000 * M, 300 * M)
+    path = tree.cgroups / "v2" / "app" / file
+    path.unlink()
+    path.mkdir()  # root may read any file, but no folder
+    with pytest.raises(Error, match=f"{path} cannot be read"):
+        available(proc=tree.proc)
+
+
+def test_a_kernel_that_does_not_count_unwritten_cache_has_none(tree: Tree) -> None:
+    tree.mount("v2", "/app")
+    tree.v2("/app", 1000 * M, 300 * M)
+    (tree.cgroups / "v2" / "app" / "memory.stat").write_text("anon 5\nactive_file 0\ninactive_file 20971520\n")
+    assert available(proc=tree.proc) == 710 * M
 
 
 def test_a_rollup_is_in_bytes_and_its_size_has_swap_and_page_tables(tmp_path: Path) -> None:

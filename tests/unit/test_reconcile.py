@@ -61,6 +61,27 @@ def test_no_more_births_than_memory_allows() -> None:
     assert plan.actions == [Fork(0), Fork(1), Fork(2)]
 
 
+def test_what_does_not_fit_by_its_own_size_waits_and_smaller_ones_are_forked() -> None:
+    wanted = dict.fromkeys(range(4), MAIL)
+    plan = reconcile(desired(wanted, memory=20, sizes={0: 10, 1: 124, 2: 6, 3: 5}), children(), 0.0)
+    assert plan.actions == [Fork(0), Fork(2)]
+
+
+def test_who_is_to_leave_finishes_its_task_and_then_has_its_grace() -> None:
+    there = children(Phase.LEAVING)
+    there.tenants[0].busy_at = 3600.0
+    assert reconcile(desired({}), there, 3629.0).actions == []
+    assert reconcile(desired({}), there, 3630.0).actions == [Kill(0, "did not leave in time")]
+
+
+def test_when_all_stops_the_grace_is_that_of_the_stop() -> None:
+    there = children(Phase.LEAVING)
+    there.tenants[0].busy_at = 109.0
+    stop = desired({}, stopping=True, stopping_since=100.0)
+    assert reconcile(stop, there, 129.9).actions == []
+    assert reconcile(stop, there, 130.0).actions == [Kill(0, "did not leave in time")]
+
+
 def test_births_under_way_are_counted() -> None:
     plan = reconcile(desired(dict.fromkeys(range(50), MAIL)), children(*[Phase.ORDERED] * (AT_ONCE - 1)), 0.0)
     assert plan.actions == [Fork(AT_ONCE - 1)]

@@ -1,11 +1,13 @@
 """One file, overridden by the environment, then by the command line; what does not fit is named with its path."""
 
 import pathlib
+import resource
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qslots import rlimits
 from qslots.errors import SettingsError
 from qslots.settings import Settings, build, read
 
@@ -167,3 +169,26 @@ def test_any_document_is_settings_or_a_settings_error(document: object) -> None:
 
 def test_one_module_need_not_be_a_list() -> None:
     assert build({"app": "shop.tasks"}).app == ("shop.tasks",)
+
+
+def test_limits_of_the_kernel_are_known_by_name_and_take_sizes() -> None:
+    found = build({"server": {"limits": {"nofile": 4096, "core": 0, "as": "2G", "stack": "unlimited"}}}).server.limits
+    assert rlimits.parse(found) == {
+        resource.RLIMIT_NOFILE: 4096, resource.RLIMIT_CORE: 0, resource.RLIMIT_AS: 2 << 30,
+        resource.RLIMIT_STACK: resource.RLIM_INFINITY,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"RLIMIT_NOFILE": 1}, "server.limits.RLIMIT_NOFILE: did you mean nofile?"),
+        ({"cores": 0}, "server.limits.cores: did you mean core?"),
+        ({"core": -1}, "server.limits.core is -1"),
+        ({"core": [1]}, "server.limits"),
+    ],
+)
+def test_limits_that_are_not_known_are_refused(limits: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        build({"server": {"limits": limits}})
+    assert said in str(caught.value)

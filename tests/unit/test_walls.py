@@ -33,16 +33,8 @@ PURE = {
         "testing/wanted",
     ],
     "qmaster": [
-        "capacity",
-        "children",
-        "deaths",
-        "reconcile",
-        "watch",
-        "letters",
-        "relief",
-        "findings",
-        "generations",
-        "forecast",
+        *("capacity", "children", "deaths", "reconcile", "watch", "letters", "relief", "findings", "forecast"),
+        *("bounds", "figures", "generations", "pacing", "shedding"),
     ],
     "qmanager": ["demand", "grant", "placement", "planner", "readings", "schedules"],
 }

@@ -1,0 +1,52 @@
+"""The row of the map that a master obeys: the newest that it has heard of, by (epoch, seq), also across a restart.
+
+A row from the state file counts at once when nobody can be asked for a newer one; otherwise the queue server is asked
+first. It never goes back to an older row: a queue server that has lost its data knows less than we do.
+"""
+
+import logging
+import pathlib
+
+from qslots.reports import MapRow
+
+from .letters import Failed, Reply, SaveState
+from .state import State
+
+log = logging.getLogger("qmaster")
+
+
+class LastMap:
+    """The row, and the file that keeps it; ``path`` None where there is no folder for it."""
+
+    def __init__(self, path: pathlib.Path | None, server: str, row: MapRow | None) -> None:
+        self._path = path
+        self._server = server
+        self._counts = False  # whether the queue server was asked since this master started, or could not be
+        self._saved = row  # what stands in the file
+        self._warned = False
+        self.row = row
+
+    def heard(self, row: MapRow | None) -> None:
+        """What the queue server has for us."""
+        self._counts = True
+        if row is not None and (self.row is None or (row.epoch, row.seq) >= (self.row.epoch, self.row.seq)):
+            self.row = row
+
+    def in_force(self, *, away: bool) -> MapRow | None:
+        """What slots are to do now; ``away``: the queue server does not answer. What was once in force stays so."""
+        self._counts = self._counts or away
+        return self.row if self._counts else None
+
+    def unsaved(self, queue_server: str) -> SaveState | None:
+        """What is to be written, if the file does not have it yet."""
+        if self._path is None or self.row is None or self.row == self._saved:
+            return None
+        return SaveState(str(self._path), State(self._server, queue_server, self.row))
+
+    def was_saved(self, reply: Reply, *, row: MapRow) -> None:
+        """Told of once if it failed; it is tried again."""
+        if not isinstance(reply, Failed):
+            self._saved, self._warned = row, False
+        elif not self._warned:
+            self._warned = True
+            log.warning("%s; work goes on, but a restart without the queue server would not know the map", reply.why)
