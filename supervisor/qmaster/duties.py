@@ -238,11 +238,11 @@ class Duties:
         return [self._books.slot_report(child, self._nursery.record(child.index)) for child in self._nursery.living()]
 
     def _figures(self) -> Figures | None:
-        """As measured; while there are two molds the map need not follow what a reload takes for a while."""
         pid = self._molds.pid
-        figures = self._books.figures(pid, [*self._pids(), *(self._molds.pids - {pid})])
-        if figures is None:
-            return None
+        return self._books.figures(pid, [*self._pids(), *(self._molds.pids - {pid})])
+
+    def _frozen(self, figures: Figures) -> Figures:
+        """While there are two molds the map need not follow what a reload takes for a while."""
         if self._published is None or not self._molds.state.two:
             self._published = (figures.budget, figures.max_slots)
         budget, max_slots = self._published
@@ -265,7 +265,7 @@ class Duties:
             pid=os.getpid(),
             generation=self._molds.present,
             declared=declared.digest(),
-            **msgspec.structs.asdict(figures),
+            **msgspec.structs.asdict(self._frozen(figures)),
             epoch=self._last.row.epoch if self._last.row else 0,  # no manager may begin below it
             seq=self._last.row.seq if self._last.row else 0,
             draining=self.draining,
