@@ -109,8 +109,13 @@ def stand_back(who: str, level: str | None = None) -> None:
     logging.lastResort = handler = PatientHandler()
     handler.setFormatter(_Formatter(who))
     if level is not None:
-        for name in (None, *OURS):
-            logging.getLogger(name).setLevel(level.upper())
+        heed(level)
+
+
+def heed(level: str) -> None:
+    """From now on what is below this level is not logged."""
+    for name in (None, *OURS):
+        logging.getLogger(name).setLevel(level.upper())
 
 
 def stand_in() -> None:

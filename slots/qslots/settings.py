@@ -32,6 +32,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
     runtime_dir: str | None = None
     state_dir: str | None = None
     log_file: str | None = None
+    load_timeout: str | float = "5m"
     limits: dict[str, int | str] = {}
     no_new_privileges: bool = True
     recycle_after_tasks: int | None = None
@@ -105,6 +106,7 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "QSLOTS_RUNTIME_DIR": ("server", "runtime_dir"),
     "QSLOTS_STATE_DIR": ("server", "state_dir"),
     "QSLOTS_LOG_FILE": ("server", "log_file"),
+    "QSLOTS_LOAD_TIMEOUT": ("server", "load_timeout"),
     "QSLOTS_RECYCLE_AFTER_TASKS": ("server", "recycle_after_tasks"),
     "QSLOTS_RECYCLE_AFTER": ("server", "recycle_after"),
     "QSLOTS_INTERVAL": ("manager", "interval"),
@@ -126,6 +128,7 @@ _CHECKS: dict[str, typing.Callable[[typing.Any, str], object]] = {
     "memory": size,
     "graceful_timeout": duration,
     "recycle_after": duration,
+    "load_timeout": duration,
     "interval": duration,
     "lost_after": duration,
     "target_delay": duration,
@@ -138,7 +141,7 @@ _CHECKS: dict[str, typing.Callable[[typing.Any, str], object]] = {
     "limits": rlimits.parse,
 }
 _LEAST: dict[str, float] = {
-    "min_slots": 0, "max_slots": 0, "lock": 3.0, "interval": 0.05, "priority": 1,
+    "min_slots": 0, "max_slots": 0, "lock": 3.0, "interval": 0.05, "load_timeout": 0.1, "priority": 1,
     "recycle_after_tasks": 1, "recycle_after": 1.0,
 }  # fmt: skip
 _MOST: dict[str, float] = {"priority": 100}

@@ -112,9 +112,9 @@ def become_oneself(order: Fork) -> None:
 
 def make(order: Fork, channel: socket.socket, begin: Begin, board: Scoreboard) -> Slot:
     """The slot's loop. Signals are unblocked last, when their handlers are in place."""
-    timeout = PATIENCE if len(begin.queue_servers) == 1 else PATIENCE_WITH_OTHERS
+    timeout = PATIENCE if len(begin.settings.queue_servers) == 1 else PATIENCE_WITH_OTHERS
     servers = QueueServers.listed(begin.settings, name=f"slot-{order.index}", timeout=timeout, single=True)
-    declared = {queue.name: queue for queue in REGISTRY.declared(begin.queues).queues}
+    declared = {queue.name: queue for queue in REGISTRY.declared(begin.settings.queues).queues}
     slot = Slot(servers, board.record(order.index), order.holder, REGISTRY, declared, channel, upkeep.tidy)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     return slot

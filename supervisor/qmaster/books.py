@@ -64,6 +64,22 @@ class Books:
         self.capacity: Capacity | None = None
         self.most: int | None = None  # slots at most, where it was moved by hand
 
+    def use(self, settings: ServerSettings) -> None:
+        """Other settings, from the next assessment on."""
+        self._settings = settings
+
+    def spare(self) -> int | None:
+        """What is free beside the reserve, bytes (below 0 if the reserve is touched); None while not measured."""
+        if self._machine is None:
+            return None
+        part, amount = share(self._settings.reserve_memory)
+        return self._machine.available - int(part * self._machine.total) - amount
+
+    def pss(self, pid: int) -> int | None:
+        """PSS of one process, bytes, as last measured."""
+        known = self._sizes.get(pid)
+        return known.pss if known is not None else None
+
     def to_measure(self, pids: list[int]) -> list[int]:
         """The pids, those first that were measured longest ago; forgets all others."""
         self._sizes = {pid: size for pid, size in self._sizes.items() if pid in pids}
@@ -88,11 +104,12 @@ class Books:
             return
         born = [child for child in children.tenants.values() if child.pid is not None and child.phase < Phase.DEAD]
         self._old = {child.holder: self._old.get(child.holder, now) for child in born if _is_old(child, record, now)}
-        known, machine, strain = self._sizes.get(mold.pid), self._machine, self._machine.strain
+        machine, strain = self._machine, self._machine.strain
         work = Work(strain.cpus, self._busy, strain.load, strain.cpu_pressure, strain.memory_pressure)
         slots = tuple(self._reading(child, record(child.index), mold) for child in born)
-        mold_pss = (known.pss if known else None) or mold.unshared
-        readings = Readings(machine.available, machine.total, mold.unshared, mold_pss, work, slots)
+        mold_pss = sum(self.pss(pid) or 0 for pid in (mold.pid, *mold.others)) or mold.unshared
+        to_come = 0 if mold.others else mold.unshared  # a second mold that is there is in the readings
+        readings = Readings(machine.available, machine.total, to_come, mold_pss, work, slots)
         policy = Policy(
             size(self._settings.private_limit),
             share(self._settings.reserve_memory),
@@ -219,11 +236,12 @@ class Figures(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class MoldSize:
-    """The mold: its pid, its PSS before the first fork (bytes), and its generation."""
+    """The mold: its pid, its PSS before the first fork (bytes), its generation; pids of others that come or go."""
 
     pid: int
     unshared: int
     generation: int = 0
+    others: tuple[int, ...] = ()
 
 
 _PHASES = {

@@ -54,9 +54,7 @@ def check(settings: Settings) -> dict[str, Any]:
 
 def probe(settings: Settings) -> Answer:
     """Has a throw-away mold load the application, waits for its end, and ends all that it has started."""
-    begin = molding.Begin(
-        settings.app, 0, settings.queue_servers, settings.queues, os.getpid(), settings.log_level
-    )  # fmt: skip
+    begin = molding.Begin(0, settings, os.getpid())
     order, answer = os.memfd_create("order"), os.memfd_create("answer")
     os.write(order, msgspec.msgpack.encode(begin))
     linux.adopt_orphans()

@@ -18,6 +18,7 @@ from qslots.settings import read
 from . import prepare, privileges
 from .identity import assume
 from .remote import common, drain, in_one_line, recycle, refork, reload, status, stop, undrain
+from .revision import Source
 
 NO_APP = "no application: give --app MODULE, set QSLOTS_APP, or list it under app in the settings"
 
@@ -37,6 +38,7 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
     """Run the master in the foreground; TERM stops it gracefully."""
     from .master import Master
 
+    source = Source(file, app, redis, server)
     settings = read(file, os.environ, app=app, redis=redis, server=server)
     if not settings.app:
         raise SettingsError(NO_APP)
@@ -49,7 +51,7 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
     last = prepare.last_map(settings)
     prepare.check_queue_servers(settings, last)
     with logged_to(settings.server.log_file):
-        fault = Master(settings, assume(settings.server), last).run()
+        fault = Master(settings, assume(settings.server), last, source).run()
         if fault and settings.server.log_file:
             logging.getLogger("qmaster").error("ended: %s", fault)
     if fault:

@@ -22,6 +22,10 @@ class Couriers:
         for name in self._servers.names[1:]:
             self._posts[name] = Post(name, Join(self._servers.urls[name], connect.server), selector)
 
+    def use(self, settings: Settings) -> None:
+        """Other places of queues, on the same queue servers."""
+        self._servers = QueueServers.listed(settings, name="qmaster")
+
     @property
     def others(self) -> list[str]:
         """The names of all queue servers but the first."""

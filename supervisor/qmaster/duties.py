@@ -24,7 +24,7 @@ from .couriers import Couriers
 from .lastmap import LastMap
 from .lateness import Late
 from .letters import Beat, Extend, Extended, Failed, Heard, Letter, Measure, Measured, Reply, SendReport
-from .moldkeeper import MoldKeeper
+from .molds import Molds
 from .nursery import Nursery
 from .pacing import Pace
 from .reasons import Reason
@@ -41,7 +41,7 @@ class Duties:
     """The regular work of one master."""
 
     def __init__(
-        self, server: str, incarnation: str, books: Books, nursery: Nursery, keeper: MoldKeeper,
+        self, server: str, incarnation: str, books: Books, nursery: Nursery, molds: Molds,
         couriers: Couriers, last: LastMap, recycler: Recycler,
     ) -> None:  # fmt: skip
         self._last = last
@@ -49,7 +49,8 @@ class Duties:
         self._incarnation = incarnation
         self._books = books
         self._nursery = nursery
-        self._keeper = keeper
+        self._molds = molds
+        self._published: tuple[int, int] | None = None  # budget and slots, before there were two molds
         self._couriers = couriers
         self._recycler = recycler
         self._under_way: set[tuple[str, str]] = set()  # (queue server, kind of letter)
@@ -59,7 +60,7 @@ class Duties:
         self._relieved: dict[int, relief.Standing] = {}
         self._told: dict[int, int] = {}  # slot -> start of the last task that took unusually long
         self._slept: list[tuple[int, int]] = []  # when this machine woke up, and how long it had slept; ns since boot
-        self.watchdogs = Watchdogs(nursery, couriers, keeper, self._once)
+        self.watchdogs = Watchdogs(nursery, couriers, molds, self._once)
         self._again_at: float | None = None  # when to read both a second time
         self._next = 0.0
         self._warned = False
@@ -101,15 +102,15 @@ class Duties:
         self._save(now)
         self._recycler.look()
         self._measure(now)
-        if self._keeper.ready is not None:
+        if self._molds.ready is not None:
             self._report(now)
 
     def _assess(self, now: float) -> None:
         """As soon as memory was measured: what a slot that leaves later gives back would be in no reading."""
-        ready = self._keeper.ready
+        ready, pid = self._molds.ready, self._molds.pid
         if ready is None:
             return
-        mold = MoldSize(self._mold_pid(), ready.pss, generation=self._keeper.generation)
+        mold = MoldSize(pid, ready.pss, self._molds.present, tuple(self._molds.pids - {pid}))
         self._books.assess(self._nursery.children, self._nursery.record, mold, ready.declared, now)
         if self.row is not None and not self.draining:
             self._books.shed(self._nursery.children, self._nursery.record, dict(enumerate(self.row.slots)), now)
@@ -120,7 +121,7 @@ class Duties:
         self.watchdogs.look(living, records, now)
         wanted = set(self.row.slots) if self.row is not None else set()
         pairs = [(child, records[index]) for index, child in living.items()]
-        self._nursery.losses.look(pairs, wanted, self._keeper.generation, now)
+        self._nursery.losses.look(pairs, wanted, self._molds.present, now)
 
     def come_late(self, late: Late, now: float) -> None:
         """The turn before the next one comes far too late: locks first; what was read before it counts no more."""
@@ -192,7 +193,7 @@ class Duties:
 
     def _relieve(self, now: float) -> None:
         """What could not begin before STOP_AFTER was written cannot begin any more."""
-        windows = {queue.name: queue.dedupe_window for queue in self._keeper.declared.queues}
+        windows = {queue.name: queue.dedupe_window for queue in self._molds.declared.queues}
         living = {child.index for child in self._nursery.living()}
         for index in self._standing.keys() & living:
             at = self._standing[index]
@@ -233,11 +234,8 @@ class Duties:
     def _pids(self) -> list[int]:
         return [child.pid for child in self._nursery.living() if child.pid]
 
-    def _mold_pid(self) -> int:
-        return self._keeper.mold.pid if self._keeper.mold is not None else 0
-
     def _measure(self, now: float) -> None:
-        pids = self._pids() + ([self._mold_pid()] if self._mold_pid() else [])
+        pids = [*self._pids(), *self._molds.pids]
         letter = Measure(self._books.to_measure(pids), self._pace.allowed(now))
         self._once(self._couriers.first.name, "measure", letter, partial(self._measured, asked=now), now)
 
@@ -266,14 +264,25 @@ class Duties:
         """All slots as they are now."""
         return [self._books.slot_report(child, self._nursery.record(child.index)) for child in self._nursery.living()]
 
+    def _figures(self) -> Figures | None:
+        pid = self._molds.pid
+        return self._books.figures(pid, [*self._pids(), *(self._molds.pids - {pid})])
+
+    def _frozen(self, figures: Figures) -> Figures:
+        """While there are two molds the map need not follow what a reload takes for a while."""
+        if self._published is None or not self._molds.state.two:
+            self._published = (figures.budget, figures.max_slots)
+        budget, max_slots = self._published
+        return msgspec.structs.replace(figures, budget=budget, max_slots=max_slots)
+
     def figures(self) -> dict[str, Any]:
         """What is known of memory and capacity, by the names of the report; all null before the first measurement."""
-        found = self._books.figures(self._mold_pid(), self._pids())
+        found = self._figures()
         return dict.fromkeys(Figures.__struct_fields__) if found is None else msgspec.structs.asdict(found)
 
     def _report(self, now: float) -> None:
-        declared = self._keeper.declared
-        figures = self._books.figures(self._mold_pid(), self._pids())
+        declared = self._molds.declared
+        figures = self._figures()
         if figures is None:
             return
         report = Report(
@@ -281,9 +290,9 @@ class Duties:
             incarnation=self._incarnation,
             host=socket.gethostname(),
             pid=os.getpid(),
-            generation=self._keeper.generation,
+            generation=self._molds.present,
             declared=declared.digest(),
-            **msgspec.structs.asdict(figures),
+            **msgspec.structs.asdict(self._frozen(figures)),
             epoch=self._last.row.epoch if self._last.row else 0,  # no manager may begin below it
             seq=self._last.row.seq if self._last.row else 0,
             draining=self.draining,

@@ -27,15 +27,17 @@ from .control import ControlSocket, Reply
 from .couriers import Couriers
 from .desk import Desk
 from .duties import Duties
+from .generations import Cause, Room, View
 from .identity import Identity, give_up
 from .lastmap import LastMap
 from .ledger import Ledger
 from .letters import Connect, Leave, Reopen
-from .moldkeeper import MoldKeeper
+from .molds import Molds
 from .notices import ServiceManager, State
-from .nursery import Nursery
+from .nursery import Nursery, Seen
 from .reconcile import Desired, reconcile
 from .recycler import Recycler
+from .revision import Source
 from .status import Status
 
 log = logging.getLogger("qmaster")
@@ -63,7 +65,7 @@ def clocks() -> lateness.Clocks:
 class Master:
     """One server's master."""
 
-    def __init__(self, settings: Settings, identity: Identity, last: LastMap) -> None:
+    def __init__(self, settings: Settings, identity: Identity, last: LastMap, source: Source) -> None:
         self._settings = settings
         self._identity = identity
         self._grace = duration(settings.server.graceful_timeout)
@@ -78,20 +80,20 @@ class Master:
         connect = Connect(settings.url, name, incarnation, identity.place, gone_after=GONE_AFTER)
         self._couriers = Couriers(settings, connect, self._selector)
         self._post = self._couriers.first
-        self._keeper = MoldKeeper(settings, identity, self._selector)
+        self._molds = Molds(settings, source, identity, self._selector)
         lineage = f"{name}/{incarnation}"
         self._nursery = Nursery(
-            lineage, identity.board, self._keeper, self._couriers, self._selector, Ledger(identity.board_path)
+            lineage, identity.board, self._molds, self._couriers, self._selector, Ledger(identity.board_path)
         )
         self._books = Books(settings.server)
-        self._recycler = Recycler(settings.server, self._books, self._nursery, self._keeper)
+        self._recycler = Recycler(settings.server, self._books, self._nursery, self._molds)
         self._duties = Duties(
-            name, incarnation, self._books, self._nursery, self._keeper, self._couriers, last, self._recycler
+            name, incarnation, self._books, self._nursery, self._molds, self._couriers, last, self._recycler
         )  # fmt: skip
         self._last = last
         self._hand = ByHand()
         self._status = Status(
-            identity, self._couriers, self._keeper, self._nursery, self._books, self._duties, self._recycler, self._hand
+            identity, self._couriers, self._molds, self._nursery, self._books, self._duties, self._recycler, self._hand
         )
         self._desk = Desk(self._document, self._asked_to_stop, self._asked_to_reload, self._hand, self._nursery)
         self._control = ControlSocket(identity.control_path, self._selector, self._desk.answer)
@@ -102,7 +104,7 @@ class Master:
         signals.listen(self._selector, self._signalled)
         self._couriers.start(monotonic())
         inheritance.settle(self._identity.left, self._couriers, monotonic())
-        self._keeper.start()
+        self._molds.start(monotonic())
         deadline, before = monotonic(), clocks()
         while self._stage < Stage.ENDED:
             events = self._selector.select(max(0.0, deadline - monotonic()))
@@ -110,7 +112,7 @@ class Master:
             if late is not None:
                 self._come_late(late)
             for key, _ in events:
-                if key.fd in self._selector.get_map():  # an earlier event of this turn may have closed it
+                if self._selector.get_map().get(key.fd) is key:  # it may be closed by now, its number another's
                     key.data()
             deadline = self._turn(monotonic()) if late is None else monotonic()
         self._close()
@@ -134,11 +136,14 @@ class Master:
         self._desk.follow(self._duties.orders)
         self._couriers.check(now)
         self._advance(now)
+        seen = self._nursery.look()
+        if self._stage < Stage.STOPPING:
+            self._molds.check(self._view(seen), now)
+            self._use(self._molds.settings)
         if self._stage is Stage.RUNNING:
-            self._keeper.check(now)
             self._nursery.free_held_up()
         deadline = self._duties.check(now)
-        plan = reconcile(self._desired(), self._nursery.children, now)
+        plan = reconcile(self._desired(seen, now), self._nursery.children, now)
         for action in plan.actions:
             self._nursery.perform(action, now)
         self._desk.check()
@@ -150,8 +155,8 @@ class Master:
         why = self._post.refused or (REPLACED if self._duties.replaced else "")
         if self._stage is Stage.STARTING:
             knows = self._last.row is not None  # what to do without the queue server
-            why = why or (self._post.down if not knows else "") or self._keeper.fault
-            if self._keeper.can_fork and (self._post.connected or (knows and self._post.down)):
+            why = why or (self._post.down if not knows else "") or self._molds.fault
+            if self._molds.state.can_fork and (self._post.connected or (knows and self._post.down)):
                 self._stage = Stage.RUNNING
                 privileges.warn_of_root(self._settings.server.user)
         if why and self._stage < Stage.FAST:
@@ -169,30 +174,52 @@ class Master:
         if self._stage is Stage.SETTLING and (not self._couriers.undone or now >= self._settle_until):
             self._stage = Stage.ENDED
 
-    def _desired(self) -> Desired:
+    def _use(self, settings: Settings) -> None:
+        """The settings of the generation in force."""
+        if settings is self._settings:
+            return
+        self._settings = settings
+        self._grace = duration(settings.server.graceful_timeout)
+        self._books.use(settings.server)
+        self._recycler.settings = settings.server
+        self._couriers.use(settings)
+        logs.heed(settings.log_level)
+
+    def _view(self, seen: Seen | None = None) -> View:
+        seen = seen or self._nursery.look()
+        spare, ready = self._books.spare(), self._molds.ready
+        room = Room(spare, ready.pss) if spare is not None and ready is not None else None
+        return View(seen.tallies, room, duration(self._settings.server.load_timeout))
+
+    def _desired(self, seen: Seen, now: float) -> Desired:
         row = self._duties.row
         keeps = row is not None and self._stage < Stage.STOPPING and not self._hand.drains
         wanted = dict(enumerate(row.slots if row is not None and keeps else ()))
-        room = self._books.room(self._nursery.children, wanted, monotonic())
+        room = self._books.room(self._nursery.children, wanted, now)
         return Desired(
             slots=wanted,
-            can_fork=self._stage is Stage.RUNNING and self._keeper.can_fork,
-            room=room.places,
+            can_fork=self._stage is Stage.RUNNING and self._molds.state.can_fork,
+            room=0 if self._molds.short else room.places,
             grace=self._grace,
             fast=self._stage >= Stage.FAST,
             stopping=self._stage >= Stage.STOPPING,
-            retiring=self._retiring(wanted),
+            generation=self._molds.present,
+            busy=seen.busy,
+            unready=seen.unready,
+            retiring=self._retiring(wanted, seen.busy, now),
             memory=room.memory,
             sizes=room.sizes,
             stopping_since=self._stopping_since or 0.0,
         )
 
-    def _retiring(self, wanted: dict[int, tuple[str, ...]]) -> dict[int, str]:
+    def _retiring(self, wanted: dict[int, tuple[str, ...]], busy: frozenset[int], now: float) -> dict[int, str]:
         """The slots that are to leave after their task, and why. Of two reasons the later one is told."""
-        children = self._nursery.children
+        children, capacity = self._nursery.children, self._books.capacity
+        live = {index: child.generation for index, child in children.tenants.items() if child.phase is Phase.LIVE}
+        way = self._molds.make_way(sorted(live.keys() - busy), capacity.slot_size if capacity else 0, now)
         return (
-            self._books.retiring(children) | self._duties.watchdogs.retiring() | self._recycler.retiring()
-            | self._hand.retiring(children, wanted)
+            self._books.retiring(children) | way | self._duties.watchdogs.retiring() | self._recycler.retiring()
+            | self._molds.retiring(live) | self._hand.retiring(children, wanted)
         )  # fmt: skip
 
     def _stop(self, stage: Stage, why: str) -> None:
@@ -232,8 +259,15 @@ class Master:
                 log.info("WINCH is not obeyed at a terminal, which sends it when resized: use `qmaster drain`")
             case signal.SIGWINCH:
                 self._desk.drain("WINCH")
-            case _:
-                log.warning("%s is not served by this version", signal.Signals(number).name)
+            case signal.SIGHUP:
+                self._reload(Cause.RELOAD, self._told_of_reload)
+            case signal.SIGUSR2:
+                self._reload(Cause.REFORK, self._told_of_reload)
+
+    @staticmethod
+    def _told_of_reload(answer: dict[str, Any]) -> None:
+        if answer["why"]:
+            log.info("the reload is not begun at once: %s", answer["why"])
 
     def _move_most(self, *, more: bool) -> None:
         capacity = self._books.capacity
@@ -248,13 +282,12 @@ class Master:
         path = str(pathlib.Path(self._settings.server.log_file).absolute())  # slots may stand in another folder
         if logs.reopen(path):
             self._couriers.tell(Reopen(path), monotonic())
-            self._keeper.reopen_logs(path)
+            self._molds.reopen_logs(path)
             self._nursery.reopen_logs(path)
             log.info("USR1: the log file %s is opened anew", path)
 
     def _reap(self) -> None:
         """Every child that has ended: mold, courier, slots, and strays that slots have left behind."""
-        self._nursery.hear_the_unborn()
         while True:
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -264,6 +297,9 @@ class Master:
                 return
             pid = ended.si_pid
             child = self._nursery.children.by_pid(pid)
+            if child is None:  # it may have been born just now: it has said so before it died
+                self._nursery.hear_the_unborn()
+                child = self._nursery.children.by_pid(pid)
             if child is not None:  # before its pid is free: whatever the slot has left behind goes with it
                 self._kill_strays(pid)
             _, status = os.waitpid(pid, 0)
@@ -271,8 +307,8 @@ class Master:
                 self._nursery.buried(child, status)
             elif pid in self._couriers.pids:
                 self._duties.forget_under_way(self._couriers.exited(pid, monotonic()))
-            elif self._keeper.mold is not None and pid == self._keeper.mold.pid:
-                self._keeper.gone(deaths.decode(status).text, monotonic())
+            elif pid in self._molds.pids:
+                self._molds.gone(pid, deaths.decode(status).text, monotonic())
 
     def _kill_strays(self, dead: int) -> None:
         """A slot that was being born while we looked has told its pid before it left its mold's session: so after the
@@ -284,18 +320,26 @@ class Master:
 
     def _known(self) -> tuple[set[int], set[int]]:
         """The pids of our own children, and of molds."""
-        mold = {self._keeper.mold.pid} if self._keeper.mold is not None else set()
         slots = {child.pid for child in self._nursery.living() if child.pid is not None}
-        return slots | mold | self._couriers.pids, mold
+        return slots | self._molds.pids | self._couriers.pids, self._molds.pids
 
     def _document(self) -> dict[str, Any]:
-        return self._status.document(self._settings, self._stage.name.lower())
+        return self._status.document(self._settings, self._view(), self._stage.name.lower())
 
     def _asked_to_stop(self, fast: bool) -> None:
         self._stop(Stage.FAST if fast else Stage.STOPPING, "asked by its control socket")
 
-    def _asked_to_reload(self, _: requests.Reload | requests.Refork, reply: Reply) -> None:
-        reply({"error": "reload and refork are not served by this version: stop it and start it again"})
+    def _asked_to_reload(self, request: requests.Reload | requests.Refork, reply: Reply) -> None:
+        cause = Cause.RELOAD if isinstance(request, requests.Reload) else Cause.REFORK
+        self._reload(cause, reply, wait=request.wait)
+
+    def _reload(self, cause: Cause, reply: Reply, *, wait: bool = False) -> None:
+        if self._stage >= Stage.STOPPING:
+            reply({"ok": False, "generation": self._molds.present, "why": "this master is stopping"})
+            return
+        answer = self._molds.ask(cause, self._view(), reply if wait else None)
+        if not wait:
+            reply(answer)
 
     def _show(self, now: float) -> float:
         """To people and to the service manager; returns when the latter is to hear of us again."""
@@ -312,8 +356,7 @@ class Master:
         self._desk.ended(self._fault)
         self._control.close()
         self._couriers.close()
-        mold = {self._keeper.mold.pid} if self._keeper.mold is not None else set()
-        for pid in self._couriers.pids | mold:
+        for pid in self._couriers.pids | self._molds.pids:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)  # it cannot take long, and whoever comes after finds no zombie of ours
         if self._couriers.undone:

@@ -24,14 +24,14 @@ from types import TracebackType  # noqa: E402
 import msgspec  # noqa: E402
 from setproctitle import setproctitle  # noqa: E402
 
-from qslots import client, durability, hooks, logcontext, logs  # noqa: E402
+from qslots import client, durability, hooks, logcontext, logs, units  # noqa: E402
 from qslots.errors import Error, QueueServerDown  # noqa: E402
 from qslots.handlers import REGISTRY  # noqa: E402
 from qslots.reports import Declared  # noqa: E402
 from qslots.scoreboard import Scoreboard  # noqa: E402
 from qslots.servers import QueueServers  # noqa: E402
 
-from . import audit, birth, findings, freshslot, linux, memory, rehearsal, signals  # noqa: E402
+from . import audit, birth, findings, freshslot, linux, memory, rehearsal, revision, signals  # noqa: E402
 from .molding import Begin, Fork, Message, Ready, Refused, Reopen, receive, send  # noqa: E402
 from .recycling import too_low  # noqa: E402
 
@@ -114,12 +114,16 @@ def rehearse(order: Begin, declared: Declared) -> None:
 def prepared(order: Begin, *, promises: bool = True) -> Ready:
     """The application, loaded and frozen. Error if it cannot be served; its ``promises`` need the queue servers."""
     began = time.monotonic()
-    if order.queue_servers:
+    later: list[str] = []
+    if order.source is not None:
+        order.settings, later = revision.reread(order.source, order.settings)
+        logs.stand_back("mold", order.settings.log_level)
+    if order.settings.queue_servers:
         client.connect_listed(order.settings)  # for the application, here and in all slots that are forked from here
     since = audit.before()
-    load(order.app)
+    load(order.settings.app)
     warm_up()
-    declared = REGISTRY.declared(order.queues)
+    declared = REGISTRY.declared(order.settings.queues)
     if promises:
         check_promises(declared)
         rehearse(order, declared)
@@ -130,7 +134,8 @@ def prepared(order: Begin, *, promises: bool = True) -> Ready:
     freeze()
     own = memory.rollup(os.getpid())
     size = own.pss if isinstance(own, memory.Rollup) else 0
-    return Ready(declared, len(sys.modules), time.monotonic() - began, size, findings=found)
+    settings = order.settings if order.source is not None else None
+    return Ready(declared, len(sys.modules), time.monotonic() - began, size, found, settings=settings, later=later)
 
 
 def load_and_report(order: Begin) -> Message:
@@ -139,7 +144,7 @@ def load_and_report(order: Begin) -> Message:
         ready = prepared(order)
     except Error as error:
         return Refused(str(error))
-    return weighed(ready, order.private_limit)
+    return weighed(ready, units.size(order.settings.server.private_limit))
 
 
 def weighed(ready: Ready, private_limit: int) -> Message:
@@ -151,20 +156,23 @@ def weighed(ready: Ready, private_limit: int) -> Message:
         slot = freshslot.fork()
     except Error:
         return ready
-    why = too_low(private_limit, slot.size) if private_limit else ""
+    why = too_low(private_limit, slot.size)
     return Refused(why) if why else msgspec.structs.replace(ready, slot=slot.size, fork_seconds=slot.seconds)
 
 
 def bear(order: Fork, channel: int, begin: Begin, commands: socket.socket, board: Scoreboard) -> None:
     """Double fork: the middle process ends at once, so that the slot becomes the master's child."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
-    middle = os.fork()
-    if middle == 0:
-        if os.fork() == 0:
-            commands.close()
-            birth.live(order, channel, begin, board)
-        os._exit(0)
-    os.waitpid(middle, 0)
+    with contextlib.suppress(OSError):  # no memory, no pids: the end of the channel says that nobody was born
+        middle = os.fork()
+        if middle == 0:
+            try:
+                if os.fork() == 0:
+                    commands.close()
+                    birth.live(order, channel, begin, board)
+            finally:
+                os._exit(0)
+        os.waitpid(middle, 0)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
     os.close(channel)
 
@@ -182,7 +190,7 @@ def main() -> None:
     signals.leave_to_the_master()
     setproctitle(f"qmaster: mold gen {begin.generation}, loading")
     logcontext.carry()
-    logs.stand_back("mold", begin.log_level)
+    logs.stand_back("mold", begin.settings.log_level)
     logs.print_by_lines()
     report = load_and_report(begin)
     logs.stand_in()

@@ -8,28 +8,21 @@ import msgspec
 
 from qslots.errors import Error
 from qslots.reports import Declared
-from qslots.settings import QueueSettings, Settings
+from qslots.settings import Settings
 
 from .findings import Finding
+from .revision import Source
 
 LARGEST = 1 << 17
 
 
 class Begin(msgspec.Struct, tag="begin"):
-    """Master to mold: import this, as this generation, for these queue servers (the first one listed is the main)."""
+    """Master to mold: load the application as this generation. With a ``source`` its settings are read anew."""
 
-    app: tuple[str, ...]
     generation: int
-    queue_servers: dict[str, str]  # name -> URL
-    queues: dict[str, QueueSettings]
+    settings: Settings
     master: int  # pid
-    log_level: str
-    private_limit: int = 0  # bytes; a limit that cannot be held is refused; 0 is none
-
-    @property
-    def settings(self) -> Settings:
-        """What the application and the slots are to know of the settings."""
-        return Settings(queue_servers=self.queue_servers, queues=self.queues)
+    source: Source | None = None
 
 
 class Fork(msgspec.Struct, tag="fork"):
@@ -55,6 +48,8 @@ class Ready(msgspec.Struct, tag="ready"):
     findings: tuple[Finding, ...] = ()  # of the fork-safety audit, the worst first
     slot: int = 0  # bytes of a slot that has done nothing; 0 if they cannot be read
     fork_seconds: float = 0.0  # until it spoke
+    settings: Settings | None = None  # as read anew
+    later: list[str] = []  # keys of it whose new values wait for a restart of the master
 
     def document(self) -> dict[str, Any]:
         """What status and check say of it."""

@@ -11,40 +11,54 @@ import select
 import selectors
 import signal
 import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
 
 from qslots import debts, orders
-from qslots.scoreboard import Field, Record, Scoreboard
+from qslots.scoreboard import Field, Record, Scoreboard, boot_ns
 from qslots.servers import parted
+from qslots.states import SlotState
 from qslots.units import counted
 
 from . import deaths, linux
 from .books import monotonic
 from .children import Child, Children, Phase
 from .couriers import Couriers
+from .crashloops import QUICK
+from .generations import Tally
 from .ledger import Ledger
 from .letters import Charged, Failed, Pay, Reply, SettleDead
 from .losses import Losses
-from .moldkeeper import MoldKeeper
+from .molds import Molds
 from .reasons import Reason
 from .reconcile import Action, Ask, Fork, Kill, Serve
 
 log = logging.getLogger("qmaster")
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The slots, by their records: which run a task, which have not come to their work yet; each generation's."""
+
+    busy: frozenset[int]
+    unready: frozenset[int]
+    tallies: Mapping[int, Tally]
+
+
 class Nursery:
     """The slots of one master."""
 
     def __init__(
-        self, lineage: str, board: Scoreboard, keeper: MoldKeeper, couriers: Couriers, selector: selectors.BaseSelector,
+        self, lineage: str, board: Scoreboard, molds: Molds, couriers: Couriers, selector: selectors.BaseSelector,
         ledger: Ledger,
     ) -> None:  # fmt: skip
         self.children = Children()
         self._lineage = lineage.split("/", 1)  # server name and incarnation: every holder's name is made of them
         self._board = board
-        self._keeper = keeper
+        self._molds = molds
         self._couriers = couriers
         self._selector = selector
         self._channels: dict[str, socket.socket] = {}  # holder -> our end
@@ -83,6 +97,21 @@ class Nursery:
         born = [child for child in self.children.tenants.values() if child.pid and child.phase < Phase.DEAD]
         return sorted(born, key=lambda child: child.index)
 
+    def look(self) -> Seen:
+        """What the slots' records say now, of all at once."""
+        busy, unready, tallies = set(), set(), dict[int, Tally]()
+        for child in self.children.tenants.values():
+            words, known = self.record(child.index).words, tallies.get(child.generation, Tally())
+            there = child.phase < Phase.DEAD
+            worked, age = known.worked or words[Field.DONE] > 0, known.oldest
+            if there and words[Field.TASK]:
+                busy.add(child.index)
+                age = max(age, (boot_ns() - words[Field.START]) / 1e9)
+            if there and words[Field.STATE] <= SlotState.STARTING:
+                unready.add(child.index)
+            tallies[child.generation] = Tally(known.slots + there, worked, age)
+        return Seen(frozenset(busy), frozenset(unready), tallies)
+
     def _fork(self, index: int, queues: tuple[str, ...], now: float) -> None:
         try:
             self._board.reserve(index)
@@ -95,12 +124,12 @@ class Nursery:
         server, incarnation = self._lineage
         holder = f"{server}/{index}/{incarnation}.{self._births}"
         ours.setblocking(False)
-        child = self.children.order(index, holder, self._keeper.generation, now, queues)
-        self.record(index).clear(holder=holder, generation=self._keeper.generation)
+        child = self.children.order(index, holder, self._molds.present, now, queues)
+        self.record(index).clear(holder=holder, generation=self._molds.present)
         self._channels[holder] = ours
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(child))
         try:
-            self._keeper.order(index, holder, theirs)
+            self._molds.order(index, holder, theirs)
         except OSError as error:
             log.warning("slot %d could not be ordered: %s", index, error)
             self._never_born(child)
@@ -121,6 +150,7 @@ class Nursery:
             case orders.Born(pid):
                 child.pid = pid
                 self.children.advance(child, Phase.LIVE, monotonic())
+                self._molds.state.born(child.generation, monotonic())
             case orders.Stillborn(why):
                 child.fault = why
                 said = logging.DEBUG if self.losses.is_parked(child) else logging.ERROR
@@ -135,7 +165,7 @@ class Nursery:
                 self._hang_up(child.holder)
 
     def hear_the_unborn(self) -> None:
-        """Birth messages that lie unread, before deaths are told: a slot may be born and dead in one turn."""
+        """Birth messages that lie unread, before a death is told: a slot may be born and dead in one turn."""
         for child in list(self.children.tenants.values()):
             if child.phase is Phase.ORDERED:
                 self._hear(child)
@@ -158,6 +188,10 @@ class Nursery:
         self._hang_up(child.holder)
         if self.children.tenants.get(child.index) is child:
             self.losses.never_born(child, monotonic())
+            if child.why:  # we have waited in vain
+                self._molds.state.not_born(child.generation)
+            else:
+                self._molds.state.died(child.generation, monotonic(), at_birth="before it said so", worked=False)
             self._free(child)
 
     def reaches(self, child: Child) -> bool:
@@ -238,6 +272,10 @@ class Nursery:
         self._last_words(child)
         self.losses.died(child, record, cause, now)
         self.children.advance(child, Phase.DEAD, now)
+        quick = not child.why and now - child.ordered_at <= QUICK
+        how = (child.fault and f"saying: {child.fault}") or cause.text
+        worked = record.words[Field.DONE] > 0
+        self._molds.state.died(child.generation, now, at_birth=how if quick else "", worked=worked)
         self._hang_up(child.holder)
         served = self._couriers.sources(child.queues)
         letters = deaths.left_behind(record, cause, random.uniform(0.85, 1.15), served)

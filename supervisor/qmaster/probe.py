@@ -71,8 +71,8 @@ def probed(order: Begin) -> Probed:
     ready = mold.prepared(order, promises=False)
     slot = freshslot.fork()
     available, total = memory.available(), memory.total()
-    queues = [seen(queue, order.queues.get(queue.name)) for queue in ready.declared.queues]
-    modules = [*order.app, *(handler.function.__module__ for handler in REGISTRY.handlers.values())]
+    queues = [seen(queue, order.settings.queues.get(queue.name)) for queue in ready.declared.queues]
+    modules = [*order.settings.app, *(handler.function.__module__ for handler in REGISTRY.handlers.values())]
     late_imports = late.predicted(name.partition(".")[0] for name in modules)
     return Probed(ready, queues, late_imports, slot, available, total)
 
@@ -117,7 +117,7 @@ def main() -> None:
     os.dup2(2, 1)  # what the application prints is none of the answer
     setproctitle("qmaster: check")
     logcontext.carry()
-    logs.stand_back("check", order.log_level)
+    logs.stand_back("check", order.settings.log_level)
     logs.print_by_lines()
     answer: Answer
     try:

@@ -12,6 +12,7 @@ from .children import Child, Children, Phase
 from .reasons import Reason
 
 BIRTH_WITHIN = 15.0  # seconds from the order to the birth message
+HURRY = 5.0  # seconds after which a busy slot that was asked to leave counts as one at work, not as one on its way
 AT_ONCE = 8  # births under way at a time
 REPLACED_AT_ONCE = 0.1  # of the live slots, and one at least
 
@@ -69,7 +70,8 @@ class Desired:
     retiring: Mapping[int, str] = field(default_factory=dict)  # slots to leave after their task, and why
     memory: float = float("inf")  # bytes for slots not yet forked
     sizes: Mapping[int, float] = field(default_factory=dict)  # index -> bytes that its slot is counted at
-    stopping_since: float = 0.0
+    stopping_since: float = 0.0  # no grace ends sooner after this than it lasts
+    unready: frozenset[int] = frozenset()  # slots that were born and are not at work yet
 
 
 @dataclass(slots=True)
@@ -141,18 +143,21 @@ def _replace(plan: Plan, desired: Desired, children: Children, now: float) -> No
     asked = {action.index for action in plan.actions if isinstance(action, Ask)}
     living = [child for child in children.tenants.values() if child.phase is Phase.LIVE and child.index not in asked]
     old = [child for child in living if child.generation < desired.generation]
-    away = (
-        len(children.tenants)
-        - len(living)
-        + sum(
-            index not in children.tenants and children.loops.not_before(queues) > now
-            for index, queues in desired.slots.items()
-        )
-    )
+    waits = [queues for index, queues in desired.slots.items() if queues and index not in children.tenants]
+    may_come = sum(children.may_spawn(queues, now) for queues in waits)
+    away = len(children.tenants) - len(living) + len(waits) - may_come  # those held back by deaths before them
+    away += len(desired.unready & {child.index for child in living})
+    away += min(desired.room, may_come)
+    away -= sum(_works_on(child, desired, now) for child in children.tenants.values())
     at_once = max(1, int(REPLACED_AT_ONCE * len(living))) - away
     old.sort(key=lambda child: (child.index in desired.busy, child.index))
     for child in old[: max(0, at_once)]:
         _ask(plan, desired, child, f"generation {desired.generation} takes its place", now)
+
+
+def _works_on(child: Child, desired: Desired, now: float) -> bool:
+    """Whether a slot that was asked to leave is in a task that may last: the others need not wait for it."""
+    return child.phase is Phase.LEAVING and child.index in desired.busy and now - child.since >= HURRY
 
 
 def _ask(plan: Plan, desired: Desired, child: Child, why: str, now: float) -> None:

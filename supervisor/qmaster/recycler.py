@@ -21,7 +21,7 @@ from . import growth, recycling
 from .books import Books
 from .children import Child, Phase
 from .imported import Imported
-from .moldkeeper import MoldKeeper
+from .molds import Molds
 from .nursery import Nursery
 from .reasons import Reason
 from .watch import Overdue
@@ -49,11 +49,11 @@ class Tenant:
 class Recycler:
     """Of one master."""
 
-    def __init__(self, settings: ServerSettings, books: Books, nursery: Nursery, keeper: MoldKeeper) -> None:
+    def __init__(self, settings: ServerSettings, books: Books, nursery: Nursery, molds: Molds) -> None:
         self.settings = settings  # may be replaced by others
         self._books = books
         self._nursery = nursery
-        self._keeper = keeper
+        self._molds = molds
         self._tenants: dict[str, Tenant] = {}  # by holder
         self._state = recycling.State()
         self._late = Imported()
@@ -173,12 +173,12 @@ class Recycler:
 
     def _shares(self, child: Child) -> bool:
         """Whether its mold lives. Without it, what a slot shared may be its own by now because the others are gone."""
-        return self._keeper.mold is not None and self._keeper.mold.generation == child.generation
+        return child.generation in self._molds.state.molds
 
     def _limits(self) -> Callable[[Child], int]:
         """Bytes that a slot may grow: one of a queue that has declared more memory has that."""
         least = size(self.settings.private_limit)
-        declared = {queue.name: queue.memory or 0 for queue in self._keeper.declared.queues}
+        declared = {queue.name: queue.memory or 0 for queue in self._molds.declared.queues}
         return lambda child: max(least, *(declared.get(queue, 0) for queue in child.queues), 0)
 
     def retiring(self) -> dict[int, str]:

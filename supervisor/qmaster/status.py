@@ -16,8 +16,9 @@ from .byhand import ByHand
 from .children import Phase
 from .couriers import Couriers
 from .duties import Duties
+from .generations import View
 from .identity import Identity
-from .moldkeeper import MoldKeeper
+from .molds import Molds
 from .nursery import Nursery
 from .recycler import Recycler
 
@@ -28,14 +29,14 @@ class Status:
 
     identity: Identity
     couriers: Couriers
-    keeper: MoldKeeper
+    molds: Molds
     nursery: Nursery
     books: Books
     duties: Duties
     recycler: Recycler
     hand: ByHand
 
-    def document(self, settings: Settings, stage: str) -> dict[str, Any]:
+    def document(self, settings: Settings, view: View, stage: str) -> dict[str, Any]:
         """All of it; times in seconds, memory in bytes."""
         first = self.couriers.first
         return {
@@ -43,7 +44,9 @@ class Status:
             "pid": os.getpid(),
             "stage": stage,
             "draining": self.hand.drains,
-            "generation": self.keeper.generation,
+            "generation": self.molds.present,
+            "generations": self.molds.status(view, self.books.pss),
+            "reload": self.molds.reload_status(view),
             "app": list(settings.app),
             "queue_server": first.url,
             "queue_server_down": first.down,
@@ -53,7 +56,7 @@ class Status:
             "deaths": dict(self.nursery.losses.counts),
             "parked": self.nursery.losses.parked(monotonic()),
             **self.recycler.status(),
-            "mold": self.keeper.ready.document() if self.keeper.ready is not None else None,
+            "mold": self.molds.ready.document() if self.molds.ready is not None else None,
             "log_file": settings.server.log_file,
             "slots": [msgspec.structs.asdict(slot) for slot in self.duties.slots()],
         }
@@ -64,4 +67,4 @@ class Status:
         most = self.books.capacity.max_slots if self.books.capacity is not None else None
         of = "" if most is None else f" of {most}"
         drained = ", drained" if self.hand.drains else ""
-        return f"{stage}{drained}, gen {self.keeper.generation}, {live}{of} slot{'s' * (live != 1 or bool(of))}"
+        return f"{stage}{drained}, gen {self.molds.present}, {live}{of} slot{'s' * (live != 1 or bool(of))}"

@@ -14,7 +14,7 @@ from .children import Child, Phase
 from .couriers import Couriers
 from .letters import Find, Found, Letter, Reply
 from .liveness import Liveness, LookUp, Move, Poke, Replace, Sign
-from .moldkeeper import MoldKeeper
+from .molds import Molds
 from .nursery import Nursery
 from .reasons import Reason
 
@@ -27,10 +27,10 @@ Once = Callable[[str, str, Letter, Callable[[Reply], None], float], None]
 class Watchdogs:
     """Those of one master; to be called once a second."""
 
-    def __init__(self, nursery: Nursery, couriers: Couriers, keeper: MoldKeeper, once: Once) -> None:
+    def __init__(self, nursery: Nursery, couriers: Couriers, molds: Molds, once: Once) -> None:
         self._nursery = nursery
         self._couriers = couriers
-        self._keeper = keeper
+        self._molds = molds
         self._once = once
         self._liveness = Liveness()
         self._untrusted: dict[int, watch.Untrusted] = {}
@@ -73,7 +73,7 @@ class Watchdogs:
 
     def _look_up(self, child: Child, now: float) -> None:
         """Does any task wait for this slot?"""
-        known = {queue.name: [each.name for each in queue.handlers] for queue in self._keeper.declared.queues}
+        known = {queue.name: [each.name for each in queue.handlers] for queue in self._molds.declared.queues}
         sources = self._couriers.sources(tuple(queue for queue in child.queues if known.get(queue)))
         by_server: dict[str, dict[str, list[str]]] = {}
         for queue, server in map(parted, sources):

@@ -6,7 +6,7 @@ import signal
 import socket
 
 import pytest
-from process.fleet import PACK, SERVER, Fleet, Program, children_of, lives, processes_in, titled, within
+from process.fleet import PACK, SERVER, START, Fleet, Program, children_of, lives, processes_in, titled, within
 from support.waiting import wait_for
 
 
@@ -77,9 +77,11 @@ def test_slots_work_on_without_their_mold_and_a_new_one_bears_slots(fleet: Fleet
     fleet.app.work.enqueue(1)
     assert fleet.wait_run("end", 1, within=2.0)[0].pid == before
     fleet.publish(("work",), ("work",))
-    assert [slot["pid"] for slot in fleet.slots(2)] == [before, fleet.pid_of(1)]
+    fleet.slots(2)
     [again] = titled(fleet.folder, "qmaster: mold gen 2")
     assert again != mold
+    # What the dead mold has borne shares its pages with no new slot, and may be older code: it is replaced.
+    wait_for(lambda: [slot["generation"] for slot in fleet.live()] == [2, 2], fleet.all_said, START)
 
 
 def test_a_courier_is_replaced_and_no_settlement_is_lost(fleet: Fleet) -> None:

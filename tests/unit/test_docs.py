@@ -39,7 +39,7 @@ def test_the_table_names_the_variable_of_each_key() -> None:
 
 def test_defaults_in_the_table_are_those_of_the_code() -> None:
     rows = {row.split("`")[1]: row for row in (DOCS / "settings.md").read_text().splitlines() if row.startswith("| `")}
-    for name in ("reserve_memory", "private_limit", "max_slots", "graceful_timeout"):
+    for name in ("reserve_memory", "private_limit", "max_slots", "graceful_timeout", "load_timeout"):
         assert f"`{getattr(settings.ServerSettings(), name)}`" in rows[f"server.{name}"]
     assert f"`{settings.Settings().log_level}`" in rows["log_level"]
     assert ("`true`" in rows["server.no_new_privileges"]) is settings.ServerSettings().no_new_privileges

@@ -4,10 +4,11 @@ import pytest
 
 from qmaster.children import Children, Phase
 from qmaster.reasons import Reason
-from qmaster.reconcile import AT_ONCE, BIRTH_WITHIN, Ask, Desired, Fork, Kill, Serve, reconcile
+from qmaster.reconcile import AT_ONCE, BIRTH_WITHIN, HURRY, Ask, Desired, Fork, Kill, Serve, reconcile
 
 MAIL = ("mail",)
 LATE_BIRTH, GRACE, STOPPED = Reason.LATE_BIRTH, Reason.GRACE, Reason.STOPPED
+LATE = Kill(0, "did not leave in time", GRACE)
 
 
 def desired(slots: dict[int, tuple[str, ...]], **changes: object) -> Desired:
@@ -24,6 +25,13 @@ def children(*phases: Phase, queues: tuple[str, ...] = MAIL, since: float = 0.0)
     return registry
 
 
+def busy_since(phase: Phase, last: float) -> Children:
+    """Slot 0, when it was last seen in a task."""
+    registry = children(phase)
+    registry.tenants[0].busy_at = last
+    return registry
+
+
 @pytest.mark.parametrize(
     ("what", "wanted", "there", "now", "actions"),
     [
@@ -37,6 +45,8 @@ def children(*phases: Phase, queues: tuple[str, ...] = MAIL, since: float = 0.0)
         ("not for ever", {0: MAIL}, children(Phase.ORDERED), BIRTH_WITHIN, [Kill(0, "not born in time", LATE_BIRTH)]),
         ("a leaving slot has its grace", {}, children(Phase.LEAVING), 29.9, []),
         ("and then no more", {}, children(Phase.LEAVING), 30.0, [Kill(0, "did not leave in time", GRACE)]),
+        ("one in a task is not hurried", {}, busy_since(Phase.LEAVING, 29.0), 58.9, []),
+        ("one that has done it and does not go", {}, busy_since(Phase.LEAVING, 29.0), 59.0, [LATE]),
         ("a leaving slot is not told new queues", {0: ("a",)}, children(Phase.LEAVING), 1.0, []),
         ("a killed slot is not killed again", {}, children(Phase.KILLED), 99.0, []),
         ("a dead slot's index waits for its settlement", {0: MAIL}, children(Phase.DEAD), 99.0, []),
@@ -120,6 +130,35 @@ def test_an_older_generation_is_replaced_a_few_at_a_time(
     wanted = dict.fromkeys(range(len(phases)), MAIL)
     plan = reconcile(desired(wanted, generation=2, busy=frozenset(busy)), children(*phases), 1.0)
     assert plan.actions == [Ask(index, NEW) for index in asked], what
+
+
+def test_a_master_that_stops_waits_for_no_task_longer_than_its_grace() -> None:
+    there = busy_since(Phase.LEAVING, 129.0)  # was asked to leave long before
+    stopping = desired({}, stopping=True, stopping_since=100.0, busy=frozenset({0}))
+    assert reconcile(stopping, there, 129.9).actions == []
+    assert reconcile(stopping, there, 130.0).actions == [LATE]
+
+
+def test_a_slot_in_a_long_task_does_not_hold_up_the_others() -> None:
+    wanted, busy = dict.fromkeys(range(3), MAIL), frozenset({2})
+    there = children(Phase.LIVE, Phase.LIVE, Phase.LEAVING)
+    changes = {"generation": 2, "busy": busy}
+    assert reconcile(desired(wanted, **changes), there, HURRY - 1).actions == []
+    assert reconcile(desired(wanted, **changes), there, HURRY).actions == [Ask(0, NEW)]
+
+
+def test_nothing_is_replaced_before_the_new_slot_has_come_to_its_work() -> None:
+    wanted = dict.fromkeys(range(3), MAIL)
+    there = children(Phase.LIVE, Phase.LIVE, Phase.LIVE)
+    assert reconcile(desired(wanted, generation=2, unready=frozenset({2})), there, 1.0).actions == []
+
+
+def test_nothing_is_replaced_before_the_index_of_the_one_before_is_filled_again() -> None:
+    there = children(Phase.LIVE, Phase.LIVE)
+    plan = reconcile(desired(dict.fromkeys(range(3), MAIL), generation=2), there, 1.0)
+    assert plan.actions == [Fork(2, MAIL)]
+    no_room = reconcile(desired(dict.fromkeys(range(3), MAIL), generation=2, room=0), there, 1.0)
+    assert no_room.actions == [Ask(0, NEW)]
 
 
 def test_slots_of_the_present_generation_stay() -> None:

@@ -62,7 +62,8 @@ def test_everything_that_may_be_there() -> None:
         "is running, drained", "main, redis://a: does not answer", "bound by memory: 3 GB for slots of 150 MB",
           "at most 4 slots until qmaster is started again", "1 dropped, 2 slots: it broke",
         "reload: failed: SyntaxError", "a socket (shop.line): open it later",
-        "mail: its slots die at start; tried again in 12 s", "left 3, memory 1\n", "growth 2\n", "pandas: 38 MB in each of 2 slots",
+        "mail: its slots die at start; tried again in 12.0 s", "left 3, memory 1\n", "growth 2\n",
+        "pandas: 38 MB in each of 2 slots",
         "resize: +2 MB a task (40 tasks)", "resize: a slot needs 90 MB, the limit is 48 MB",
     ):  # fmt: skip
         assert "many objects" not in text

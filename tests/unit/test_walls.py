@@ -34,7 +34,7 @@ PURE = {
     ],
     "qmaster": [
         *("capacity", "children", "deaths", "reconcile", "watch", "letters", "relief", "findings", "forecast"),
-        *("bounds", "figures", "pacing", "shedding", "recycling", "growth", "imported"),
+        *("bounds", "figures", "generations", "pacing", "shedding", "recycling", "growth", "imported"),
     ],
     "qmanager": ["demand", "grant", "placement", "planner", "readings", "schedules"],
 }
