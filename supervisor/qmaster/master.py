@@ -9,7 +9,9 @@ import os
 import pathlib
 import selectors
 import signal
+from collections.abc import Callable
 from enum import IntEnum
+from functools import partial
 from typing import Any
 
 from setproctitle import setproctitle
@@ -19,7 +21,7 @@ from qslots.scoreboard import Field, boot_ns
 from qslots.settings import Settings
 from qslots.units import counted, duration
 
-from . import deaths, inheritance, lateness, linux, privileges, requests, signals
+from . import deaths, faults, inheritance, lateness, linux, privileges, requests, signals
 from .books import Books, monotonic
 from .byhand import ByHand
 from .children import Phase
@@ -43,6 +45,7 @@ from .status import Status
 log = logging.getLogger("qmaster")
 LAST_WORDS = 5.0  # seconds that settlements may take when all slots are gone
 GONE_AFTER = 10.0  # seconds without a report after which a master of our name elsewhere counts as gone
+BROKEN = "it has failed too often within a minute, the log has the tracebacks: all slots end, please report it"
 REPLACED = "another qmaster has taken the name of this server: this one ends, with its slots"
 
 
@@ -71,6 +74,7 @@ class Master:
         self._grace = duration(settings.server.graceful_timeout)
         self._stage = Stage.STARTING
         self._fault = ""
+        self._faults = faults.Faults()
         self._settle_until = float("inf")
         self._stopping_since: float | None = None  # None also if there is no time to be graceful
         self._service = ServiceManager(os.environ)  # before anything is started: nobody else may speak to it
@@ -104,19 +108,37 @@ class Master:
         signals.listen(self._selector, self._signalled)
         self._couriers.start(monotonic())
         inheritance.settle(self._identity.left, self._couriers, monotonic())
-        self._molds.start(monotonic())
+        self._molds.begin(monotonic())
         deadline, before = monotonic(), clocks()
-        while self._stage < Stage.ENDED:
-            events = self._selector.select(max(0.0, deadline - monotonic()))
+        while self._stage < Stage.ENDED and monotonic() < self._faults.end_by:
+            events = self._selector.select(max(0.0, min(deadline, self._faults.end_by) - monotonic()))
             late, before = lateness.late(before, deadline, now := clocks()), now
             if late is not None:
-                self._come_late(late)
+                self._attempt(partial(self._come_late, late))
             for key, _ in events:
                 if self._selector.get_map().get(key.fd) is key:  # it may be closed by now, its number another's
-                    key.data()
-            deadline = self._turn(monotonic()) if late is None else monotonic()
+                    self._attempt(key.data)
+            deadline = self._attempt(self._turn) if late is None else monotonic()
         self._close()
         return self._fault
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it has ended for its own faults."""
+        return self._faults.are_too_many
+
+    def _attempt(self, step: Callable[[], float | None]) -> float:
+        """One step of a turn; returns when to look again. What fails holds up none of the others."""
+        try:
+            again = step()
+        except Exception:
+            now = monotonic()
+            if self._faults.counts(now):
+                log.exception("a fault of qmaster itself, please report it; it goes on")
+            if self._faults.are_too_many and self._stage < Stage.FAST:
+                self._fault, self._stage = BROKEN, Stage.FAST
+            return now + faults.EVERY
+        return again if again is not None else float("inf")
 
     def _come_late(self, late: lateness.Late) -> None:
         """We were stopped, or the machine slept: this turn observes, and ends nobody."""
@@ -130,8 +152,10 @@ class Master:
             self._stopping_since += late.stalled
         self._duties.come_late(late, monotonic())
 
-    def _turn(self, now: float) -> float:
+    def _turn(self) -> float:
         """Acts on what has happened; returns when to look again at the latest."""
+        self._reap()
+        now = monotonic()
         asked = self._control.check(now)
         self._desk.follow(self._duties.orders)
         self._couriers.check(now)
@@ -235,7 +259,7 @@ class Master:
     def _signalled(self, number: int) -> None:
         match number:
             case signal.SIGCHLD:
-                self._reap()
+                pass  # each turn looks for the dead
             case signal.SIGTERM:
                 self._stop(Stage.STOPPING, "TERM")
             case signal.SIGINT:
@@ -306,7 +330,7 @@ class Master:
             if child is not None:
                 self._nursery.buried(child, status)
             elif pid in self._couriers.pids:
-                self._duties.forget_under_way(self._couriers.exited(pid, monotonic()))
+                self._couriers.exited(pid, monotonic())
             elif pid in self._molds.pids:
                 self._molds.gone(pid, deaths.decode(status).text, monotonic())
 
@@ -364,7 +388,7 @@ class Master:
                 "a queue server does not answer: %d settlements are left to the next qmaster",
                 self._couriers.undone,
             )
-        else:
+        elif not self._nursery.living():  # else the next one settles for those, too
             give_up(self._identity)
         if not self._fault:
             log.info("ended")

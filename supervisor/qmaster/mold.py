@@ -192,7 +192,10 @@ def main() -> None:
     logcontext.carry()
     logs.stand_back("mold", begin.settings.log_level)
     logs.print_by_lines()
+    me = os.getpid()
     report = load_and_report(begin)
+    if os.getpid() != me:
+        return  # the application has forked while it was imported: two must not hear the same orders
     logs.stand_in()
     send(commands, report)
     if isinstance(report, Refused):

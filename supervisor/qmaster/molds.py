@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from qslots.reports import Declared
 from qslots.settings import Settings
 from qslots.units import counted
@@ -88,12 +90,23 @@ class Molds:
         """All molds that are not reaped yet."""
         return {mold.pid for mold in self._molds.values()}
 
+    def begin(self, now: float) -> None:
+        """Spawns the first mold; ``fault`` says why if there cannot be one."""
+        try:
+            self.start(now)
+        except OSError as error:
+            self.fault = f"a mold cannot be made: {error.strerror}"
+
     def start(self, now: float, cause: Cause = Cause.START) -> None:
-        """Spawns a mold; it reports when it is ready."""
+        """Spawns a mold; it reports when it is ready. OSError if there is no process or descriptor to be had."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             descriptors = [theirs.fileno(), self._who.board.descriptor, self._who.lock]
-            pid = spawn("qmaster.mold", descriptors, **{MARK: self._who.place})
+            try:
+                pid = spawn("qmaster.mold", descriptors, **{MARK: self._who.place})
+            except OSError:
+                ours.close()
+                raise
         number = self.state.started(cause, now)
         source = self._source if cause is Cause.RELOAD else None
         with contextlib.suppress(ConnectionError):  # it is dead already: the reaper will tell
@@ -193,13 +206,16 @@ class Molds:
             message, _ = molding.receive(mold.commands)
         except BlockingIOError:
             return
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            message, mold.why = None, f"app {', '.join(mold.settings.app)} has written to descriptor 3, its mold's own"
         match message:
             case molding.Ready():
                 self._is_ready(mold, message)
             case molding.Refused(why):
                 mold.why = why
-            case _:
+            case _:  # it is ending; or the application has closed its socket: nobody will hear of it again
                 self._selector.unregister(mold.commands)
+                os.kill(mold.pid, signal.SIGKILL)
 
     def _is_ready(self, mold: Mold, ready: molding.Ready) -> None:
         mold.ready = ready
