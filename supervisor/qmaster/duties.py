@@ -134,7 +134,7 @@ class Duties:
     def _warn_of_no_room(self) -> None:
         """Once: a server that can carry no slot looks like one that has nothing to do."""
         capacity = self._books.capacity
-        if capacity is not None and capacity.max_slots == 0 and not self._warned:
+        if capacity is not None and capacity.max_slots == 0 and self._books.most != 0 and not self._warned:
             self._warned = True
             log.warning(
                 "not one slot fits: %d MB for slots by server.reserve_memory, server.max_slots and what is free",

@@ -296,7 +296,7 @@ class Master:
     def _move_most(self, *, more: bool) -> None:
         capacity = self._books.capacity
         now, bound = (capacity.max_slots, capacity.limit.bound) if capacity is not None else (None, "")
-        log.info("%s", self._hand.one_more(now, bound) if more else self._hand.one_fewer(now))
+        log.info("%s", self._hand.one_more(now, bound) if more else self._hand.one_fewer(now, bound))
         self._books.most = self._hand.most
 
     def _reopen_logs(self) -> None:
@@ -324,7 +324,7 @@ class Master:
             if child is None:  # it may have been born just now: it has said so before it died
                 self._nursery.hear_the_unborn()
                 child = self._nursery.children.by_pid(pid)
-            if child is not None:  # before its pid is free: whatever the slot has left behind goes with it
+            if child is not None or pid in self._molds.pids:  # whatever it has left behind goes, before its pid is free
                 self._kill_strays(pid)
             _, status = os.waitpid(pid, 0)
             if child is not None:
@@ -380,9 +380,12 @@ class Master:
         self._desk.ended(self._fault)
         self._control.close()
         self._couriers.close()
-        for pid in self._couriers.pids | self._molds.pids:
+        molds = self._molds.pids
+        for pid in self._couriers.pids | molds:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)  # it cannot take long, and whoever comes after finds no zombie of ours
+        for pid in molds:  # what the application has started while it was imported
+            linux.kill(linux.strays(pid, set(), set()))
         if self._couriers.undone:
             log.warning(
                 "a queue server does not answer: %d settlements are left to the next qmaster",

@@ -29,6 +29,7 @@ from .revision import Source, changes
 from .spawn import spawn
 
 log = logging.getLogger("qmaster")
+MUTE = 1.0  # seconds from the end of a mold's socket to its own
 MEASURED_WITHIN = 3.0  # seconds after which the memory of slots that have left shows as available
 
 
@@ -42,6 +43,7 @@ class Mold:
     settings: Settings
     ready: molding.Ready | None = None
     why: str = ""  # it has refused
+    mute_since: float | None = None  # its socket is at its end, or brought what nobody understands
 
 
 @dataclass(slots=True)
@@ -146,6 +148,7 @@ class Molds:
     def check(self, view: View, now: float) -> None:
         """Does what is to be done now."""
         self.short = 0
+        self._end_the_mute(now)
         if self.state.succeeded(view, now) and self.state.outcome is not None:
             self.state.outcome.done = True
             log.info("generation %d is at work, no slot of an older one is left", self.state.present)
@@ -164,6 +167,14 @@ class Molds:
                 case Refuse(why):
                     log.error("a reload is refused: %s", why)
                     self.state.refused(why)
+
+    def _end_the_mute(self, now: float) -> None:
+        """A mold that ends is gone by then; of one that lives nobody will ever hear again."""
+        for mold in self._molds.values():
+            if mold.mute_since is not None and now - mold.mute_since > MUTE:
+                mold.why = f"app {', '.join(mold.settings.app)} has closed or used descriptor 3, its mold's own"
+                mold.mute_since = None
+                os.kill(mold.pid, signal.SIGKILL)
 
     def _begin(self, cause: Cause, now: float) -> None:
         try:
@@ -207,15 +218,15 @@ class Molds:
         except BlockingIOError:
             return
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            message, mold.why = None, f"app {', '.join(mold.settings.app)} has written to descriptor 3, its mold's own"
+            message = None
         match message:
             case molding.Ready():
                 self._is_ready(mold, message)
             case molding.Refused(why):
                 mold.why = why
-            case _:  # it is ending; or the application has closed its socket: nobody will hear of it again
+            case _:  # it is ending
                 self._selector.unregister(mold.commands)
-                os.kill(mold.pid, signal.SIGKILL)
+                mold.mute_since = monotonic()
 
     def _is_ready(self, mold: Mold, ready: molding.Ready) -> None:
         mold.ready = ready

@@ -185,7 +185,7 @@ class Post:
                 if now >= sent.again_at:
                     sent.again_at, sent.at = None, now
                     self._post(number)
-            elif now - max(sent.at, self._heard_at) > LATE and self.pid is not None:
+            elif now - max(sent.at, self._heard_at) > LATE and self._wire is not None:
                 log.error("the courier of %s has not answered for %.0f s; it is replaced", self.name, LATE)
                 self._end()
                 return
@@ -198,7 +198,7 @@ class Post:
 
     def next_check(self) -> float:
         """When ``check`` has something to do at the earliest."""
-        if self.pid is None:
+        if self._wire is None:  # one that was killed is reaped first
             return self._start_at if self._start_at is not None else float("inf")
         return min(
             (

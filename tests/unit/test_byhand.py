@@ -101,8 +101,8 @@ def test_a_slot_that_the_map_wants_no_more_holds_nobody_up() -> None:
 
 def test_one_fewer_and_one_more_move_the_number_by_one_from_what_is() -> None:
     hand = ByHand()
-    assert "at most 7" in hand.one_fewer(8)
-    assert "at most 6" in hand.one_fewer(8)  # the capacity does not show the first one yet
+    assert "at most 7" in hand.one_fewer(8, Bound.MEMORY)
+    assert "at most 6" in hand.one_fewer(8, Bound.MEMORY)  # the capacity does not show the first one yet
     assert "at most 7" in hand.one_more(8, Bound.MEMORY)
     assert "at most 8" in hand.one_more(7, Bound.SETTING)
     assert "at most 9" in hand.one_more(8, Bound.SETTING)
@@ -117,10 +117,10 @@ def test_one_more_than_can_be_carried_is_none() -> None:
 
 def test_there_are_never_fewer_than_none() -> None:
     hand = ByHand()
-    hand.one_fewer(0)
+    hand.one_fewer(0, Bound.SETTING)
     assert hand.most == 0
 
 
-@pytest.mark.parametrize("said", [ByHand().one_more(None, ""), ByHand().one_fewer(None)])
+@pytest.mark.parametrize("said", [ByHand().one_more(None, ""), ByHand().one_fewer(None, "")])
 def test_before_the_first_measurement_nothing_is_moved(said: Any) -> None:
     assert "nothing is measured yet" in said
