@@ -123,6 +123,7 @@ def prepared(order: Begin, *, promises: bool = True) -> Ready:
     since = audit.before()
     load(order.settings.app)
     warm_up()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whatever the application has made of it: we wait for our own forks
     declared = REGISTRY.declared(order.settings.queues)
     if promises:
         check_promises(declared)

@@ -109,6 +109,17 @@ def test_one_fewer_and_one_more_move_the_number_by_one_from_what_is() -> None:
     assert hand.most == 9
 
 
+def test_one_more_and_one_fewer_before_the_next_reading_change_nothing() -> None:
+    hand = ByHand(most=4)
+    for _ in range(5):  # the capacity shows 4 all the time
+        hand.one_more(4, Bound.SETTING)
+        hand.one_fewer(4, Bound.SETTING)
+    assert hand.most == 4
+    hand.one_fewer(4, Bound.SETTING)
+    hand.one_more(4, Bound.SETTING)
+    assert hand.most == 4
+
+
 def test_one_more_than_can_be_carried_is_none() -> None:
     hand = ByHand()
     assert hand.one_more(8, Bound.MEMORY) == "no slot more: 8 are what this server can carry just now (memory)"
