@@ -106,7 +106,7 @@ TAKEN = "import socket\nos.closerange(3, 100)\nkept = [socket.socket() for _ in 
 @pytest.mark.parametrize(
     ("code", "why"),
     [
-        (TAKEN, "descriptor 3"),
+        (TAKEN, "EX_OSFILE"),
         ("os.write(3, b'\\xa2\\xff\\xfe')\ntime.sleep(600)\n", "descriptor 3"),
         ("os._exit(3)\n", "code 3"),
     ],
@@ -210,4 +210,4 @@ def test_a_fault_of_its_own_that_comes_again_and_again_ends_it_with_a_code(fleet
     assert fleet.status()["pid"] == master.pid  # it still answers
     assert master.ended(START) == 70
     said = master.said()
-    assert said.count("Traceback") == 10 and said.splitlines()[-1].startswith("qmaster: it has failed too often")
+    assert said.count("Traceback") >= 10 and said.splitlines()[-1].startswith("qmaster: it has failed too often")
