@@ -21,7 +21,7 @@ from qslots.scoreboard import Field, boot_ns
 from qslots.settings import Settings
 from qslots.units import counted, duration
 
-from . import deaths, faults, inheritance, lateness, linux, privileges, requests, signals
+from . import faults, inheritance, lateness, linux, privileges, requests, signals
 from .books import Books, monotonic
 from .byhand import ByHand
 from .children import Phase
@@ -37,6 +37,7 @@ from .letters import Connect, Leave, Reopen
 from .molds import Molds
 from .notices import ServiceManager, State
 from .nursery import Nursery, Seen
+from .reaper import Reaper
 from .reconcile import Desired, reconcile
 from .recycler import Recycler
 from .revision import Source
@@ -89,6 +90,7 @@ class Master:
         self._nursery = Nursery(
             lineage, identity.board, self._molds, self._couriers, self._selector, Ledger(identity.board_path)
         )
+        self._reaper = Reaper(self._nursery, self._couriers, self._molds)
         self._books = Books(settings.server)
         self._recycler = Recycler(settings.server, self._books, self._nursery, self._molds)
         self._duties = Duties(
@@ -154,7 +156,7 @@ class Master:
 
     def _turn(self) -> float:
         """Acts on what has happened; returns when to look again at the latest."""
-        self._reap()
+        self._reaper.reap()
         now = monotonic()
         asked = self._control.check(now)
         self._desk.follow(self._duties.orders)
@@ -309,43 +311,6 @@ class Master:
             self._molds.reopen_logs(path)
             self._nursery.reopen_logs(path)
             log.info("USR1: the log file %s is opened anew", path)
-
-    def _reap(self) -> None:
-        """Every child that has ended: mold, courier, slots, and strays that slots have left behind."""
-        while True:
-            try:
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if ended is None:
-                return
-            pid = ended.si_pid
-            child = self._nursery.children.by_pid(pid)
-            if child is None:  # it may have been born just now: it has said so before it died
-                self._nursery.hear_the_unborn()
-                child = self._nursery.children.by_pid(pid)
-            if child is not None or pid in self._molds.pids:  # whatever it has left behind goes, before its pid is free
-                self._kill_strays(pid)
-            _, status = os.waitpid(pid, 0)
-            if child is not None:
-                self._nursery.buried(child, status)
-            elif pid in self._couriers.pids:
-                self._couriers.exited(pid, monotonic())
-            elif pid in self._molds.pids:
-                self._molds.gone(pid, deaths.decode(status).text, monotonic())
-
-    def _kill_strays(self, dead: int) -> None:
-        """A slot that was being born while we looked has told its pid before it left its mold's session: so after the
-        look it can be heard, and is none.
-        """
-        strays = linux.strays(dead, *self._known())
-        self._nursery.hear_the_unborn()
-        linux.kill(strays - self._known()[0])
-
-    def _known(self) -> tuple[set[int], set[int]]:
-        """The pids of our own children, and of molds."""
-        slots = {child.pid for child in self._nursery.living() if child.pid is not None}
-        return slots | self._molds.pids | self._couriers.pids, self._molds.pids
 
     def _document(self) -> dict[str, Any]:
         return self._status.document(self._settings, self._view(), self._stage.name.lower())
