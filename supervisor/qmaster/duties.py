@@ -17,7 +17,7 @@ from qslots.reports import MapRow, Orders, Report, SlotReport
 from qslots.scoreboard import Field, Record, boot_ns
 from qslots.servers import parted
 
-from . import deaths, memory, relief, watch
+from . import memory, relief, watch
 from .books import Books, Figures, MoldSize, monotonic
 from .children import Phase
 from .couriers import Couriers
@@ -217,7 +217,7 @@ class Duties:
         for index in watch.confirmed(self._overdue, watch.overdue(records, boot_ns(), self._slept)):
             if living[index].phase < Phase.KILLED:
                 living[index].overdue = self._overdue[index]
-                self._nursery.kill(living[index], deaths.HARD_LIMIT, Reason.TIME_LIMIT)
+                self._nursery.kill(living[index], self._overdue[index].did, Reason.TIME_LIMIT)
 
     def _note_busy(self, now: float) -> None:
         """A slot that was asked to leave has its grace after its pack, however long that takes."""
