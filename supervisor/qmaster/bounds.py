@@ -71,7 +71,9 @@ def others(*, setting: int | None, ramp: int, held: int | None, work: Work, by_h
     """
     limits = [Limit(ramp, Bound.RAMP, "twice as many as soon as these have been measured")]
     if setting is not None:
-        limits.append(Limit(setting, Bound.SETTING, "by TTIN or TTOU" if by_hand else f"server.max_slots is {setting}"))
+        limits.append(
+            Limit(setting, Bound.SETTING, "moved by TTIN or TTOU" if by_hand else f"server.max_slots is {setting}")
+        )
     stopped = brake(work)
     if held is not None and stopped is not None:
         limits.append(Limit(max(held, math.ceil(2 * work.cpus)), *stopped))

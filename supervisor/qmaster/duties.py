@@ -135,10 +135,7 @@ class Duties:
         capacity = self._books.capacity
         if capacity is not None and capacity.max_slots == 0 and not self._warned:
             self._warned = True
-            log.warning(
-                "not one slot fits: %d MB for slots by server.reserve_memory, server.max_slots and what is free",
-                capacity.budget >> 20,
-            )
+            log.warning("not one slot is allowed here: %s", capacity.limit)
 
     def _once(self, server: str, kind: str, letter: Letter, on_reply: Callable[[Reply], None], now: float) -> None:
         key = (server, kind)

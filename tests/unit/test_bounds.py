@@ -38,5 +38,5 @@ def test_the_lowest_bound_counts() -> None:
     )  # fmt: skip
     assert str(others(setting=3, ramp=4, held=None, work=Work(2.0))) == "bound by setting: server.max_slots is 3"
     by_hand = others(setting=3, ramp=4, held=None, work=Work(2.0), by_hand=True)
-    assert str(by_hand) == "bound by setting: by TTIN or TTOU"
+    assert str(by_hand) == "bound by setting: moved by TTIN or TTOU"
     assert str(by_memory(1204 * M, 23 * M)) == "bound by memory: 1,204 MB / 23 MB a slot"
