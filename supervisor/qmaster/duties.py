@@ -19,6 +19,7 @@ from qslots.servers import parted
 
 from . import memory, relief, watch
 from .books import Books, Figures, MoldSize, monotonic
+from .bounds import megabytes
 from .children import Phase
 from .couriers import Couriers
 from .lastmap import LastMap
@@ -135,7 +136,8 @@ class Duties:
         capacity = self._books.capacity
         if capacity is not None and capacity.max_slots == 0 and not self._warned:
             self._warned = True
-            log.warning("not one slot is allowed here: %s", capacity.limit)
+            reserve = megabytes(capacity.reserve)
+            log.warning("not one slot is allowed here: %s; server.reserve_memory keeps %s", capacity.limit, reserve)
 
     def _once(self, server: str, kind: str, letter: Letter, on_reply: Callable[[Reply], None], now: float) -> None:
         key = (server, kind)
