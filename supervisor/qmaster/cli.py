@@ -16,6 +16,7 @@ from qslots.errors import Error, SettingsError
 from qslots.settings import read
 
 from . import prepare, privileges
+from .faults import Broken
 from .identity import assume
 from .remote import common, drain, in_one_line, recycle, refork, reload, status, stop, undrain
 from .revision import Source
@@ -51,11 +52,12 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
     last = prepare.last_map(settings)
     prepare.check_queue_servers(settings, last)
     with logged_to(settings.server.log_file):
-        fault = Master(settings, assume(settings.server), last, source).run()
+        master = Master(settings, assume(settings.server), last, source)
+        fault = master.run()
         if fault and settings.server.log_file:
             logging.getLogger("qmaster").error("ended: %s", fault)
     if fault:
-        raise Error(fault)
+        raise Broken(fault) if master.is_broken else Error(fault)
 
 
 @contextlib.contextmanager

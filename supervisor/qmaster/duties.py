@@ -67,6 +67,7 @@ class Duties:
         self._warned = False
         self._pace = Pace()
         self._unread = ""  # what was said last of memory that cannot be read
+        self._unheard = ""  # what was said last of a report that was not answered
         self.replaced = False  # another master has taken our name
         self.draining = False
         self.orders = Orders()  # what people have said to the queue server
@@ -150,10 +151,6 @@ class Duties:
             on_reply(reply)
 
         self._couriers.send(server, letter, answered, now)
-
-    def forget_under_way(self, server: str) -> None:
-        """A new courier for this queue server: what the old one had not answered is asked anew."""
-        self._under_way = {key for key in self._under_way if key[0] != server}
 
     def _extend(self, records: list[Record], now: float) -> None:
         for (source, ttl), locks in watch.to_extend(records, boot_ns()).items():
@@ -248,7 +245,7 @@ class Duties:
                 self._recycler.measured(monotonic())
                 self._assess(monotonic())
                 self._tell_of_refused(reply)
-            case Failed() if reply.why != self._unread:
+            case Failed() if reply.code != "down" and reply.why != self._unread:
                 self._unread = reply.why
                 log.error("memory is not known, the number of slots stays: %s", reply.why)
 
@@ -308,5 +305,9 @@ class Duties:
                 self._declaration_wanted = wanted
                 self.orders = orders
                 self._last.heard(row)
+                self._unheard = ""
             case Failed("REPLACED"):
                 self.replaced = True
+            case Failed(code, why) if code != "down" and why != self._unheard:
+                self._unheard = why
+                log.error("no answer to a report, slots go on with the last map: %s", why)

@@ -144,10 +144,10 @@ class Nursery:
             message = orders.receive(channel)
         except BlockingIOError:
             return
-        except (ConnectionError, msgspec.MsgspecError):
+        except (ConnectionError, msgspec.MsgspecError, UnicodeDecodeError):
             message = None
         match message:
-            case orders.Born(pid):
+            case orders.Born(pid) if child.pid is None:  # never again: a task that found the channel could name another
                 child.pid = pid
                 self.children.advance(child, Phase.LIVE, monotonic())
                 self._molds.state.born(child.generation, monotonic())

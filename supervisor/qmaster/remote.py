@@ -23,6 +23,7 @@ from qslots.units import counted
 
 from . import statustext
 from .asking import ask, servers_in
+from .faults import EX_SOFTWARE, Broken
 from .identity import runtime_dir, server_name
 
 _P = ParamSpec("_P")
@@ -41,7 +42,7 @@ def in_one_line(command: Callable[_P, _R]) -> Callable[_P, _R]:
             return command(*args, **kwargs)
         except Error as error:
             click.echo(f"qmaster: {error}", err=True)
-            sys.exit(1)
+            sys.exit(EX_SOFTWARE if isinstance(error, Broken) else 1)
         except KeyboardInterrupt:
             sys.exit(130)
         except BrokenPipeError:
