@@ -10,7 +10,7 @@ import pytest
 from process.fleet import APP, PRELUDE, SERVER, START, Fleet, Program, lives, titled
 from support.waiting import wait_for
 
-from qmaster.control import ask
+from qmaster.asking import ask
 from qslots.control import Control
 
 WORK = """\
