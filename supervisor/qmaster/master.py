@@ -43,6 +43,7 @@ from .status import Status
 log = logging.getLogger("qmaster")
 LAST_WORDS = 5.0  # seconds that settlements may take when all slots are gone
 GONE_AFTER = 10.0  # seconds without a report after which a master of our name elsewhere counts as gone
+_LOOKS = 10  # for what a slot has left behind: each finds what those killed in the one before had just forked
 REPLACED = "another qmaster has taken the name of this server: this one ends, with its slots"
 
 
@@ -311,12 +312,19 @@ class Master:
                 self._molds.gone(pid, deaths.decode(status).text, monotonic())
 
     def _kill_strays(self, dead: int) -> None:
-        """A slot that was being born while we looked has told its pid before it left its mold's session: so after the
-        look it can be heard, and is none.
+        """Looks again until it finds nobody new: what is killed may have forked since it was looked for. A slot that was
+        being born while we looked has told its pid before it left its mold's session: so after the look it can be
+        heard, and is none.
         """
-        strays = linux.strays(dead, *self._known())
-        self._nursery.hear_the_unborn()
-        linux.kill(strays - self._known()[0])
+        killed: set[int] = set()
+        for _ in range(_LOOKS):
+            strays = linux.strays(dead, *self._known())
+            self._nursery.hear_the_unborn()
+            found = strays - self._known()[0] - killed
+            if not found:
+                return
+            linux.kill(found)
+            killed |= found
 
     def _known(self) -> tuple[set[int], set[int]]:
         """The pids of our own children, and of molds."""

@@ -41,6 +41,13 @@ def hang(own_session: bool) -> None:
     ctypes.PyDLL(None).sleep(600)  # in C, with the interpreter's lock held
 
 
+@task(max_crashes=1)
+def litter() -> None:
+    endless = "n=0; while [ $n -lt 400 ]; do sleep 600 & n=$((n+1)); done; wait"
+    subprocess.Popen(["sh", "-c", f"{{ {endless}; }} & {{ {endless}; }} & {endless}"])
+    os.kill(os.getpid(), signal.SIGKILL)  # while it starts one after the other
+
+
 @task
 def work(n: int) -> None:
     note("begin", n)
@@ -106,7 +113,7 @@ def test_a_hard_limit_kills_in_c_code_with_children_and_nobody_else(fleet: Fleet
     wait_for(lambda: not lives(child.pid), "the slot that hangs to be killed", 5.0)
     wait_for(lambda: fleet.buried("hang") == {task}, "the task to be buried")
     assert "ran longer than its time limit" in fleet.fates("hang")[task].error
-    assert not lives(int(child.words[1])), "its child lives on"
+    wait_for(lambda: not lives(int(child.words[1])), "its child to be gone", 2.0)  # killed before, it may still exit
     fleet.open()
     [end] = fleet.wait_run("end", 1)
     assert end.pid == innocent.pid
@@ -121,6 +128,13 @@ def test_a_hard_limit_ends_a_child_that_has_left_the_session(fleet: Fleet) -> No
     stray = int(child.words[1])
     wait_for(lambda: not lives(stray), "its child to be gone", 2.0)
     wait_for(lambda: not sleepers(fleet), "its child's child to be gone", 2.0)
+
+
+def test_what_starts_processes_while_its_slot_is_buried_leaves_none(fleet: Fleet) -> None:
+    fleet.launch(HANGS, ("litter",))
+    task = fleet.app.litter.enqueue().id
+    wait_for(lambda: fleet.buried("litter") == {task}, "the task to be buried")
+    wait_for(lambda: not sleepers(fleet), lambda: f"{len(sleepers(fleet))} of its children to be gone", 2.0)
 
 
 def sleepers(fleet: Fleet) -> list[int]:
