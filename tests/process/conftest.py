@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 
@@ -13,6 +14,7 @@ import qslots.tasks
 from qslots.handlers import Registry
 
 RED = pytest.StashKey[bool]()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs, and what they start, ignore it
 
 
 @pytest.hookimpl(wrapper=True)
