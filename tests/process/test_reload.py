@@ -3,11 +3,13 @@
 import json
 import os
 import pathlib
+import re
 import signal
 from typing import Any
 
 import pytest
 from process.fleet import APP, PRELUDE, SERVER, START, Fleet, Program, lives, titled
+from support.moved_clock import sitecustomize as moved_clock
 from support.waiting import wait_for
 
 from qmaster.asking import ask
@@ -35,7 +37,7 @@ def deploy(fleet: Fleet, source: str) -> None:
 
 
 def asked(fleet: Fleet, command: str = "reload", *, wait: bool = True) -> dict[str, Any]:
-    answer = ask(fleet.folder / "run" / f"{SERVER}.sock", {"command": command, "wait": wait}, 60.0)
+    answer = ask(fleet.folder / "run" / f"{SERVER}.sock", {"command": command, "wait": wait}, timeout=60.0)
     assert answer is not None
     return answer
 
@@ -295,15 +297,22 @@ def test_changed_settings_are_applied_and_what_needs_a_restart_is_said(fleet: Fl
     wait_for(lambda: declared_priority(fleet) == 77, fleet.all_said, START)
 
 
-def test_bad_settings_keep_the_old_ones(fleet: Fleet) -> None:
+REFUSED = {
+    "much": r"server\.private_limit is 'much'",
+    "64K": r"private_limit 64K is less than twice what a fresh slot of this application needs \([\d.]+ MB\): set at least \d+M",
+}
+
+
+@pytest.mark.parametrize("limit", REFUSED)
+def test_bad_settings_keep_the_old_ones(fleet: Fleet, limit: str) -> None:
     settled_by_file(fleet, max_slots=4)
     master = fleet.launch(OLD, ("work",))
     before = fleet.pid_of(0)
     deploy(fleet, NEW)
-    write_settings(fleet, {"server": {"max_slots": 1, "private_limit": "much"}})
+    write_settings(fleet, {"server": {"max_slots": 1, "private_limit": limit}})
     answer = asked(fleet)
     assert not answer["ok"]
-    assert "server.private_limit is 'much'" in answer["why"]
+    assert re.search(REFUSED[limit], answer["why"]), answer["why"]
     assert answer["why"] in master.err.read_text()
     runs_as(fleet, "old", 1)
     assert fleet.pid_of(0) == before
@@ -332,6 +341,39 @@ def test_without_room_for_a_second_mold_idle_slots_make_way(fleet: Fleet) -> Non
     wait_for(lambda: "room is made for a second mold" in reload_of(fleet)["why"], fleet.all_said, START)
     wait_for(lambda: len(fleet.live()) == 1, fleet.all_said, START)
     assert len(molds(fleet)) == 1
+
+
+def test_a_reload_for_which_no_room_comes_free_is_refused_with_the_figures(fleet: Fleet) -> None:
+    settled_by_file(fleet)
+    move = moved_clock.create(fleet.folder / "clock")
+    fleet.environ["PYTHONPATH"] = str(pathlib.Path(moved_clock.__file__).parent)
+    fleet.environ["QSLOTS_TEST_CLOCK"] = str(fleet.folder / "clock")
+    master = fleet.launch(OLD, ("hold", "work"))
+    write_settings(fleet, {"server": {"reserve_memory": "100%"}})
+    asked(fleet, wait=False)
+    wait_for(lambda: generations(fleet) == [2], fleet.all_said, START)
+    runs_as(fleet, "old", 1)
+    wait_for(lambda: len(molds(fleet)) == 1, "the old mold to be gone", START)
+    fleet.app.hold.enqueue("open")
+    [run] = fleet.wait_run("begin", "open")
+    deploy(fleet, NEW)
+    asked(fleet, wait=False)
+    wait_for(lambda: "room is made for a second mold" in reload_of(fleet)["why"], fleet.all_said, START)
+    for step in range(1, 9):  # half a minute, in steps after which the master is not late
+        before_it = last_report(fleet)
+        move(step * 4.0)
+        wait_for(lambda before_it=before_it: last_report(fleet) > before_it, "the master to report")  # type: ignore[misc]
+    wait_for(lambda: reload_of(fleet)["stage"] == "failed", fleet.all_said)
+    figures = r"a second mold needs \d+ MB and -?\d+ MB are free beside server\.reserve_memory: make room and try again"
+    assert re.search(figures, reload_of(fleet)["why"]), reload_of(fleet)
+    assert reload_of(fleet)["why"] in master.said()
+    fleet.open()
+    [end] = fleet.wait_run("end", "open")
+    assert (end.pid, generations(fleet), len(molds(fleet))) == (run.pid, [2], 1)
+
+
+def last_report(fleet: Fleet) -> float:
+    return fleet.client.redis.zscore("qs:seen", SERVER) or 0.0  # type: ignore[return-value]
 
 
 def test_status_tells_of_both_generations(fleet: Fleet) -> None:
