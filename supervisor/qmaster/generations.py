@@ -277,6 +277,11 @@ class Generations:
         return self.present in self.molds and self.molds[self.present].state in _SERVES
 
     @property
+    def is_reloading(self) -> bool:
+        """Whether another generation is loading beside the one in force."""
+        return bool(self.present) and any(mold.state is State.LOADING for mold in self.molds.values())
+
+    @property
     def two(self) -> bool:
         """Whether there are two molds, be it that one is just ending."""
         return len(self.molds) > 1

@@ -356,8 +356,15 @@ class Master:
         if title != self._title:
             setproctitle(title)
             self._title = title
-        stopping = State.STOPPING if self._stage >= Stage.STOPPING else State.RUNNING
-        return self._service.check(State.STARTING if self._stage is Stage.STARTING else stopping, line, now)
+        return self._service.check(self._state(), line, now)
+
+    def _state(self) -> State:
+        """As the service manager sees it."""
+        if self._stage >= Stage.STOPPING:
+            return State.STOPPING
+        if self._stage is Stage.STARTING:
+            return State.STARTING
+        return State.RELOADING if self._molds.state.is_reloading else State.RUNNING
 
     def _close(self) -> None:
         """The end: mold and courier see the end of their sockets; nothing of ours stays."""
