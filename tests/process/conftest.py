@@ -14,7 +14,9 @@ import qslots.tasks
 from qslots.handlers import Registry
 
 RED = pytest.StashKey[bool]()
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs, and what they start, ignore it
+# A shell lets its background jobs ignore these two, and so all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)
