@@ -312,9 +312,10 @@ class Master:
                 self._molds.gone(pid, deaths.decode(status).text, monotonic())
 
     def _kill_strays(self, dead: int) -> None:
-        """Looks again until it finds nobody new: what is killed may have forked since it was looked for. A slot that was
-        being born while we looked has told its pid before it left its mold's session: so after the look it can be
-        heard, and is none.
+        """Looks again until it finds nobody new: what is killed may have forked since it was looked for.
+
+        A slot that was being born while we looked has told its pid before it left its mold's session: so after the
+        look it can be heard, and is none.
         """
         killed: set[int] = set()
         for _ in range(_LOOKS):
