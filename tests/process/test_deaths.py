@@ -1,5 +1,6 @@
 """Slots that die: what they had done stays done, what ran is charged if it was to blame, the rest runs at once."""
 
+import json
 import os
 import pathlib
 import secrets
@@ -7,7 +8,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from process.fleet import Fleet, lives, stands_in_a_pack, titled
+from process.fleet import START, Fleet, lives, stands_in_a_pack, titled
 from support.waiting import wait_for
 
 POISON = """\
@@ -100,6 +101,10 @@ def test_a_task_that_kills_its_process_is_buried_and_no_innocent_one_is_charged(
         assert CAUSES[how] in fates[task].error
         assert fates[task].crashes == 2
         assert len(fleet.runs("begin", how)) == 2
+    shown = fleet.start("qmanager.admin", "task", "show", poison["segv"], "--json")
+    assert shown.ended(START) == 0
+    told = json.loads(shown.out.read_text())
+    assert (told["crashes"], told["state"]) == (2, "fatal_failure") and CAUSES["segv"] in told["last_error"]
     innocent = [run.words for run in fleet.runs("end")]
     assert len(innocent) == len(set(innocent)) == 30
 

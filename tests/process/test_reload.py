@@ -73,15 +73,17 @@ def test_a_reload_under_load_loses_nothing_and_leaves_the_slots_at_work(fleet: F
     wait_for(lambda: at_work(fleet) == slots, fleet.all_said, START)
     [old] = molds(fleet)
     deploy(fleet, NEW)
-    least = [slots]
+    least, alive = [slots], [slots]  # by what the master says, and by what there is
     master.signal(signal.SIGHUP)
 
     def is_done() -> bool:
         least.append(at_work(fleet))
+        alive.append(len(titled(fleet.folder, "qmaster: slot")))
         return reload_of(fleet)["stage"] == "done"
 
     wait_for(is_done, fleet.all_said, START)
-    assert min(least) >= slots - 1
+    assert min(least) >= slots - 1 <= min(alive)
+    assert len(least) > 10, "looked at throughout"
     wait_for(lambda: not lives(old), "the old mold to be gone", START)
     fleet.wait_empty()
     ran = sorted(int(run.words[1]) for word in ("old", "young") for run in fleet.runs(word))
