@@ -169,7 +169,9 @@ def test_slot_is_recycled_after_so_many_tasks_and_hands_back_the_rest_of_its_pac
     fleet.app.reads.enqueue_many([(n,) for n in range(20)])
     fleet.wait_run("read", count=20)
     fleet.wait_empty("reads")
-    assert fleet.status()["recycled"]["tasks"] >= 2
+    wait_for(
+        lambda: fleet.status()["recycled"]["tasks"], "a slot to be recycled; how many depends on their haste", START
+    )
     assert "is recycled" not in master.said(), "that is as the settings say"
     assert sorted(int(run.words[1]) for run in fleet.runs("read")) == list(range(20))
     assert fleet.fates("reads") == {}
