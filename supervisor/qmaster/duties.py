@@ -80,7 +80,7 @@ class Duties:
     def check(self, now: float) -> float:
         """Does what is due; returns when something will be due again."""
         if now >= self._next:
-            self._next = now + (TICK if self.row is not None else FIRST_TICK)
+            self._next = now + (TICK if self.row is not None and self._molds.ready is not None else FIRST_TICK)
             self._tick(now)
         if self._again_at is not None and now >= self._again_at:
             self._again_at = None
@@ -103,8 +103,8 @@ class Duties:
         self._nursery.look_at_memory_kills()
         self._save(now)
         self._recycler.look()
-        self._measure(now)
-        if self._molds.ready is not None:
+        if self._molds.ready is not None:  # measured before, it would leave nothing of its share for the first slots
+            self._measure(now)
             self._report(now)
 
     def _assess(self, now: float) -> None:

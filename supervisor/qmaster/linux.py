@@ -125,19 +125,18 @@ def strays(dead: int, known: set[int], molds: set[int]) -> set[int]:
     """What a dead, not yet reaped slot has left behind.
 
     That is its session; what has left the session, which the kernel has made a child of this process, like a slot, but
-    nobody knows it; and the descendants of these. A slot just being born is nobody's stray: it stays in its mold's
-    session until it has told its pid; so whoever looks like one must be listened for once more before it is killed.
+    nobody knows it; and the descendants of these. Zombies count: one may have forked since the list of pids was read.
+    A slot just being born is nobody's stray: it stays in its mold's session until it has told its pid; so whoever looks
+    like one must be listened for once more before it is killed.
     """
     me = os.getpid()
     found, parents = set(), {}
     for entry in _processes():
-        if int(entry.name) == me:
+        if int(entry.name) in (me, dead):
             continue
         try:
-            state, parent, _, session = entry.joinpath("stat").read_bytes().rpartition(b")")[2].split()[:4]
+            _, parent, _, session = entry.joinpath("stat").read_bytes().rpartition(b")")[2].split()[:4]
         except OSError:  # gone meanwhile, or we have no descriptor left
-            continue
-        if state == b"Z":
             continue
         pid = int(entry.name)
         parents[pid] = int(parent)

@@ -12,6 +12,8 @@ from .couriers import Couriers
 from .molds import Molds
 from .nursery import Nursery
 
+LOOKS = 10  # for what a slot has left behind: each finds what those killed in the one before had just forked
+
 
 class Reaper:
     """That of one master."""
@@ -46,12 +48,20 @@ class Reaper:
                 self._molds.gone(pid, deaths.decode(status).text, monotonic())
 
     def _kill_strays(self, dead: int) -> None:
-        """A slot that was being born while we looked has told its pid before it left its mold's session: so after the
+        """Looks again until it finds nobody new: what is killed may have forked since it was looked for.
+
+        A slot that was being born while we looked has told its pid before it left its mold's session: so after the
         look it can be heard, and is none.
         """
-        strays = linux.strays(dead, *self._known())
-        self._nursery.hear_the_unborn()
-        linux.kill(strays - self._known()[0])
+        killed: set[int] = set()
+        for _ in range(LOOKS):
+            strays = linux.strays(dead, *self._known())
+            self._nursery.hear_the_unborn()
+            found = strays - self._known()[0] - killed
+            if not found:
+                return
+            linux.kill(found)
+            killed |= found
 
     def _known(self) -> tuple[set[int], set[int]]:
         """The pids of our own children, and of molds."""

@@ -24,6 +24,11 @@ def work(n: int) -> None:
     note("begin", n)
     gate("open")
     note("end", n)
+
+
+@task(batch=1)
+def warm() -> None:
+    time.sleep(0.01)
 """
 STATUS = b'{"command": "status"}\n'
 
@@ -126,8 +131,16 @@ def test_watching_goes_on_without_a_master_until_it_is_told_to_end(fleet: Fleet)
     assert (watch.ended(START), watch.err.read_text()) == (130, "")
 
 
+def launch_three(fleet: Fleet) -> None:
+    """Slots that have worked allow more of them: a third one comes without delay."""
+    fleet.write_app(WORK)
+    fleet.app.warm.enqueue_many([()] * 20)
+    fleet.launch(WORK, *[("work", "warm")] * 3)
+    fleet.wait_empty("warm")
+
+
 def test_recycled_slots_finish_their_task_and_are_forked_again(fleet: Fleet) -> None:
-    fleet.launch(WORK, ("work",), ("work",), ("work",))
+    launch_three(fleet)
     before = {slot["index"]: slot["pid"] for slot in fleet.live()}
     fleet.app.work.enqueue(1)
     [run] = fleet.wait_run("begin", 1)
@@ -144,7 +157,7 @@ def test_recycled_slots_finish_their_task_and_are_forked_again(fleet: Fleet) -> 
 
 
 def test_recycling_all_reaches_every_slot(fleet: Fleet) -> None:
-    fleet.launch(WORK, ("work",), ("work",), ("work",))
+    launch_three(fleet)
     before = {slot["pid"] for slot in fleet.live()}
     assert document(fleet.start("qmaster", "recycle", "--all", "--json")) == {"ok": True, "why": "", "slots": [0, 1, 2]}
     wait_for(lambda: not any(map(lives, before)), "all to leave", START)

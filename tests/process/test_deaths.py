@@ -1,5 +1,6 @@
 """Slots that die: what they had done stays done, what ran is charged if it was to blame, the rest runs at once."""
 
+import json
 import os
 import pathlib
 import secrets
@@ -7,7 +8,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from process.fleet import Fleet, lives, stands_in_a_pack, titled
+from process.fleet import START, Fleet, lives, stands_in_a_pack, titled
 from support.waiting import wait_for
 
 POISON = """\
@@ -39,6 +40,13 @@ def hang(own_session: bool) -> None:
     note("child", child.pid)
     signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
     ctypes.PyDLL(None).sleep(600)  # in C, with the interpreter's lock held
+
+
+@task(max_crashes=1)
+def litter() -> None:
+    endless = "n=0; while [ $n -lt 400 ]; do sleep 600 & n=$((n+1)); done; wait"
+    subprocess.Popen(["sh", "-c", f"{{ {endless}; }} & {{ {endless}; }} & {endless}"])
+    os.kill(os.getpid(), signal.SIGKILL)  # while it starts one after the other
 
 
 @task
@@ -93,6 +101,10 @@ def test_a_task_that_kills_its_process_is_buried_and_no_innocent_one_is_charged(
         assert CAUSES[how] in fates[task].error
         assert fates[task].crashes == 2
         assert len(fleet.runs("begin", how)) == 2
+    shown = fleet.start("qmanager.admin", "task", "show", poison["segv"], "--json")
+    assert shown.ended(START) == 0
+    told = json.loads(shown.out.read_text())
+    assert (told["crashes"], told["state"]) == (2, "fatal_failure") and CAUSES["segv"] in told["last_error"]
     innocent = [run.words for run in fleet.runs("end")]
     assert len(innocent) == len(set(innocent)) == 30
 
@@ -106,7 +118,7 @@ def test_a_hard_limit_kills_in_c_code_with_children_and_nobody_else(fleet: Fleet
     wait_for(lambda: not lives(child.pid), "the slot that hangs to be killed", 5.0)
     wait_for(lambda: fleet.buried("hang") == {task}, "the task to be buried")
     assert "ran longer than its time limit" in fleet.fates("hang")[task].error
-    assert not lives(int(child.words[1])), "its child lives on"
+    wait_for(lambda: not lives(int(child.words[1])), "its child to be gone", 2.0)  # killed before, it may still exit
     fleet.open()
     [end] = fleet.wait_run("end", 1)
     assert end.pid == innocent.pid
@@ -121,6 +133,13 @@ def test_a_hard_limit_ends_a_child_that_has_left_the_session(fleet: Fleet) -> No
     stray = int(child.words[1])
     wait_for(lambda: not lives(stray), "its child to be gone", 2.0)
     wait_for(lambda: not sleepers(fleet), "its child's child to be gone", 2.0)
+
+
+def test_what_starts_processes_while_its_slot_is_buried_leaves_none(fleet: Fleet) -> None:
+    fleet.launch(HANGS, ("litter",))
+    task = fleet.app.litter.enqueue().id
+    wait_for(lambda: fleet.buried("litter") == {task}, "the task to be buried")
+    wait_for(lambda: not sleepers(fleet), lambda: f"{len(sleepers(fleet))} of its children to be gone", 2.0)
 
 
 def sleepers(fleet: Fleet) -> list[int]:

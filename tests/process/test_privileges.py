@@ -117,6 +117,30 @@ def test_slots_of_another_user_die_with_their_master_and_root_starts_the_next_on
     assert status_of(second.pid)["Uid"].split()[0] == str(NOBODY.pw_uid)
 
 
+def test_that_user_may_reload_refork_and_reopen_the_log(shared: Fleet) -> None:
+    logs = shared.folder / "logs"
+    logs.mkdir()
+    os.chown(logs, NOBODY.pw_uid, NOBODY.pw_gid)
+    logs.chmod(0o700)
+    log = logs / "qmaster.log"
+    shared.environ["QSLOTS_LOG_FILE"] = str(log)
+    master = launch(shared, private_limit="48M", max_slots=4)
+    log.rename(logs / "before")
+    master.signal(signal.SIGUSR1)
+    wait_for(lambda: log.exists() and "is opened anew" in log.read_text(), shared.all_said, START)
+    assert log.stat().st_uid == NOBODY.pw_uid
+    configure(shared, user="nobody", private_limit="48M", max_slots=3)
+    for generation, number in ((2, signal.SIGHUP), (3, signal.SIGUSR2)):
+        master.signal(number)
+        wait_for(lambda n=generation: [slot["generation"] for slot in shared.live()] == [n], log.read_text, START)
+        shared.app.who.enqueue()  # what it has finished proves the generation
+        wait_for(lambda: len(titled(shared.folder, "qmaster: mold gen")) == 1, log.read_text, START)
+        assert {status_of(pid)["Uid"] for pid in family(shared, master)} == {"\t".join([str(NOBODY.pw_uid)] * 4)}
+    assert "server.max_slots: 3 (was 4)" in log.read_text()
+    assert shared.status()["reload"]["stage"] == "done"
+    assert {run.words[1] for run in shared.wait_run("child", count=2)} == {str(NOBODY.pw_uid)}
+
+
 def test_slots_of_a_mailer_may_gain_rights_if_that_is_asked_for(shared: Fleet) -> None:
     master = launch(shared, no_new_privileges=False)
     assert {status_of(pid)["NoNewPrivs"] for pid in family(shared, master)} == {"0"}

@@ -5,8 +5,11 @@ import os
 import signal
 import time
 
+import pytest
 from process.fleet import Fleet, lives
 from support.waiting import wait_for
+
+from qslots.errors import QueueServerDown
 
 SHORT = """\
 @task(batch=20)
@@ -112,3 +115,22 @@ def test_a_task_goes_on_beyond_its_lock_while_nobody_is_served(fleet: Fleet) -> 
     fleet.wait_run("end", 0)
     fleet.wait_empty()
     assert len(fleet.runs("begin", 0)) == 1
+
+
+def test_a_queue_server_without_memory_is_drained_and_nobody_is_ended(fleet: Fleet) -> None:
+    master = fleet.launch(LONG, ("work",), ("work",))
+    before = [fleet.pid_of(index) for index in range(2)]
+    fleet.app.work.enqueue(0)
+    [run] = fleet.wait_run("begin", 0)
+    fleet.client.redis.config_set("maxmemory", "1mb")  # less than it uses
+    with pytest.raises(QueueServerDown, match="maxmemory"):
+        fleet.app.work.enqueue(1)
+    wait_for(lambda: time.monotonic() > run.at + 5.0, "its lock to be extended more than once", 20.0)
+    fleet.open()
+    fleet.wait_empty()
+    fleet.client.redis.config_set("maxmemory", "0")
+    fleet.app.work.enqueue(1)
+    fleet.wait_run("end", 1)
+    assert [fleet.pid_of(index) for index in range(2)] == before
+    assert (len(fleet.runs("begin", 0)), fleet.fates(), fleet.status()["deaths"]) == (1, {}, {})
+    assert master.process.poll() is None

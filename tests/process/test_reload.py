@@ -3,11 +3,13 @@
 import json
 import os
 import pathlib
+import re
 import signal
 from typing import Any
 
 import pytest
 from process.fleet import APP, PRELUDE, SERVER, START, Fleet, Program, lives, titled
+from support.moved_clock import sitecustomize as moved_clock
 from support.waiting import wait_for
 
 from qmaster.asking import ask
@@ -38,6 +40,14 @@ def asked(fleet: Fleet, command: str = "reload", *, wait: bool = True) -> dict[s
     answer = ask(fleet.folder / "run" / f"{SERVER}.sock", {"command": command, "wait": wait}, timeout=60.0)
     assert answer is not None
     return answer
+
+
+def asked_at_work(fleet: Fleet, command: str = "reload") -> dict[str, Any]:
+    """The same of a fleet that has tasks: the first of them that is finished proves the new generation, where otherwise
+    ten seconds must pass.
+    """
+    fleet.app.work.enqueue_many([(n,) for n in range(1000, 1200)])
+    return asked(fleet, command)
 
 
 def molds(fleet: Fleet) -> list[int]:
@@ -71,15 +81,17 @@ def test_a_reload_under_load_loses_nothing_and_leaves_the_slots_at_work(fleet: F
     wait_for(lambda: at_work(fleet) == slots, fleet.all_said, START)
     [old] = molds(fleet)
     deploy(fleet, NEW)
-    least = [slots]
+    least, alive = [slots], [slots]  # by what the master says, and by what there is
     master.signal(signal.SIGHUP)
 
     def is_done() -> bool:
         least.append(at_work(fleet))
+        alive.append(len(titled(fleet.folder, "qmaster: slot")))
         return reload_of(fleet)["stage"] == "done"
 
     wait_for(is_done, fleet.all_said, START)
-    assert min(least) >= slots - 1
+    assert min(least) >= slots - 1 <= min(alive)
+    assert len(least) > 10, "looked at throughout"
     wait_for(lambda: not lives(old), "the old mold to be gone", START)
     fleet.wait_empty()
     ran = sorted(int(run.words[1]) for word in ("old", "young") for run in fleet.runs(word))
@@ -269,11 +281,12 @@ def write_settings(fleet: Fleet, document: dict[str, Any]) -> pathlib.Path:
     return path
 
 
-def declared_priority(fleet: Fleet) -> int:
+def declared_priority(fleet: Fleet) -> int | None:
+    """None between the first report of a new declaration and the declaration itself."""
     control = Control(fleet.client)
     [report] = control.reports()[0].values()
-    queues = control.declared({report.declared})[report.declared].queues
-    return next(queue.priority for queue in queues if queue.name == "work")
+    declared = control.declared({report.declared}).get(report.declared)
+    return None if declared is None else next(each.priority for each in declared.queues if each.name == "work")
 
 
 def test_changed_settings_are_applied_and_what_needs_a_restart_is_said(fleet: Fleet) -> None:
@@ -286,7 +299,7 @@ def test_changed_settings_are_applied_and_what_needs_a_restart_is_said(fleet: Fl
         "log_level": "debug",
     }
     write_settings(fleet, document)
-    answer = asked(fleet)
+    answer = asked_at_work(fleet)
     assert answer == {"ok": True, "generation": 2, "why": "a restart is needed for server.state_dir"}
     [line] = [line for line in master.err.read_text().splitlines() if "settings of generation 2" in line]
     for part in ("queues.work.priority: 77", "server.private_limit: '64M' (was '48M')", "server.max_slots: 1 (was 4)"):
@@ -295,15 +308,22 @@ def test_changed_settings_are_applied_and_what_needs_a_restart_is_said(fleet: Fl
     wait_for(lambda: declared_priority(fleet) == 77, fleet.all_said, START)
 
 
-def test_bad_settings_keep_the_old_ones(fleet: Fleet) -> None:
+REFUSED = {
+    "much": r"server\.private_limit is 'much'",
+    "64K": r"private_limit 64K is less than twice what a fresh slot .* needs \([\d.]+ MB\): set at least \d+M",
+}
+
+
+@pytest.mark.parametrize("limit", REFUSED)
+def test_bad_settings_keep_the_old_ones(fleet: Fleet, limit: str) -> None:
     settled_by_file(fleet, max_slots=4)
     master = fleet.launch(OLD, ("work",))
     before = fleet.pid_of(0)
     deploy(fleet, NEW)
-    write_settings(fleet, {"server": {"max_slots": 1, "private_limit": "much"}})
+    write_settings(fleet, {"server": {"max_slots": 1, "private_limit": limit}})
     answer = asked(fleet)
     assert not answer["ok"]
-    assert "server.private_limit is 'much'" in answer["why"]
+    assert re.search(REFUSED[limit], answer["why"]), answer["why"]
     assert answer["why"] in master.err.read_text()
     runs_as(fleet, "old", 1)
     assert fleet.pid_of(0) == before
@@ -320,18 +340,51 @@ def test_a_refork_reads_no_settings(fleet: Fleet) -> None:
     wait_for(lambda: len(molds(fleet)) == 1, "the old mold to be gone", START)
     answer = asked(fleet)
     assert (answer["ok"], "is not YAML" in answer["why"]) == (False, True)
-    assert asked(fleet, "refork") == {"ok": True, "generation": 4, "why": ""}
+    assert asked_at_work(fleet, "refork") == {"ok": True, "generation": 4, "why": ""}
 
 
 def test_without_room_for_a_second_mold_idle_slots_make_way(fleet: Fleet) -> None:
     settled_by_file(fleet)
     fleet.launch(OLD, *[("work",)] * 2)
     write_settings(fleet, {"server": {"reserve_memory": "100%"}})
-    assert asked(fleet)["ok"]
+    assert asked_at_work(fleet)["ok"]
     asked(fleet, wait=False)
     wait_for(lambda: "room is made for a second mold" in reload_of(fleet)["why"], fleet.all_said, START)
     wait_for(lambda: len(fleet.live()) == 1, fleet.all_said, START)
     assert len(molds(fleet)) == 1
+
+
+def test_a_reload_for_which_no_room_comes_free_is_refused_with_the_figures(fleet: Fleet) -> None:
+    settled_by_file(fleet)
+    move = moved_clock.create(fleet.folder / "clock")
+    fleet.environ["PYTHONPATH"] = str(pathlib.Path(moved_clock.__file__).parent)
+    fleet.environ["QSLOTS_TEST_CLOCK"] = str(fleet.folder / "clock")
+    master = fleet.launch(OLD, ("hold", "work"))
+    write_settings(fleet, {"server": {"reserve_memory": "100%"}})
+    asked(fleet, wait=False)
+    wait_for(lambda: generations(fleet) == [2], fleet.all_said, START)
+    runs_as(fleet, "old", 1)
+    wait_for(lambda: len(molds(fleet)) == 1, "the old mold to be gone", START)
+    fleet.app.hold.enqueue("open")
+    [run] = fleet.wait_run("begin", "open")
+    deploy(fleet, NEW)
+    asked(fleet, wait=False)
+    wait_for(lambda: "room is made for a second mold" in reload_of(fleet)["why"], fleet.all_said, START)
+    for step in range(1, 9):  # half a minute, in steps after which the master is not late
+        before_it = last_report(fleet)
+        move(step * 4.0)
+        wait_for(lambda before_it=before_it: last_report(fleet) > before_it, "the master to report")  # type: ignore[misc]
+    wait_for(lambda: reload_of(fleet)["stage"] == "failed", fleet.all_said)
+    figures = r"a second mold needs \d+ MB and -?\d+ MB are free beside server\.reserve_memory: make room and try again"
+    assert re.search(figures, reload_of(fleet)["why"]), reload_of(fleet)
+    assert reload_of(fleet)["why"] in master.said()
+    fleet.open()
+    [end] = fleet.wait_run("end", "open")
+    assert (end.pid, generations(fleet), len(molds(fleet))) == (run.pid, [2], 1)
+
+
+def last_report(fleet: Fleet) -> float:
+    return fleet.client.redis.zscore("qs:seen", SERVER) or 0.0  # type: ignore[return-value]
 
 
 def test_status_tells_of_both_generations(fleet: Fleet) -> None:

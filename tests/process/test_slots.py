@@ -1,9 +1,10 @@
 """Slots as processes: whose children they are, what they are called, what the map makes of them."""
 
 import os
+import pathlib
 import time
 
-from process.fleet import PACK, SERVER, Fleet, lives, parent_and_session, title, titled
+from process.fleet import PACK, SERVER, Fleet, children_of, lives, parent_and_session, title, titled
 from support.waiting import wait_for
 
 TWO_QUEUES = """\
@@ -93,3 +94,40 @@ def test_an_index_taken_off_the_map_leaves_and_can_come_back(fleet: Fleet) -> No
     fleet.publish(("work",), ("work",))
     assert [slot["pid"] for slot in fleet.slots(2)] == [stays, fleet.pid_of(1)]
     assert fleet.pid_of(1) not in (leaves, os.getpid())
+
+
+def sockets(pid: int) -> set[str]:
+    open_files = [str(each.readlink()) for each in pathlib.Path(f"/proc/{pid}/fd").iterdir()]
+    return {each for each in open_files if each.startswith("socket:")}
+
+
+def test_no_process_of_a_fleet_holds_a_socket_of_another(fleet: Fleet) -> None:  # case 27
+    """Or who waits for the end of a line would wait for everybody who has it."""
+    master = fleet.launch(PACK, *[("work",)] * 2)
+    held = {pid: sockets(pid) for pid in (master.pid, *children_of(fleet))}
+    assert len(held) == 5 and all(held.values())
+    every = [each for found in held.values() for each in found]
+    assert len(every) == len(set(every)), held
+
+
+FREEZES = """\
+import gc
+
+gc.callbacks.append(lambda phase, _: note("collects"))
+HEAP = [{str(n): n} for n in range(50_000)]
+
+
+@task
+def work() -> None:
+    note("frozen", gc.get_freeze_count(), gc.isenabled())
+"""
+
+
+def test_a_mold_freezes_its_heap_and_never_collects_before(fleet: Fleet) -> None:  # case 28
+    """A collection leaves holes in shared pages, which slots fill and so make their own."""
+    fleet.launch(FREEZES, ("work",))
+    fleet.app.work.enqueue()
+    [frozen] = fleet.wait_run("frozen")
+    assert int(frozen.words[1]) > 50_000 and frozen.words[2] == "True"
+    [mold] = titled(fleet.folder, "qmaster: mold gen")
+    assert mold not in {run.pid for run in fleet.runs("collects")}

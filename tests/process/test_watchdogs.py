@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import time
 from typing import Any
 
 from process.fleet import SERVER, Fleet, lives, titled
@@ -107,22 +108,27 @@ def work(n: int) -> None:
     if times("begin", n) == 1:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         os.closerange(3, 100)
-        gate("never")
+        gate("open")
     note("end", n)
 """
 
 
-def test_a_slot_that_cannot_be_told_anything_is_asked_and_then_killed(fleet: Fleet) -> None:
+def test_a_slot_that_cannot_be_told_anything_is_asked_and_goes_after_its_task(fleet: Fleet) -> None:
     fleet.environ["QSLOTS_GRACEFUL_TIMEOUT"] = "1s"
     master = fleet.launch(CLOSES_ALL, ("work",))
     fleet.app.work.enqueue(1)
     [run] = fleet.wait_run("begin", 1)
-    wait_for(lambda: not lives(run.pid), lambda: f"the slot to be killed; {master.said()}", PATIENCE)
-    why = f"slot 0 (pid {run.pid}) was ended by its master: did not leave in time; asked to: its channel is broken"
-    assert why in master.said()
-    fleet.wait_run("end", 1)
-    wait_for(lambda: deaths(fleet) == {"grace exceeded": 1}, lambda: f"{deaths(fleet)}")
-    assert fleet.stats().crashed == 0
+    wait_for(lambda: fleet.live()[0]["state"] == "leaving", lambda: f"it to be asked; {master.said()}", PATIENCE)
+    asked = time.monotonic()
+    wait_for(lambda: time.monotonic() > asked + 2.0, "twice the grace to pass")
+    assert lives(run.pid), "time in its task is no grace"
+    fleet.open()
+    wait_for(lambda: not lives(run.pid), lambda: f"the slot to go; {master.said()}", PATIENCE)
+    fleet.wait_empty()
+    fleet.slots(1)
+    assert deaths(fleet) == {"exit:70": 1}, "without its descriptors it can only fail"
+    assert len(fleet.runs("begin", 1)) == len(fleet.runs("end", 1)) == 1
+    assert (fleet.stats().done, fleet.stats().crashed) == (1, 0)
 
 
 BOMB = """\

@@ -194,17 +194,3 @@ def test_whose_master_was_not_there_has_its_time_anew() -> None:
     registry = children(Phase.ORDERED, Phase.LEAVING)
     registry.postpone(60.0)
     assert reconcile(desired({0: MAIL, 1: MAIL}), registry, 60.0).actions == []
-
-
-def test_a_phase_only_rises_and_the_first_reason_stands() -> None:
-    registry = children(Phase.LIVE)
-    child = registry.tenants[0]
-    assert registry.advance(child, Phase.KILLED, 5.0, "first")
-    assert not registry.advance(child, Phase.LEAVING, 6.0, "second")
-    assert (child.phase, child.why, child.since) == (Phase.KILLED, "first", 5.0)
-
-
-def test_a_pid_names_only_the_tenant_that_lives_under_it() -> None:
-    registry = children(Phase.DEAD)
-    assert registry.by_pid(1000) is None
-    assert registry.by_holder("h0") is registry.tenants[0]
