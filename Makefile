@@ -35,8 +35,8 @@ unit: setup-tests ## pure parts
 redis: setup-tests ## the queue server's scripts on real servers
 	@$(PYTEST) tests/redis
 
-process: setup-tests ## real masters, molds and slots
-	@$(PYTEST) tests/process
+process: setup-tests ## real masters, molds and slots; three at a time, as most of it is waiting
+	@$(PYTEST) -n 3 tests/process
 
 deploy: setup-tests ## what deploy/ ships: the demo
 	@$(PYTEST) tests/deploy
