@@ -24,7 +24,7 @@ MARKS = 1000
 DONE, RUNS = 1, 2  # marks; 0 is not begun, or the one task that runs
 WHOLE_PACK = -1  # in TASK: the handler has all tasks of the pack at once
 LOOK_UP = 1_000_000_000  # ns that a slot begins tasks without looking up from them: settling, reading STOP_AFTER
-_MAGIC = 0x71736C6F74730004
+_MAGIC = 0x71736C6F74730005
 _RECORD = 2048
 _HEADER = 4096
 
@@ -53,9 +53,10 @@ class Field(IntEnum):
     USUAL = 18  # ns that a task of this handler takes here as a rule (a pack, if it is run as a whole), 0 if not known
     BEAT = 19  # turns of the slot's loop; it stands while a task runs
     ENDED = 20  # tasks of the handler at hand that ended in earlier packs of this slot
+    WAKES = 21  # until when the slot that waits for work waits at most: no beat is to be expected before
 
 
-_WORDS = 21
+_WORDS = 22
 _TEXT_START = _WORDS * 8
 _POSITION = 16  # bits of a position beside its seq
 _SOURCE = 1 + 64 + 1 + 64  # length, queue, @, queue server
