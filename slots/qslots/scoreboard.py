@@ -194,6 +194,7 @@ class Scoreboard:
         self._room = memoryview(mmap.mmap(descriptor, size))
         if self._room[:8].cast("Q")[0] != _MAGIC:
             raise Error("the scoreboard file is of another version; remove it")
+        self._records: dict[int, Record] = {}
 
     @classmethod
     def create(cls, path: str) -> "Scoreboard":
@@ -220,10 +221,12 @@ class Scoreboard:
 
     def record(self, index: int) -> Record:
         """The record of slot ``index``, 0 to 4,095."""
-        if not 0 <= index < SLOTS:
-            raise IndexError(index)
-        start = _HEADER + index * _RECORD
-        return Record(self._room[start : start + _RECORD], index)
+        if index not in self._records:  # a master looks at all of them several times a second
+            if not 0 <= index < SLOTS:
+                raise IndexError(index)
+            start = _HEADER + index * _RECORD
+            self._records[index] = Record(self._room[start : start + _RECORD], index)
+        return self._records[index]
 
     def tenants(self) -> list[Record]:
         """The records that name a holder: slots that live, or died with a master that could not settle for them."""

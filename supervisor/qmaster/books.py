@@ -5,9 +5,10 @@ Readings come from the courier (memory) and the kernel's cheap counters (process
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from math import inf
+from types import MappingProxyType
 
 import msgspec
 
@@ -27,15 +28,18 @@ from .shedding import EMPTY_FOR, Held, reason, shed
 log = logging.getLogger("qmaster")
 
 GROWN = 10.0  # seconds after which a slot's size says what such a slot needs
+AT_REST = 60.0  # seconds between two readings of a process that has done nothing in between
 _SMOOTH = 0.3
+NO_MARKS: Mapping[int, Hashable] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """One process as last measured; ``None`` where the kernel refused."""
+    """One process as last measured; ``None`` where the kernel refused. ``mark``: what it had done by then."""
 
     found: Sized | None
     at: float
+    mark: Hashable = None
 
     @property
     def pss(self) -> int | None:
@@ -80,17 +84,28 @@ class Books:
         known = self._sizes.get(pid)
         return known.pss if known is not None else None
 
-    def to_measure(self, pids: list[int]) -> list[int]:
-        """The pids, those first that were measured longest ago; forgets all others."""
-        self._sizes = {pid: size for pid, size in self._sizes.items() if pid in pids}
-        return sorted(pids, key=lambda pid: self._sizes[pid].at if pid in self._sizes else 0.0)
+    def mark(self, child: Child, record: Record, now: float) -> Hashable:
+        """What is another one whenever a slot may have grown: at work that is always so."""
+        words = record.words
+        at_work = words[Field.TASK] or words[Field.HELD]
+        return words[Field.DONE], child.holder in self._old, now if at_work else None
 
-    def measured(self, answer: Measured, asked: float) -> None:
-        """Enters what the courier has read since it was ``asked``."""
+    def to_measure(self, marks: Mapping[int, Hashable], now: float) -> list[int]:
+        """Of the pids with these marks those to measure, first those that were measured longest ago; forgets all others.
+        One whose mark has not changed can wait.
+        """
+        self._sizes = {pid: size for pid, size in self._sizes.items() if pid in marks}
+        never = Size(None, -inf)
+        known = {pid: self._sizes.get(pid, never) for pid in marks}
+        due = [pid for pid, size in known.items() if size.mark != marks[pid] or now - size.at >= AT_REST]
+        return sorted(due, key=lambda pid: known[pid].at)
+
+    def measured(self, answer: Measured, asked: float, marks: Mapping[int, Hashable] = NO_MARKS) -> None:
+        """Enters what the courier has read since it was ``asked``; the ``marks`` are those of that moment."""
         self._machine = answer
         self._busy += _SMOOTH * (answer.strain.busy - self._busy)
         for pid, found in answer.sizes.items():
-            self._sizes[pid] = Size(found, asked)
+            self._sizes[pid] = Size(found, asked, marks.get(pid))
 
     def found(self, pid: int) -> Size | None:
         """One process as last measured; None if it never was."""
