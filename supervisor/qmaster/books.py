@@ -91,8 +91,8 @@ class Books:
         return words[Field.DONE], child.holder in self._old, now if at_work else None
 
     def to_measure(self, marks: Mapping[int, Hashable], now: float) -> list[int]:
-        """Of the pids with these marks those to measure, first those that were measured longest ago; forgets all others.
-        One whose mark has not changed can wait.
+        """Of the pids with these marks those to measure, first those that were measured longest ago. One whose mark has
+        not changed can wait. Forgets all other pids.
         """
         self._sizes = {pid: size for pid, size in self._sizes.items() if pid in marks}
         never = Size(None, -inf)

@@ -1,8 +1,8 @@
 """Slots that give no sign of life, and idle ones that do not look for work while work waits. Pure.
 
 A slot is poked first (over its channel), then replaced. While a task runs nothing is expected of it (that is what time
-limits are for), nor while it sleeps for lack of work; but whether work waits for it is looked up all the same. Times are monotonic seconds given by the caller; what was seen of an earlier tenant does not count for
-the next.
+limits are for), nor while it sleeps for lack of work; but whether any waits for it is looked up all the same. Times are
+monotonic seconds given by the caller; what was seen of an earlier tenant does not count for the next.
 """
 
 from collections.abc import Mapping
