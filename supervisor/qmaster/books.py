@@ -6,7 +6,7 @@ Readings come from the courier (memory) and the kernel's cheap counters (process
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from types import MappingProxyType
 from typing import NamedTuple
@@ -122,6 +122,11 @@ class Books:
         self._busy += _SMOOTH * (answer.strain.busy - self._busy)
         for pid, found in answer.sizes.items():
             self._sizes[pid] = Size(found, asked, marks.get(pid))
+
+    def outdated(self, pid: int) -> None:
+        """This process has another size than was read: it has tidied."""
+        if pid in self._sizes:
+            self._sizes[pid] = replace(self._sizes[pid], mark=None)
 
     def found(self, pid: int) -> Size | None:
         """One process as last measured; None if it never was."""

@@ -134,6 +134,8 @@ def test_who_has_done_nothing_since_is_measured_again_after_a_while() -> None:
     assert books.to_measure(marks, AT_REST - 1) == []
     assert books.to_measure(marks, AT_REST) == [1, 2]
     assert books.to_measure({1: Mark(5), 2: Mark(10)}, 1.0) == [2]
+    books.outdated(1)
+    assert books.to_measure(marks, 1.0) == [1]
 
 
 def test_who_was_at_work_when_it_was_measured_is_measured_again() -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import processes
 
 import qslots
+from qmaster.asking import ask
 from qslots import embedded
 from qslots.control import Control
 from qslots.queueserver import QueueServer
@@ -111,6 +112,12 @@ class Slots(System):
                 slots += [pid] if processes.title(pid).startswith("qmaster: slot") else []
         return slots
 
+    def bound(self) -> str:
+        """How many slots there may be, and why no more: a busy machine starts none."""
+        [path] = (self.folder / "run").glob("*.sock")
+        answer = ask(path, {"command": "status"}, timeout=PATIENCE) or {}
+        return f"{answer.get('max_slots')} by {answer.get('reason')}"
+
     def board(self) -> Scoreboard:
         """What its slots write of themselves."""
         [path] = (self.folder / "run").glob("*.board")
@@ -189,14 +196,14 @@ def give_a_taste(system: Slots, count: int, say: Callable[[str], None]) -> None:
     """Tasks for slots while they come, until there are so many. They come by twos, fours, eights, as those before them
     turn out to fit: one that has done a task shows it at once, an idle one after ten seconds.
     """
-    told = -1
+    told = 0
 
     def all_there() -> bool:
         nonlocal told
         there = len(system.workers())
         if there != told:
             told = there
-            say(f"  {there} of {count} slots")
+            say(f"  {there} of {count} slots, at most {system.bound()}")
         system.put(2 * there + 1)
         time.sleep(TASTE)
         return there == count
