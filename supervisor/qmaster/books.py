@@ -151,6 +151,7 @@ class Books:
             share(self._settings.reserve_memory),
             self.most if self.most is not None or self._settings.max_slots == "auto" else self._settings.max_slots,
             {queue.name: queue.memory for queue in declared.queues if queue.memory is not None},
+            by_hand=self.most is not None,
         )
         self.capacity, self._state = assess(readings, policy, self._state, now)
 

@@ -87,7 +87,10 @@ def logged_to(path: str | None) -> Iterator[None]:
 def check_(
     file: str | None, server: str | None, app: tuple[str, ...], redis: str | None, as_json: bool, strict: bool
 ) -> None:
-    """Load the application in a throw-away mold: can it be served, is it safe to fork, how many slots fit."""
+    """Say whether the application can be served, and how well.
+
+    Loads it in a throw-away mold: is it safe to fork, what comes late, how many slots fit.
+    """
     from rich.console import Console
 
     from .check import check

@@ -17,8 +17,9 @@ from qslots.reports import MapRow, Orders, Report, SlotReport
 from qslots.scoreboard import Field, Record, boot_ns
 from qslots.servers import parted
 
-from . import deaths, memory, relief, watch
+from . import memory, relief, watch
 from .books import Books, Figures, Mark, MoldSize, monotonic
+from .bounds import megabytes
 from .children import Phase
 from .couriers import Couriers
 from .lastmap import LastMap
@@ -135,10 +136,8 @@ class Duties:
         capacity = self._books.capacity
         if capacity is not None and capacity.max_slots == 0 and not self._warned:
             self._warned = True
-            log.warning(
-                "not one slot fits: %d MB for slots by server.reserve_memory, server.max_slots and what is free",
-                capacity.budget >> 20,
-            )
+            reserve = megabytes(capacity.reserve)
+            log.warning("not one slot is allowed here: %s; server.reserve_memory keeps %s", capacity.limit, reserve)
 
     def _once(self, server: str, kind: str, letter: Letter, on_reply: Callable[[Reply], None], now: float) -> None:
         key = (server, kind)
@@ -217,7 +216,7 @@ class Duties:
         for index in watch.confirmed(self._overdue, watch.overdue(records, boot_ns(), self._slept)):
             if living[index].phase < Phase.KILLED:
                 living[index].overdue = self._overdue[index]
-                self._nursery.kill(living[index], deaths.HARD_LIMIT, Reason.TIME_LIMIT)
+                self._nursery.kill(living[index], self._overdue[index].did, Reason.TIME_LIMIT)
 
     def _note_busy(self, now: float) -> None:
         """A slot that was asked to leave has its grace after its pack, however long that takes."""

@@ -14,9 +14,9 @@ from typing import Any
 
 from setproctitle import setproctitle
 
-from qslots import logs
+from qslots import __version__, logs
 from qslots.scoreboard import Field, boot_ns
-from qslots.settings import Settings
+from qslots.settings import Settings, used
 from qslots.units import counted, duration
 
 from . import deaths, inheritance, lateness, linux, privileges, requests, signals
@@ -80,6 +80,7 @@ class Master:
         connect = Connect(settings.url, name, incarnation, identity.place, gone_after=GONE_AFTER)
         self._couriers = Couriers(settings, connect, self._selector)
         self._post = self._couriers.first
+        self._source = source
         self._molds = Molds(settings, source, identity, self._selector)
         lineage = f"{name}/{incarnation}"
         self._nursery = Nursery(
@@ -158,6 +159,10 @@ class Master:
             why = why or (self._post.down if not knows else "") or self._molds.fault
             if self._molds.state.can_fork and (self._post.connected or (knows and self._post.down)):
                 self._stage = Stage.RUNNING
+                log.info(
+                    "%s is at work: qslots %s, pid %d, settings %s", self._identity.name, __version__, os.getpid(),
+                    used(self._source.file, os.environ) or "of the environment and command line",
+                )  # fmt: skip
                 privileges.warn_of_root(self._settings.server.user)
         if why and self._stage < Stage.FAST:
             self._fault = why
@@ -226,7 +231,8 @@ class Master:
         if self._stage < stage:
             living = self._nursery.living()
             busy = sum(self._nursery.record(child.index).words[Field.TASK] != 0 for child in living)
-            log.info("stopping (%s): %s, %d in the middle of a task", why, counted(len(living), "slot"), busy)
+            how = "stopping at once" if stage is Stage.FAST else "stopping"
+            log.info("%s (%s): %s, %d in the middle of a task", how, why, counted(len(living), "slot"), busy)
             self._stage = stage
             self._stopping_since = monotonic() if stage is Stage.STOPPING else None
         elif self._stage is Stage.SETTLING and stage is Stage.FAST:
@@ -348,8 +354,15 @@ class Master:
         if title != self._title:
             setproctitle(title)
             self._title = title
-        stopping = State.STOPPING if self._stage >= Stage.STOPPING else State.RUNNING
-        return self._service.check(State.STARTING if self._stage is Stage.STARTING else stopping, line, now)
+        return self._service.check(self._state(), line, now)
+
+    def _state(self) -> State:
+        """As the service manager sees it."""
+        if self._stage >= Stage.STOPPING:
+            return State.STOPPING
+        if self._stage is Stage.STARTING:
+            return State.STARTING
+        return State.RELOADING if self._molds.state.is_reloading else State.RUNNING
 
     def _close(self) -> None:
         """The end: mold and courier see the end of their sockets; nothing of ours stays."""

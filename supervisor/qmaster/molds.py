@@ -219,7 +219,8 @@ class Molds:
     def _tell_of_settings(self, mold: Mold, found: Settings, later: list[str]) -> None:
         """What the next generation is to work with, in one line."""
         said = [*changes(mold.settings, found), *([f"a restart is needed for {', '.join(later)}"] if later else [])]
-        log.info("settings of generation %d: %s", mold.number, "; ".join(said) or "as they were")
+        if said:
+            log.info("settings of generation %d: %s", mold.number, "; ".join(said))
         mold.settings = found
         if later and self.state.outcome is not None:
             self.state.outcome.why = said[-1]
