@@ -24,7 +24,7 @@ MARKS = 1000
 DONE, RUNS = 1, 2  # marks; 0 is not begun, or the one task that runs
 WHOLE_PACK = -1  # in TASK: the handler has all tasks of the pack at once
 LOOK_UP = 1_000_000_000  # ns that a slot begins tasks without looking up from them: settling, reading STOP_AFTER
-_MAGIC = 0x71736C6F74730004
+_MAGIC = 0x71736C6F74730005
 _RECORD = 2048
 _HEADER = 4096
 
@@ -53,9 +53,10 @@ class Field(IntEnum):
     USUAL = 18  # ns that a task of this handler takes here as a rule (a pack, if it is run as a whole), 0 if not known
     BEAT = 19  # turns of the slot's loop; it stands while a task runs
     ENDED = 20  # tasks of the handler at hand that ended in earlier packs of this slot
+    WAKES = 21  # until when the slot that waits for work waits at most: no beat is to be expected before
 
 
-_WORDS = 21
+_WORDS = 22
 _TEXT_START = _WORDS * 8
 _POSITION = 16  # bits of a position beside its seq
 _LARGEST = (1 << 63) - 1
@@ -196,6 +197,7 @@ class Scoreboard:
         self._room = memoryview(mmap.mmap(descriptor, size))
         if self._room[:8].cast("Q")[0] != _MAGIC:
             raise Error("the scoreboard file is of another version; remove it")
+        self._records: dict[int, Record] = {}
 
     @classmethod
     def create(cls, path: str) -> "Scoreboard":
@@ -222,10 +224,12 @@ class Scoreboard:
 
     def record(self, index: int) -> Record:
         """The record of slot ``index``, 0 to 4,095."""
-        if not 0 <= index < SLOTS:
-            raise IndexError(index)
-        start = _HEADER + index * _RECORD
-        return Record(self._room[start : start + _RECORD], index)
+        if index not in self._records:  # a master looks at all of them several times a second
+            if not 0 <= index < SLOTS:
+                raise IndexError(index)
+            start = _HEADER + index * _RECORD
+            self._records[index] = Record(self._room[start : start + _RECORD], index)
+        return self._records[index]
 
     def tenants(self) -> list[Record]:
         """The records that name a holder: slots that live, or died with a master that could not settle for them."""

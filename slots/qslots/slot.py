@@ -36,7 +36,7 @@ from .work import TERM, jitter
 from .worker import Worker
 
 log = logging.getLogger("qslots.slot")
-IDLE_WAIT = 3.0  # seconds that an idle slot waits at most before it looks again
+IDLE_WAIT = 3.0  # seconds until an idle slot looks again, unless the queue server says that another one does
 LOOK_ROUND = 0.015  # seconds between two questions of a busy slot what is due in its other queues
 
 
@@ -320,6 +320,7 @@ class Slot:
         self._record.words[Field.STATE] = SlotState.IDLE
         now = boot_ns() / 1e9
         seconds = self._lottery.earliest(now) if self._lottery.sources else IDLE_WAIT
+        self._record.words[Field.WAKES] = int((now + seconds) * 1e9)
         there = {
             server: {self._servers[server].keys_of(queue).wake: queue for queue in queues}
             for server, queues in by_server(self._lottery.sources).items()

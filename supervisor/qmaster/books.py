@@ -6,8 +6,10 @@ Readings come from the courier (memory) and the kernel's cheap counters (process
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
+from types import MappingProxyType
+from typing import NamedTuple
 
 import msgspec
 
@@ -27,15 +29,25 @@ from .shedding import EMPTY_FOR, Held, reason, shed
 log = logging.getLogger("qmaster")
 
 GROWN = 10.0  # seconds after which a slot's size says what such a slot needs
+AT_REST = 60.0  # seconds between two readings of a process that has done nothing in between
 _SMOOTH = 0.3
+
+
+class Mark(NamedTuple):
+    """What is another one whenever a process may have grown."""
+
+    done: int
+    is_old: bool = True  # its size says what such a process needs
+    at_work: float = 0.0  # the time of the mark, if it is at work just then
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """One process as last measured; ``None`` where the kernel refused."""
+    """One process as last measured; ``None`` where the kernel refused. ``mark``: what it had done by then."""
 
     found: Sized | None
     at: float
+    mark: Mark | None = None
 
     @property
     def pss(self) -> int | None:
@@ -46,6 +58,10 @@ class Size:
     def private(self) -> int | None:
         """Bytes that would come free with its end."""
         return self.found.size if self.found is not None else None
+
+
+NO_MARKS: Mapping[int, Mark] = MappingProxyType({})
+_NEVER = Size(None, -inf)
 
 
 class Books:
@@ -80,17 +96,37 @@ class Books:
         known = self._sizes.get(pid)
         return known.pss if known is not None else None
 
-    def to_measure(self, pids: list[int]) -> list[int]:
-        """The pids, those first that were measured longest ago; forgets all others."""
-        self._sizes = {pid: size for pid, size in self._sizes.items() if pid in pids}
-        return sorted(pids, key=lambda pid: self._sizes[pid].at if pid in self._sizes else 0.0)
+    def mark(self, child: Child, record: Record, now: float) -> Mark:
+        """That of a slot."""
+        words = record.words
+        at_work = words[Field.TASK] or words[Field.HELD]
+        return Mark(words[Field.DONE], child.holder in self._old, now if at_work else 0.0)
 
-    def measured(self, answer: Measured, asked: float) -> None:
-        """Enters what the courier has read since it was ``asked``."""
+    def to_measure(self, marks: Mapping[int, Mark], now: float) -> list[int]:
+        """Of the pids with these marks those to measure: first those whose size is waited for before more are forked,
+        then those that were measured longest ago. One whose mark has not changed can wait. Forgets all other pids.
+        """
+        self._sizes = {pid: size for pid, size in self._sizes.items() if pid in marks}
+        known = {pid: self._sizes.get(pid, _NEVER) for pid in marks}
+        due = [pid for pid, size in known.items() if size.mark != marks[pid] or now - size.at >= AT_REST]
+
+        def urgency(pid: int) -> tuple[bool, float]:
+            before = known[pid].mark
+            return not marks[pid].is_old or (before is not None and before.is_old), known[pid].at
+
+        return sorted(due, key=urgency)
+
+    def measured(self, answer: Measured, asked: float, marks: Mapping[int, Mark] = NO_MARKS) -> None:
+        """Enters what the courier has read since it was ``asked``; the ``marks`` are those of that moment."""
         self._machine = answer
         self._busy += _SMOOTH * (answer.strain.busy - self._busy)
         for pid, found in answer.sizes.items():
-            self._sizes[pid] = Size(found, asked)
+            self._sizes[pid] = Size(found, asked, marks.get(pid))
+
+    def outdated(self, pid: int) -> None:
+        """This process has another size than was read: it has tidied."""
+        if pid in self._sizes:
+            self._sizes[pid] = replace(self._sizes[pid], mark=None)
 
     def found(self, pid: int) -> Size | None:
         """One process as last measured; None if it never was."""

@@ -45,7 +45,8 @@ def ours(controller: str, *, proc: Path = PROC) -> Iterator[Group]:
 def text(file: Path) -> str | None:
     """The file's text; None where there is none: a root has no limit, and a group may go while it is read."""
     try:
-        return file.read_text().strip()
+        with open(file, "rb", buffering=0) as raw:  # noqa: PTH123 - a third of the time of read_text
+            return raw.read().decode().strip()
     except FileNotFoundError:
         return None
     except OSError as error:

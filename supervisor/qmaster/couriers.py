@@ -71,9 +71,14 @@ class Couriers:
         post = self._posts.get(parted(of)[1])
         return post is not None and post.serves_nobody
 
+    @property
+    def down(self) -> frozenset[str]:
+        """The names of the queue servers that do not answer."""
+        return frozenset(name for name, post in self._posts.items() if post.down)
+
     def answer(self, queues: tuple[str, ...]) -> bool:
         """Whether all servers of these queues answer, as far as is known."""
-        down = {name for name, post in self._posts.items() if post.down}
+        down = self.down
         return not down or down.isdisjoint(parted(source)[1] for source in self.sources(queues))
 
     def postpone(self, seconds: float) -> None:

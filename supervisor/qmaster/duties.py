@@ -6,7 +6,7 @@ Of each kind of letter one is under way at most: what is late is not made later 
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from qslots.scoreboard import Field, Record, boot_ns
 from qslots.servers import parted
 
 from . import memory, relief, watch
-from .books import Books, Figures, MoldSize, monotonic
+from .books import Books, Figures, Mark, MoldSize, monotonic
 from .bounds import megabytes
 from .children import Phase
 from .couriers import Couriers
@@ -231,17 +231,28 @@ class Duties:
         return [child.pid for child in self._nursery.living() if child.pid]
 
     def _measure(self, now: float) -> None:
-        pids = [*self._pids(), *self._molds.pids]
-        letter = Measure(self._books.to_measure(pids), self._pace.allowed(now))
-        self._once(self._couriers.first.name, "measure", letter, partial(self._measured, asked=now), now)
+        marks = self._marks(now)
+        letter = Measure(self._books.to_measure(marks, now), self._pace.allowed(now))
+        on_reply = partial(self._measured, asked=now, marks=marks)
+        self._once(self._couriers.first.name, "measure", letter, on_reply, now)
 
-    def _measured(self, reply: Reply, *, asked: float) -> None:
+    def _marks(self, now: float) -> dict[int, Mark]:
+        """By pid. A mold that loads grows; a loaded one is shared among its slots, so it counts as another one when
+        these are twice as many or half as many.
+        """
+        record = self._nursery.record
+        living = [child for child in self._nursery.living() if child.pid]
+        marks = {child.pid: self._books.mark(child, record(child.index), now) for child in living if child.pid}
+        rests = self._molds.ready is not None and not self._molds.state.two
+        return marks | dict.fromkeys(self._molds.pids, Mark(len(marks).bit_length(), at_work=0.0 if rests else now))
+
+    def _measured(self, reply: Reply, *, asked: float, marks: Mapping[int, Mark]) -> None:
         match reply:
             case Measured():
                 if self._books.capacity is None:
                     self._next = 0.0  # the first reading: do not let the first slots wait for the next tick
                 self._pace = self._pace.spent(reply.spent, monotonic())
-                self._books.measured(reply, asked)
+                self._books.measured(reply, asked, marks)
                 self._recycler.measured(monotonic())
                 self._assess(monotonic())
                 self._tell_of_refused(reply)

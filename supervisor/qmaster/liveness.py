@@ -1,8 +1,8 @@
 """Slots that give no sign of life, and idle ones that do not look for work while work waits. Pure.
 
-A slot is poked first (over its channel), then replaced. While a task runs nothing is expected of it: that is what time
-limits are for. Times are monotonic seconds given by the caller; what was seen of an earlier tenant does not count for
-the next.
+A slot is poked first (over its channel), then replaced. While a task runs nothing is expected of it (that is what time
+limits are for), nor while it sleeps for lack of work; but whether any waits for it is looked up all the same. Times are
+monotonic seconds given by the caller; what was seen of an earlier tenant does not count for the next.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from .reasons import Reason
 
 SILENT_AFTER = 15.0  # seconds without a sign, a try to reach a queue server and its time-out included
 AFTER_POKE = 5.0  # seconds from a poke to the replacement
-IDLE_AFTER = 7.0  # seconds without a request for tasks: twice the longest wait of an idle slot, its jitter included
+IDLE_AFTER = 7.0  # seconds without a request for tasks: one slot of a queue and server should have asked twice by then
 READY_WITHIN = 300.0  # seconds from the birth to the first turn: hooks may load a model
 
 
@@ -23,6 +23,7 @@ class Sign:
     holder: str
     life: tuple[int, ...]
     takes: int
+    sleeps: bool  # it has said until when it waits, and that is to come
     has_begun: bool  # its loop has turned
     has_task: bool
     has_pack: bool
@@ -101,7 +102,7 @@ class Liveness:
 
     @staticmethod
     def _judged(index: int, seen: _Seen, sign: Sign, now: float) -> list[Move]:
-        if sign.has_task or sign.life != seen.sign.life:
+        if sign.has_task or sign.sleeps or sign.life != seen.sign.life:
             seen.lived_at, seen.is_poked = now, False
         if sign.has_task or sign.has_pack or sign.takes != seen.sign.takes:
             seen.took_at, seen.hinted_at = now, None

@@ -13,6 +13,7 @@ from . import cgroups
 from .cgroups import PROC
 
 CACHE_KEPT = 32 << 20  # file cache of a cgroup that is not offered: the running code itself lies there
+_UNLIMITED = 1 << 62  # and more is what version 1 says where no limit is set
 
 _FIELD = re.compile(r"^(\w+):\s+(\d+) kB$", re.MULTILINE)  # strict: a process may call itself anything, "x kB" too
 
@@ -137,17 +138,19 @@ def _of(version: _Version, folder: Path) -> Iterator[_Level]:
     All of the cache counts, not only ``inactive_file``: with 700 MB of it that formula said 300 MB where 850 MB could
     be had. As in the kernel's MemAvailable (si_mem_available), the lesser of half of it and a fixed amount stays.
     """
-    stat = cgroups.text(folder / "memory.stat")
+    said = [(cgroups.text(folder / limit), usage) for limit, usage in version.limits]
+    limits = [(int(most), usage) for most, usage in said if most not in (None, "max") and int(most) < _UNLIMITED]
+    stat = cgroups.text(folder / "memory.stat") if limits else None
     if stat is None:
         return
     counters = {name: int(value) for name, value in (line.split() for line in stat.splitlines())}
     unwritten = sum(counters.get(name, 0) for name in version.unwritten)
     cache = max(0, sum(counters.get(name, 0) for name in version.cache) - unwritten)
     dropped = cache - min(cache // 2, CACHE_KEPT)
-    for limit, usage in version.limits:
-        most, used = cgroups.text(folder / limit), cgroups.text(folder / usage)
-        if most is not None and most != "max" and used is not None:
-            yield _Level(int(most), int(most) - int(used) + dropped)
+    for most, usage in limits:
+        used = cgroups.text(folder / usage)
+        if used is not None:
+            yield _Level(most, most - int(used) + dropped)
 
 
 def _kilobytes(file: Path) -> dict[str, int]:

@@ -80,6 +80,7 @@ class Recycler:
                 case orders.Tidied(grown) if child.holder in self._tenants:
                     tenant = self._tenants[child.holder]
                     tenant.asked, tenant.tidied = False, grown
+                    self._books.outdated(child.pid or 0)
                     self._grew(child, tenant, grown)
                 case orders.Imported(modules, more):
                     line = self._late.heard(child.generation, child.index, modules, more)

@@ -1,23 +1,15 @@
 """``make bench-memory`` at its smallest: it starts, measures what it says, and leaves nothing behind."""
 
-import importlib.util
 import json
 import os
 import pathlib
 import subprocess
 import sys
 
-import pytest
-
 BENCH = pathlib.Path(__file__).parents[1] / "bench" / "memory"
-NEEDED = ("celery", "django", "gunicorn", "numpy", "pandas", "sklearn")
 WITHIN = 120.0  # s, of which a quiet machine needs 5
 
 
-@pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in NEEDED),
-    reason="what the bench compares is missing: pip install 'qslots[bench]'",
-)
 def test_a_small_bench_of_idle_slots_gives_its_figures(tmp_path: pathlib.Path) -> None:
     found = subprocess.run(
         [sys.executable, str(BENCH), "--only", "idle", "--slots", "2", "--seconds", "1", "--json"],

@@ -162,6 +162,47 @@ def test_task_that_fails_rings_in_time_for_its_new_time(server: QueueServer, slo
     assert tokens(server) == 1
 
 
+def asleep(server: QueueServer, *names: str) -> dict[str, float]:
+    """How long each of these slots, one after the other, is told to sleep at most."""
+    return {name: Holder(server, name).take().wait for name in names}
+
+
+def test_one_slot_of_each_server_looks_soon_and_the_others_sleep_the_longer_the_more_wait(server: QueueServer) -> None:
+    names = [f"web-7/{n}/x.{n}" for n in range(14)]
+    assert list(asleep(server, *names).values()) == [3.0, *(3.0 * n for n in range(1, 10)), *[30.0] * 4]
+    assert asleep(server, "web-8/0/y.1", "web-8/1/y.2") == {"web-8/0/y.1": 3.0, "web-8/1/y.2": 30.0}
+
+
+def test_one_that_looked_soon_and_has_gone_is_replaced_at_once(server: QueueServer) -> None:
+    slots = [Holder(server, f"web-7/{n}/x.{n}") for n in range(5)]
+    assert [slot.take().wait for slot in slots] == [3.0, 3.0, 6.0, 9.0, 12.0]
+    slots[0].release()
+    assert tokens(server) == 0
+    slots[1].die()
+    assert tokens(server) == 1
+    server.redis.delete(server.keys_of(QUEUE).wake)
+    assert slots[4].take().wait == 3.0
+    slots[3].release()
+    assert tokens(server) == 0
+
+
+def test_sleepers_wake_for_the_next_due_task_like_any_other(server: QueueServer) -> None:
+    slots = [Holder(server, f"web-7/{n}/x.{n}") for n in range(5)]
+    assert [slot.take().wait for slot in slots] == [3.0, 3.0, 6.0, 9.0, 12.0]
+    put(server, "a", when="+20000000")
+    assert tokens(server) == 0
+    slots[0].release()
+    slots[1].release()
+    put(server, "b", when="+3700000")
+    server.redis.delete(server.keys_of(QUEUE).wake)
+    assert slots[4].take().wait == 3.0
+    put(server, "c", when="+1000000")
+    assert tokens(server) == 1
+    assert slots[3].take().wait <= 1.0
+    put(server, "d")
+    assert slots[2].work() == ["d"]
+
+
 def test_queue_that_is_empty_rings_for_nobody(server: QueueServer, slot: Holder) -> None:
     idle(server, 3)
     slot.take()

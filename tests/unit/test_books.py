@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from qmaster.books import GROWN, Books, MoldSize
+from qmaster.books import AT_REST, GROWN, Books, Mark, MoldSize
 from qmaster.children import Children, Phase
 from qmaster.letters import Measured, Sized, Strain
 from qmaster.shedding import EMPTY_FOR
@@ -119,3 +119,42 @@ def test_nobody_leaves_for_the_guess_of_a_size() -> None:
     for now in range(1, 30):
         server.turn(float(now), *[3 * M] * 4, available=300 * M)
     assert server.books.retiring(server.children) == {}
+
+
+def read(books: Books, marks: dict[int, Mark], now: float, *pids: int) -> None:
+    """A measurement of these pids with the marks that they had when it was asked for."""
+    sizes: dict[int, Sized | None] = {pid: Sized(M, M, M) for pid in pids}
+    books.measured(Measured(M, M, sizes, Strain(2.0, 0.0, 0.0)), now, marks)
+
+
+def test_who_has_done_nothing_since_is_measured_again_after_a_while() -> None:
+    books, marks = Books(ServerSettings()), {1: Mark(5), 2: Mark(9)}
+    assert books.to_measure(marks, 0.0) == [1, 2]
+    read(books, marks, 0.0, 1, 2)
+    assert books.to_measure(marks, AT_REST - 1) == []
+    assert books.to_measure(marks, AT_REST) == [1, 2]
+    assert books.to_measure({1: Mark(5), 2: Mark(10)}, 1.0) == [2]
+    books.outdated(1)
+    assert books.to_measure(marks, 1.0) == [1]
+
+
+def test_who_was_at_work_when_it_was_measured_is_measured_again() -> None:
+    books = Books(ServerSettings())
+    read(books, {1: Mark(5, at_work=1.0)}, 1.0, 1)
+    assert books.to_measure({1: Mark(5, at_work=2.0)}, 2.0) == [1]
+    assert books.to_measure({1: Mark(5)}, 2.0) == [1]
+
+
+def test_first_comes_whose_size_is_waited_for_then_who_was_measured_longest_ago() -> None:
+    books, young = Books(ServerSettings()), {pid: Mark(0, is_old=False) for pid in (1, 2, 3, 4)}
+    read(books, young, 1.0, 1, 2)
+    read(books, young | {1: Mark(1)}, 2.0, 1)
+    read(books, young, 3.0, 4)
+    assert books.to_measure({1: Mark(2), 2: Mark(1), 3: Mark(0, is_old=False), 4: Mark(1)}, 4.0) == [2, 4, 3, 1]
+
+
+def test_of_processes_that_are_gone_nothing_stays() -> None:
+    books, marks = Books(ServerSettings()), {1: Mark(5)}
+    read(books, marks, 0.0, 1)
+    books.to_measure({}, 1.0)
+    assert books.to_measure(marks, 2.0) == [1]

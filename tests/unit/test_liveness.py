@@ -7,7 +7,7 @@ import pytest
 from qmaster.liveness import READY_WITHIN, Liveness, LookUp, Move, Poke, Replace, Sign
 from qmaster.reasons import Reason
 
-IDLE = Sign("web/3/x.1", (7, 1), 1, has_begun=True, has_task=False, has_pack=False)
+IDLE = Sign("web/3/x.1", (7, 1), 1, sleeps=False, has_begun=True, has_task=False, has_pack=False)
 NO_ATTEMPT = "made no attempt to take though {} wait"
 
 
@@ -29,6 +29,14 @@ def test_a_silent_slot_is_poked_and_then_replaced() -> None:
 @pytest.mark.parametrize("sign", [replace(IDLE, has_task=True), replace(IDLE, has_task=True, has_pack=True)])
 def test_while_a_task_runs_no_sign_is_expected(sign: Sign) -> None:
     assert looked(Liveness(), sign, 0, 20, 3600) == []
+
+
+def test_while_it_sleeps_no_sign_is_expected_but_whether_tasks_wait_is_looked_up() -> None:
+    liveness, asleep = Liveness(), replace(IDLE, sleeps=True)
+    assert looked(liveness, asleep, 0, 6, 30) == [(30, LookUp(3))]
+    assert [move for _, move in looked(liveness, IDLE, 44, 45, 50) if not isinstance(move, LookUp)] == [
+        Poke(3), Replace(3, "silent for 20 s", Reason.SILENT),
+    ]  # fmt: skip
 
 
 def test_a_slot_that_was_busy_is_not_silent_at_once_when_its_task_is_over() -> None:

@@ -31,7 +31,8 @@ from systems import Bench, BenchError
 
 from qslots import embedded
 
-NEEDED = ("celery", "django", "gunicorn", "numpy", "pandas", "sklearn")
+NEEDED = ("celery", "django", "gunicorn", "numpy", "pandas", "sklearn")  # where others are compared with us
+COMPARED = ("footprint", "births")
 MEASUREMENTS: dict[str, Callable[[Bench, argparse.Namespace], list[Result]]] = {
     "footprint": lambda bench, _: footprint.measure(bench),
     "births": lambda bench, _: births.measure(bench),
@@ -71,7 +72,8 @@ def _shown(value: float | str) -> str:
 
 def machine() -> dict[str, object]:
     """What the figures were measured on."""
-    versions = {name: importlib.metadata.version(name) for name in ("celery", "gunicorn", "numpy", "pandas", "django")}
+    found = {each.name.lower(): each.version for each in importlib.metadata.distributions()}
+    versions = {name: found[name] for name in ("celery", "gunicorn", "numpy", "pandas", "django") if name in found}
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 30
     return {
         "cpus": os.cpu_count(), "GB": pages, "linux": platform.release(), "python": platform.python_version(),
@@ -112,7 +114,8 @@ def measured(chosen: argparse.Namespace) -> list[Result]:
 def main() -> int:
     """Measures and prints; the exit code."""
     chosen = parsed()
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    compares = not {*COMPARED}.isdisjoint(chosen.only or MEASUREMENTS)
+    missing = [name for name in NEEDED if compares and importlib.util.find_spec(name) is None]
     if missing:
         say(f"make bench-memory: {', '.join(missing)} not installed: pip install 'qslots[bench]'")
         return 2

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import processes
 
 import qslots
+from qmaster.asking import ask
 from qslots import embedded
 from qslots.control import Control
 from qslots.queueserver import QueueServer
@@ -31,6 +32,7 @@ from qslots.scoreboard import Scoreboard
 HERE = pathlib.Path(__file__).parent
 PATIENCE = 300.0  # seconds for a system to be there or to have done its work on a busy machine
 LOOK = 0.05
+TASTE = 0.2  # seconds between two portions of tasks for slots that come
 SERVER = "bench"
 CLIENTS = 48  # requests under way at gunicorn: more than it has workers, so that all have work
 
@@ -110,6 +112,12 @@ class Slots(System):
                 slots += [pid] if processes.title(pid).startswith("qmaster: slot") else []
         return slots
 
+    def bound(self) -> str:
+        """How many slots there may be, and why no more: a busy machine starts none."""
+        [path] = (self.folder / "run").glob("*.sock")
+        answer = ask(path, {"command": "status"}, timeout=PATIENCE) or {}
+        return f"{answer.get('max_slots')} by {answer.get('reason')}"
+
     def board(self) -> Scoreboard:
         """What its slots write of themselves."""
         [path] = (self.folder / "run").glob("*.board")
@@ -177,9 +185,48 @@ def qmaster(bench: Bench, app: str = "served_by_qslots", slots: int | None = Non
     command = [sys.executable, "-m", "qmaster", "run", "--app", app]
     with started(command, environ, Slots, put_slots) as system:
         assert isinstance(system, Slots)
+        if app == "weightless":
+            give_a_taste(system, count, bench.say)
         system.wait(f"{count} slots", lambda: len(system.workers()) == count)
         yield system
     server.close()
+
+
+def give_a_taste(system: Slots, count: int, say: Callable[[str], None]) -> None:
+    """Tasks for slots while they come, until there are so many. They come by twos, fours, eights, as those before them
+    turn out to fit: one that has done a task shows it at once, an idle one after ten seconds.
+    """
+    told = 0
+
+    def all_there() -> bool:
+        nonlocal told
+        there = len(system.workers())
+        if there != told:
+            told = there
+            say(f"  {there} of {count} slots, at most {system.bound()}")
+        system.put(2 * there + 1)
+        time.sleep(TASTE)
+        return there == count
+
+    system.wait(f"{count} slots", all_there)
+
+
+@contextlib.contextmanager
+def in_work(system: System, slots: int) -> Iterator[None]:
+    """In this block there are tasks: about one a second for each slot."""
+    over = threading.Event()
+
+    def put() -> None:
+        while not over.wait(1.0):
+            system.put(slots)
+
+    thread = threading.Thread(target=put, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def publish(server: QueueServer, slots: int) -> None:

@@ -3,7 +3,8 @@
 -- with: gates fates gating locks
 -- KEYS    the slots' vector; [15…] schedules of the handlers that this slot's generation knows, parking places
 -- ARGV    [1] holder (incarnation of the slot)  [2] seq of this request  [3] seq of the pack to settle, "" for none
---         [4] ttl of a lock, µs  [5] time the handlers ran since the last request, µs  [6] how long to wait at most, µs
+--         [4] ttl of a lock, µs  [5] time the handlers ran since the last request, µs
+--         [6] how long to wait at most, µs; ten times as long where another slot of the same server does not
 --         [7] most bytes of a pack  [8] 1 to take, 0 only to settle
 --         [9] tasks a second that may begin, "" for any, -1 for what the bucket says
 --         [10] how long ids of finished tasks stay known, µs  [11…] per schedule: most tasks of a pack
@@ -16,6 +17,7 @@
 learn(15)
 local holder, seq, previous = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local ttl, busy, longest, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local MOST_WAITS, MOST_SEEN = 10, 50
 local rate, window = tonumber(ARGV[9]), tonumber(ARGV[10])
 local lock, waiting = string.format('%s:%d', holder, seq or 0), nil -- whether anybody waits
 
@@ -125,12 +127,26 @@ local function take(place)
   return reply_of(handler, ids, records, due_at(dues, 1))
 end
 
--- Registers who found nothing. Only one of those who wait wakes for the next due task; the others sleep on.
+-- Whether one of those who look again soon is a slot of the same server.
+local function is_watched(soon)
+  local server = string.match(holder, '^[^/]*')
+  for i = 1, #soon, 2 do
+    if string.match(soon[i], '^[^/]*') == server then return true end
+  end
+  return false
+end
+
+-- Registers who found nothing. Of those who wait one on each server looks again soon, for nobody can tell whether a token
+-- was swallowed; the others sleep the longer the more they are, to be woken. Only one wakes for the next due task.
 local function wait()
-  local due, first = next_due(), first_waker()
-  local wakes_at = now + longest
-  if due and due < wakes_at and not (first and first <= due + 1000) then wakes_at = due end
-  call('ZREMRANGEBYSCORE', WAITERS, '-inf', now - 10 * LONGEST_WAIT)
+  local due, soon = next_due(), call('ZRANGEBYSCORE', WAITERS, now, now + longest, 'WITHSCORES', 'LIMIT', 0, MOST_SEEN)
+  local first, wakes_at = tonumber(soon[2]), now + longest
+  if due and due < wakes_at and not (first and first <= due + 1000) then
+    wakes_at = due
+  elseif is_watched(soon) then
+    wakes_at = now + longest * math.min(MOST_WAITS, call('ZCOUNT', WAITERS, now, '+inf'))
+  end
+  call('ZREMRANGEBYSCORE', WAITERS, '-inf', now - LONGEST_WAIT)
   call('ZADD', WAITERS, wakes_at, holder)
   count('empty', 1)
   return wakes_at - now

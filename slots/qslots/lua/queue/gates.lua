@@ -1,6 +1,7 @@
 -- For scripts that ask what may be taken now and when the next may: what is paused, the rate, and who is to be woken.
 
 local gates, bucket -- false if there are none
+local WATCHED = 4000000 -- where slots wait one of them looks within so long: its 3 s, their jitter, and a bit
 
 -- What holds tasks back: gates {queue =, handlers = {name =}, collections = {name = paused | resuming}, drops = {name =
 -- instant}}, and the token bucket {rate =, tokens =} as of now, whose burst is what one second brings.
@@ -85,14 +86,14 @@ local function first_waker()
 end
 
 -- As many tokens as there are waiters and tasks. A token swallowed by a dead slot is made good by the next call. If
--- somebody waits, somebody must wake in time for the next due task: one token where nobody would.
+-- somebody waits, somebody must wake in time for the next due task, and look soon in any case: one token where nobody
+-- would.
 local function wake()
   local first = first_waker()
   if not first then return end
   local wanted = takeable(call('ZCOUNT', WAITERS, now, '+inf'))
   if wanted == 0 then
-    local due = next_due()
-    if not due or first <= due + 1000 then return end
+    if first <= math.min(next_due() or math.huge, now + WATCHED) + 1000 then return end
     wanted = 1
   end
   for _ = call('LLEN', WAKE) + 1, wanted do call('RPUSH', WAKE, '1') end

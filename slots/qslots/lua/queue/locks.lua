@@ -6,7 +6,7 @@ local PACKS, LOCKS, HOLDERS, PULSE = unpack(KEYS, 11, 14)
 local MOST_REAPED = 1000 -- tasks that one call moves beyond its own pack
 local MOST_LOOKED_AT = 200 -- expired locks, those of unknown handlers included
 local GAP = 5000000 -- without service for longer than this nobody is blamed for a lock not extended
-local LONGEST_WAIT = 3000000
+local LONGEST_WAIT = 30000000
 local HOLDER_KEPT = 900000000 -- a late request of a slot that is dead, or served before, is refused for 15 minutes
 
 -- Stamps the pulse; returns since when this server has served without a gap. Its clock gone back counts as a gap.
