@@ -62,7 +62,8 @@ def open_redis(url: str, *, name: str, timeout: float = 5.0, single: bool = Fals
 
     Under Sentinel each new connection goes to the server that is the primary then.
     """
-    client, connection = _PREPARED.pop((url, timeout), None) or _made(url, timeout)
+    wanted = url, timeout
+    client, connection = _PREPARED.pop(wanted) if wanted in _PREPARED else _made(url, timeout)
     client.connection_pool.connection_kwargs["client_name"] = connection.client_name = f"qslots-{name}"
     if single:
         connection.pid = os.getpid()  # it may have been made in a mold

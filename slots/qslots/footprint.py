@@ -7,8 +7,8 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def read_proc(path: str) -> str:
-    """A whole file of /proc. OSError as the kernel says it. A slot at its birth touches 0.4 MB less of what it shares with
-    the mold than by ``pathlib``, with its text layer.
+    """A whole file of /proc. OSError as the kernel says it. A slot at its birth makes 0.4 MB less private than by
+    ``pathlib`` with its text layer.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -129,7 +129,7 @@ def stand_in() -> None:
 
 @functools.lru_cache(maxsize=1)
 def _ours(_number_of_all: int) -> list[logging.Logger]:
-    """Our loggers. Where no logger has come since they were looked for in the mold a slot need not touch all of them."""
+    """Our loggers: kept while their number is the same, so that a slot need not touch all that its mold has made."""
     every = logging.root.manager.loggerDict.items()
     return [each for name, each in every if isinstance(each, logging.Logger) and name.partition(".")[0] in OURS]
 

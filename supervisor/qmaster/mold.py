@@ -91,7 +91,7 @@ def freeze() -> None:
     if os.environ.get("QSLOTS_FREEZE") != "0" and audit.may_freeze():
         gc.freeze()
         # Finds nothing any more, and empties the interpreter's free lists. Their entries lie all over the heap: else the
-        # first full collection of each slot writes to all these pages (0.8 MB a slot, measured).
+        # first full collection of a slot writes to all these pages (0.8 MB, measured).
         gc.collect()
     linux.malloc_trim()
 

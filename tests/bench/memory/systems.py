@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import processes
 
 import qslots
+from qmaster import asking
 from qslots import embedded
 from qslots.control import Control
 from qslots.queueserver import QueueServer
@@ -29,7 +30,7 @@ from qslots.reports import MapRow, Plan
 from qslots.scoreboard import Scoreboard
 
 HERE = pathlib.Path(__file__).parent
-PATIENCE = 300.0  # seconds for a system to be there or to have done its work on a busy machine
+PATIENCE = 900.0  # seconds for a system to be there or to have done its work on a busy machine
 LOOK = 0.05
 SERVER = "bench"
 CLIENTS = 48  # requests under way at gunicorn: more than it has workers, so that all have work
@@ -50,6 +51,7 @@ class Bench:
     tasks: int
     touched: int
     objects: int
+    work: str = "small"
     folders: Iterator[int] = field(default_factory=iter(range(1000)).__iter__)
 
     def new_folder(self) -> pathlib.Path:
@@ -110,6 +112,11 @@ class Slots(System):
                 slots += [pid] if processes.title(pid).startswith("qmaster: slot") else []
         return slots
 
+    def recycle(self, index: int) -> None:
+        """One slot shall leave after its task and be forked again."""
+        request = {"command": "recycle", "slots": [index], "all": False}
+        asking.ask(self.folder / "run" / f"{SERVER}.sock", request, timeout=PATIENCE)
+
     def board(self) -> Scoreboard:
         """What its slots write of themselves."""
         [path] = (self.folder / "run").glob("*.board")
@@ -158,7 +165,7 @@ def environment(bench: Bench, folder: pathlib.Path, **more: str) -> dict[str, st
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     ours = {"MEMORY_BENCH": str(folder / "work"), "PYTHONPATH": str(HERE), "HOME": str(folder)}
     sizes = {"MEMORY_BENCH_TOUCHED": str(bench.touched), "MEMORY_BENCH_OBJECTS": str(bench.objects)}
-    return {**kept, **one, **ours, **sizes, **more}
+    return {**kept, **one, **ours, **sizes, "MEMORY_BENCH_WORK": bench.work, **more}
 
 
 @contextlib.contextmanager
