@@ -90,8 +90,8 @@ def freeze() -> None:
     """Makes the heap fit to be shared."""
     if os.environ.get("QSLOTS_FREEZE") != "0" and audit.may_freeze():
         gc.freeze()
-        # Finds nothing any more, and empties the interpreter's free lists. Their entries lie all over the heap: else the
-        # first full collection of a slot writes to all these pages (0.8 MB, measured).
+        # Finds nothing any more, and empties the interpreter's free lists. Their entries lie all over the heap: the
+        # first full collection of each slot would write to all these pages (0.8 MB, measured).
         gc.collect()
     linux.malloc_trim()
 

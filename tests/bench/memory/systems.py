@@ -181,7 +181,7 @@ def qmaster(bench: Bench, app: str = "served_by_qslots", slots: int | None = Non
     )  # fmt: skip
     publish(server, count)
     qslots.connect(bench.queue_server.url)
-    command = [sys.executable, "-m", "qmaster", "run", "--app", app]
+    command = [sys.executable, str(HERE / "unbraked.py"), "run", "--app", app]
     with started(command, environ, Slots, put_slots) as system:
         assert isinstance(system, Slots)
         system.wait(f"{count} slots", lambda: len(system.workers()) == count)
