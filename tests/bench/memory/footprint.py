@@ -35,8 +35,8 @@ SYSTEMS: dict[str, Start] = {
 WORK = {"small": tuple(SYSTEMS), "light": ("gunicorn --preload", "celery", "qmaster")}  # who does it, in which order
 NOTE = """\
 small: each task reads an order of 1,500 lines into objects; light: it takes the same bytes as bytes; all else is equal.
-A worker of gunicorn or Celery copies most of the heap at its first full garbage collection, which comes when enough new
-objects have outlived the younger ones: soon at small work, late or never at light work. Slots have a frozen heap."""
+A worker of gunicorn copies most of its heap at its first full garbage collection, which comes when enough new objects
+have outlived the younger ones: soon at small work, late or never at light work. Slots have a frozen heap."""
 
 
 @dataclass(frozen=True, slots=True)
