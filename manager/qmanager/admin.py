@@ -80,7 +80,10 @@ SLOTS = Show(views.slots_view, _slots_table)
 @main.command("map")
 @reading
 def map_command(file: str | None, redis: str | None, as_json: bool, watch: bool) -> None:
-    """The slot map: how many slots each queue wants, is granted and has on each server; ▼ where short."""
+    """The slot map, servers x queues.
+
+    How many slots each queue wants, is granted and has on each server; ▼ where short.
+    """
     MAP.run(file, redis, as_json=as_json, watch=watch)
 
 
@@ -94,7 +97,7 @@ def queues(file: str | None, redis: str | None, as_json: bool, watch: bool) -> N
 @main.command()
 @reading
 def periodic(file: str | None, redis: str | None, as_json: bool, watch: bool) -> None:
-    """The periodic handlers: when they ran last and run next, and what was missed."""
+    """The periodic handlers: last and next run, what was missed."""
     PERIODIC.run(file, redis, as_json=as_json, watch=watch)
 
 
@@ -121,7 +124,9 @@ def slots(file: str | None, redis: str | None, as_json: bool, watch: bool) -> No
 def up(
     apps: tuple[str, ...], data: pathlib.Path, server: str | None, file: str | None, redis: str | None
 ) -> None:  # fmt: skip
-    """All in one for one machine: queue server, qmanager, qmaster; ^C stops all in good order.
+    """Queue server, qmanager and qmaster of one machine.
+
+    ^C stops all in good order.
 
     Without a URL a private queue server runs in DIR; what is queued there survives ^C and the next `up`.
     """

@@ -35,9 +35,9 @@ name_argument = click.argument("name", metavar="NAME", shell_complete=complete_s
 @name_argument
 @ordering
 def drain(name: str, file: str | None, redis: str | None, as_json: bool) -> None:
-    """Let all slots of server NAME leave after their task; its queues go to other servers.
+    """Let all slots of server NAME leave after their task.
 
-    It stays drained, also when its master is started again, until `qslots server undrain`.
+    Its queues go to other servers. It stays drained until `qslots server undrain`, also over restarts.
     """
     control = _control(file, redis)
     report = _report(control, name)

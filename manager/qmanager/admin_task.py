@@ -40,7 +40,7 @@ PARKED = {"parked": True, "active": False, "later": False, "inactive": False}  #
 
 @click.group()
 def task() -> None:
-    """Find tasks, look at them, move, run, bury, change or delete them."""
+    """Find tasks, look at them, run, change or delete them."""
 
 
 queue_option = click.option(

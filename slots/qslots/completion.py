@@ -15,7 +15,7 @@ def completion_of(main: click.Group, program: str) -> click.Command:
     to_use = {shell: how.format(program=program) for shell, how in HOW.items()}
 
     @click.command(
-        help=f"Print the script that makes Tab complete the words of `{program}` in this SHELL.",
+        help="Print the script that Tab needs in this SHELL.",
         epilog="; ".join(f"{shell}: {how}" for shell, how in to_use.items()),
     )
     @click.argument("shell", type=click.Choice(list(HOW)))

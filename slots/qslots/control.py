@@ -11,6 +11,7 @@ import msgspec
 
 from . import keys
 from .connection import translated
+from .errors import Error
 from .queueserver import QueueServer
 from .reports import Declared, MapRow, Orders, Plan, Report, pack
 
@@ -42,7 +43,7 @@ class Control:
         told = pack(declared) if declared is not None else b""
         args = [report.server, report.incarnation, pack(report), report.declared, told]
         row, wanted, orders = self.server.run("control", "report", names, args)
-        return (_row(row) if row else None), bool(wanted), _read_orders(orders)
+        return _read_row(row, report.server), bool(wanted), _read_orders(orders)
 
     def order(
         self, name: str, *, draining: bool | None = None, recycle: Mapping[int, int] = MappingProxyType({})
@@ -129,9 +130,19 @@ class Control:
         self.server.run("control", "publish", [keys.EPOCH, keys.MAP, keys.PLAN], args)
 
 
+def _read_row(raw: bytes | None, name: str) -> MapRow | None:
+    """A server's row. Error if it is none of ours."""
+    try:
+        return _row(raw) if raw else None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Error(
+            f"the slot map of {name} cannot be read: {error}; restart qmanager, it publishes all of it"
+        ) from None
+
+
 def _read_orders(raw: bytes | None) -> Orders:
     """What cannot be read orders nothing."""
     try:
         return _orders(raw) if raw else Orders()
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return Orders()

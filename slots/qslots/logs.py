@@ -15,6 +15,7 @@ import select
 import sys
 
 LONGEST = 4000  # bytes of a line, the newline not counted
+_ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 OURS = ("qslots", "qmaster", "qmanager")  # the loggers above all of ours
 
 
@@ -145,4 +146,7 @@ class _Formatter(logging.Formatter):
         queue, task = getattr(record, "queue", "-"), getattr(record, "task_id", "-")
         is_named = record.name.startswith("qslots.") and task in record.message.split()
         where = "" if task == "-" or is_named else f" [{queue} {task}]"
-        return f"{record.asctime} {record.levelname} {self._who}{where}: {record.message}"
+        said = record.message.translate(_ESCAPED).replace(
+            "\n", "\n    "
+        )  # what came from a task forges no line of ours
+        return f"{record.asctime} {record.levelname} {self._who}{where}: {said}"

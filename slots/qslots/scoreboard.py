@@ -58,6 +58,8 @@ class Field(IntEnum):
 _WORDS = 21
 _TEXT_START = _WORDS * 8
 _POSITION = 16  # bits of a position beside its seq
+_LARGEST = (1 << 63) - 1
+_DIGITS = 18  # of a number that fits into 8 bytes for certain
 _SOURCE = 1 + 64 + 1 + 64  # length, queue, @, queue server
 _TEXTS = {"holder": 128, "asked_source": _SOURCE, "held_source": _SOURCE, "handler": 65, "task": 129, "doubts": 255}
 _TEXT_ROOM = 840
@@ -115,7 +117,8 @@ class Record:
     def doubts(self) -> dict[str, int]:
         """What ``put_doubts`` has noted, as far as it can be read."""
         words = self.text("doubts").split()
-        return {source: int(seq) for seq, source in zip(words[::2], words[1::2], strict=False) if seq.isdecimal()}
+        pairs = zip(words[::2], words[1::2], strict=False)
+        return {source: int(seq) for seq, source in pairs if seq.isdecimal() and len(seq) <= _DIGITS}
 
     def clear(self, *, holder: str = "", generation: int = 0) -> None:
         """Makes the record ready for a new tenant, or for none."""
@@ -162,7 +165,7 @@ class Record:
 
     def stop_after(self, seq: int, position: int) -> None:
         """The master's word: of this pack nothing begins after this position. One store, so never half a word."""
-        self.words[Field.STOP_AFTER] = seq << _POSITION | position
+        self.words[Field.STOP_AFTER] = (seq << _POSITION | position) & _LARGEST  # of a seq that is none: no pack's
 
     def stops_after(self, position: int) -> bool:
         """Whether the pack at hand is to end after this position."""

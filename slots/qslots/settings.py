@@ -4,6 +4,7 @@ Pure but for ``read``, which opens the file. Whatever does not fit is refused wi
 valid name; a settings object is whole or it is not made.
 """
 
+import copy
 import pathlib
 import typing
 from collections.abc import Mapping
@@ -152,18 +153,36 @@ def read(
     server: str | None = None,
 ) -> Settings:  # fmt: skip
     """The settings of a program: ``file`` (or QSLOTS_CONFIG, or the default place), environment, command line."""
-    named = file or environ.get("QSLOTS_CONFIG")
-    path = pathlib.Path(named) if named else DEFAULT_FILE
+    path = used(file, environ)
     document: dict[str, typing.Any] = {}
-    if named or path.exists():
+    if path is not None:
         try:
             document = _document(path.read_text(), str(path))
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"settings file {path} cannot be read: {error}") from None
     command_line = {"QSLOTS_APP": ",".join(app), "QSLOTS_REDIS": redis or "", "QSLOTS_SERVER": server or ""}
+    whole = copy.deepcopy(document)
     for source in (environ, command_line):
-        _override(document, source)
-    return build(document)
+        _override(whole, source)
+    try:
+        return build(whole)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}" if _fault(document) == str(error) else str(error)) from None
+
+
+def _fault(document: object) -> str:
+    """What is wrong with this much of the settings, "" for nothing."""
+    try:
+        build(document)
+    except SettingsError as error:
+        return str(error)
+    return ""
+
+
+def used(file: str | None, environ: Mapping[str, str]) -> pathlib.Path | None:
+    """The file that ``read`` reads, None if there is none."""
+    named = file or environ.get("QSLOTS_CONFIG")
+    return pathlib.Path(named) if named else DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 
 def build(document: object) -> Settings:
@@ -250,7 +269,7 @@ def _struct(kind: type[_T], document: object, path: str) -> _T:
     for key, value in document.items():
         here = f"{path}.{key}" if path else str(key)
         if key not in fields:
-            raise SettingsError(f"{here}: {given.meant(str(key), fields)}")
+            raise SettingsError(f"{here}: no such setting; {given.meant(str(key), fields)}")
         values[key] = _value(fields[key], value, here)
     return kind(**values)
 

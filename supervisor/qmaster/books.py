@@ -115,6 +115,7 @@ class Books:
             share(self._settings.reserve_memory),
             self.most if self.most is not None or self._settings.max_slots == "auto" else self._settings.max_slots,
             {queue.name: queue.memory for queue in declared.queues if queue.memory is not None},
+            by_hand=self.most is not None,
         )
         self.capacity, self._state = assess(readings, policy, self._state, now)
 
@@ -179,7 +180,8 @@ class Books:
         words = record.words
         known = self._sizes.get(child.pid or 0)
         task = words[Field.TASK] != 0
-        state = SlotState(words[Field.STATE]) if child.phase is Phase.LIVE else _PHASES[child.phase]
+        state = _STATES.get(words[Field.STATE], SlotState.ABSENT)  # whatever stands there
+        state = state if child.phase is Phase.LIVE else _PHASES[child.phase]
         return SlotReport(
             child.index,
             child.pid or 0,
@@ -244,6 +246,7 @@ class MoldSize:
     others: tuple[int, ...] = ()
 
 
+_STATES = {int(state): state for state in SlotState}
 _PHASES = {
     Phase.ORDERED: SlotState.STARTING,
     Phase.LEAVING: SlotState.LEAVING,

@@ -65,11 +65,15 @@ def by_memory(budget: int, each: int) -> Limit:
     return Limit(budget // each, Bound.MEMORY, f"{megabytes(budget)} / {megabytes(each)} a slot")
 
 
-def others(*, setting: int | None, ramp: int, held: int | None, work: Work) -> Limit:
-    """The lowest of all bounds but memory. ``held``: live slots when growth was stopped, None while it is not."""
-    limits = [Limit(ramp, Bound.RAMP, f"at most {ramp} slots until as many have been measured")]
+def others(*, setting: int | None, ramp: int, held: int | None, work: Work, by_hand: bool = False) -> Limit:
+    """The lowest of all bounds but memory. ``held``: live slots when growth was stopped, None while it is not;
+    ``by_hand``: the setting was moved by TTIN or TTOU.
+    """
+    limits = [Limit(ramp, Bound.RAMP, "twice as many as soon as these have been measured")]
     if setting is not None:
-        limits.append(Limit(setting, Bound.SETTING, f"server.max_slots is {setting}"))
+        limits.append(
+            Limit(setting, Bound.SETTING, "moved by TTIN or TTOU" if by_hand else f"server.max_slots is {setting}")
+        )
     stopped = brake(work)
     if held is not None and stopped is not None:
         limits.append(Limit(max(held, math.ceil(2 * work.cpus)), *stopped))

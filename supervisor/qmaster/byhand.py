@@ -89,10 +89,12 @@ class ByHand:
         self.most = (max_slots if self.most is None else self.most) + 1
         return f"one slot more: at most {self.most} until qmaster is started again"
 
-    def one_fewer(self, max_slots: int | None) -> str:
-        """TTOU, where so many slots are allowed now. Returns what came of it, for the log."""
+    def one_fewer(self, max_slots: int | None, bound: str) -> str:
+        """TTOU, where so many slots are allowed now, and what binds them. Returns what came of it, for the log."""
         if max_slots is None:
             return "one slot fewer: nothing is measured yet, ask again in a moment"
         now = max_slots if self.most is None else min(self.most, max_slots)
+        if self.most is not None and bound == Bound.SETTING:
+            now = self.most  # which the capacity does not show yet, if it is another number
         self.most = max(0, now - 1)
         return f"one slot fewer: at most {self.most} until qmaster is started again"

@@ -50,6 +50,7 @@ class Policy:
     reserve: tuple[float, int] = (0.1, 0)  # as ``qslots.units.share``: a part of ``total``, or bytes
     max_slots: int | None = None  # None: as many as memory carries
     declared: Mapping[str, int] = field(default_factory=dict)  # queue -> ``memory`` of one slot, where declared
+    by_hand: bool = False  # ``max_slots`` was moved by TTIN or TTOU
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ def assess(readings: Readings, policy: Policy, state: State, now: float) -> tupl
     # On a small server private_limit may exceed the budget: one slot must be tried, or no size is ever known.
     unknown = max(LEAST_SIZE, min(policy.private_limit, budget))
     mean = _mean(_charges(readings.slots, sizes, unknown), unknown)
-    most = others(setting=policy.max_slots, ramp=ramp, held=held, work=readings.work)
+    most = others(setting=policy.max_slots, by_hand=policy.by_hand, ramp=ramp, held=held, work=readings.work)
     capacity = Capacity(
         budget=budget,
         present=present,

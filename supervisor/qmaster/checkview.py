@@ -77,7 +77,8 @@ def _mega(count: int) -> str:
 
 def _servers(servers: list[dict[str, Any]]) -> Iterator[str]:
     for server in servers:
-        state = "[green]fit[/]" if server["checked"] else f"[yellow]not checked[/]: {escape(server['why'])}"
+        why = str(server["why"]).removeprefix(f"queue server {server['url']} ")
+        state = "[green]fit[/]" if server["checked"] else f"[yellow]not checked[/]: {escape(why)}"
         yield f"queue server {escape(server['name'])}, {escape(server['url'])}: {state}"
     if not servers:
         yield "no queue server is named: its settings and the durability of queues are [yellow]not checked[/]"

@@ -16,6 +16,7 @@ from qslots.errors import Error, SettingsError
 from qslots.settings import read
 
 from . import prepare, privileges
+from .faults import Broken
 from .identity import assume
 from .remote import common, drain, in_one_line, recycle, refork, reload, status, stop, undrain
 from .revision import Source
@@ -51,11 +52,12 @@ def run(file: str | None, server: str | None, app: tuple[str, ...], redis: str |
     last = prepare.last_map(settings)
     prepare.check_queue_servers(settings, last)
     with logged_to(settings.server.log_file):
-        fault = Master(settings, assume(settings.server), last, source).run()
+        master = Master(settings, assume(settings.server), last, source)
+        fault = master.run()
         if fault and settings.server.log_file:
             logging.getLogger("qmaster").error("ended: %s", fault)
     if fault:
-        raise Error(fault)
+        raise Broken(fault) if master.is_broken else Error(fault)
 
 
 @contextlib.contextmanager
@@ -87,7 +89,10 @@ def logged_to(path: str | None) -> Iterator[None]:
 def check_(
     file: str | None, server: str | None, app: tuple[str, ...], redis: str | None, as_json: bool, strict: bool
 ) -> None:
-    """Load the application in a throw-away mold: can it be served, is it safe to fork, how many slots fit."""
+    """Say whether the application can be served, and how well.
+
+    Loads it in a throw-away mold: is it safe to fork, what comes late, how many slots fit.
+    """
     from rich.console import Console
 
     from .check import check

@@ -29,6 +29,7 @@ LARGEST = 1 << 16  # bytes of a request
 LARGEST_ANSWER = 16 << 20  # bytes; 4,096 slots with long names are 2 MB
 MOST = 64  # clients at a time
 AT_ONCE = 16  # clients let in a turn
+DEAF = 1.0  # seconds without new clients when we are out of descriptors
 READ_WITHIN = 10.0  # seconds that a client may take to read an answer
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 Reply = Callable[[dict[str, Any]], None]
@@ -76,6 +77,7 @@ class ControlSocket:
         self._selector = selector
         self._answer = answer
         self._clients: list[Client] = []
+        self._deaf_until: float | None = None
         selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
     def check(self, now: float) -> float:
@@ -86,8 +88,12 @@ class ControlSocket:
                 self._drop(client)
             elif client.asks and not client.waits and not client.outbox:
                 self._serve(client)
+        if self._deaf_until is not None and now >= self._deaf_until:
+            self._deaf_until = None
+            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         again = [client.until for client in self._clients]
         again += [now for client in self._clients if client.asks and not client.waits and not client.outbox]
+        again += [self._deaf_until] if self._deaf_until is not None else []
         return min(again, default=float("inf"))
 
     def _accept(self) -> None:
@@ -96,8 +102,9 @@ class ControlSocket:
             try:
                 line, _address = self._listener.accept()
             except OSError as error:  # nobody more, it has hung up, or we are out of descriptors: the client asks again
-                if error.errno in (errno.EMFILE, errno.ENFILE):
-                    self._make_room()
+                if error.errno in (errno.EMFILE, errno.ENFILE) and not self._make_room():
+                    self._selector.unregister(self._listener)  # who waits would wake us for nothing, turn after turn
+                    self._deaf_until = monotonic() + DEAF
                 return
             self._let_in(line)
 
@@ -215,7 +222,8 @@ class ControlSocket:
         """Ends all conversations; a client that waits for the end of the master sees it now."""
         for client in self._clients[:]:
             self._drop(client)
-        self._selector.unregister(self._listener)
+        if self._deaf_until is None:
+            self._selector.unregister(self._listener)
         self._listener.close()
 
 

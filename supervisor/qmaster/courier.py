@@ -4,6 +4,7 @@ A process of its own, spawned by the master, blocking throughout. It holds nothi
 request until it is answered and gives it to the next courier if this one is late or gone. It ends with its master.
 """
 
+import logging
 import os
 import pathlib
 import select
@@ -58,6 +59,7 @@ from .linux import die_with_parent
 from .processors import Processors
 from .wire import Wire
 
+log = logging.getLogger("qmaster")
 CHANNEL = 3  # the descriptor that the master gives us
 TIMEOUT = 2.0  # seconds for one answer of the queue server
 _CODES = ("TAKEN", "REPLACED")
@@ -105,6 +107,9 @@ class Courier:
             return Failed(error.code if error.code in _CODES else "refused", str(error))
         except Error as error:
             return Failed("refused", str(error))
+        except Exception as error:  # of this letter alone: who ended for it would be given it again and again
+            log.exception("a letter could not be answered: %s", type(letter).__name__)
+            return Failed("refused", f"the courier has failed: {type(error).__name__}: {error}")
 
     def _do(self, letter: Letter) -> Reply:
         if isinstance(letter, Measure):
@@ -228,6 +233,7 @@ def main() -> None:
     signals.leave_to_the_master()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a ^C is the master's to hear: settlements are still to be done
     setproctitle("qmaster: courier")
+    logs.to_stderr("courier")
     try:
         Courier(Wire(socket.socket(fileno=CHANNEL))).run()
     except BrokenPipeError:

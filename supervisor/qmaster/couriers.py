@@ -96,11 +96,9 @@ class Couriers:
         """The couriers that run."""
         return {post.pid for post in self._posts.values() if post.pid is not None}
 
-    def exited(self, pid: int, now: float) -> str:
-        """The courier of this pid was reaped, and another is started. Returns the name of its queue server."""
-        post = next(post for post in self._posts.values() if post.pid == pid)
-        post.exited(now)
-        return post.name
+    def exited(self, pid: int, now: float) -> None:
+        """The courier of this pid was reaped: another one is to be started."""
+        next(post for post in self._posts.values() if post.pid == pid).exited(now)
 
     def status(self) -> dict[str, dict[str, str]]:
         """Each queue server: where it is, and why it is not to be had ("" if it answers)."""

@@ -34,7 +34,6 @@ _EXIT_NAMES = (  # of sysexits.h, from 64 on
     "EX_OSFILE", "EX_CANTCREAT", "EX_IOERR", "EX_TEMPFAIL", "EX_PROTOCOL", "EX_NOPERM", "EX_CONFIG",
 )  # fmt: skip
 _FIRST_NAMED = 64
-HARD_LIMIT = "ran longer than its time limit"
 
 
 class MemoryKills:
@@ -66,7 +65,7 @@ def cause_of(
     """
     number = status & 0x7F
     if overdue is not None and number == signal.SIGKILL:
-        did, reason = overdue.why or HARD_LIMIT, Reason.MEMORY if overdue.why else Reason.TIME_LIMIT
+        did, reason = overdue.did, Reason.MEMORY if overdue.why else Reason.TIME_LIMIT
         if (record.words[Field.TASK], record.words[Field.START]) == (overdue.task, overdue.start):
             return Cause(f"was killed: it {did}", own=True, reason=reason)
         return Cause(f"was killed: the task before this one {did}", own=False, reason=reason)

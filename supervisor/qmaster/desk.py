@@ -63,14 +63,15 @@ class Desk:
         log.info("draining (%s): %s to leave; `qmaster undrain` brings them back", why, counted(self._here(), "slot"))
 
     def _undrain(self, reply: Reply) -> None:
-        if self.hand.draining:
+        was = self.hand.draining
+        if was:
             log.info("no longer drained (asked by its control socket): slots come back")
         self.hand.draining = False
         for waits in self._until_drained:
             waits({"ok": False, "why": "it was undrained meanwhile", "slots": self._here()})
         self._until_drained.clear()
         far = self.hand.drained_from_afar
-        reply({"ok": not far, "why": STILL_DRAINED if far else ""})
+        reply({"ok": not far, "why": STILL_DRAINED if far else "" if was else "it was not drained"})
 
     def _recycle(self, request: requests.Recycle, reply: Reply) -> None:
         children = self.nursery.children

@@ -17,8 +17,9 @@ from qslots.reports import MapRow, Orders, Report, SlotReport
 from qslots.scoreboard import Field, Record, boot_ns
 from qslots.servers import parted
 
-from . import deaths, memory, relief, watch
+from . import memory, relief, watch
 from .books import Books, Figures, MoldSize, monotonic
+from .bounds import megabytes
 from .children import Phase
 from .couriers import Couriers
 from .lastmap import LastMap
@@ -66,6 +67,7 @@ class Duties:
         self._warned = False
         self._pace = Pace()
         self._unread = ""  # what was said last of memory that cannot be read
+        self._unheard = ""  # what was said last of a report that was not answered
         self.replaced = False  # another master has taken our name
         self.draining = False
         self.orders = Orders()  # what people have said to the queue server
@@ -135,10 +137,8 @@ class Duties:
         capacity = self._books.capacity
         if capacity is not None and capacity.max_slots == 0 and not self._warned:
             self._warned = True
-            log.warning(
-                "not one slot fits: %d MB for slots by server.reserve_memory, server.max_slots and what is free",
-                capacity.budget >> 20,
-            )
+            reserve = megabytes(capacity.reserve)
+            log.warning("not one slot is allowed here: %s; server.reserve_memory keeps %s", capacity.limit, reserve)
 
     def _once(self, server: str, kind: str, letter: Letter, on_reply: Callable[[Reply], None], now: float) -> None:
         key = (server, kind)
@@ -151,10 +151,6 @@ class Duties:
             on_reply(reply)
 
         self._couriers.send(server, letter, answered, now)
-
-    def forget_under_way(self, server: str) -> None:
-        """A new courier for this queue server: what the old one had not answered is asked anew."""
-        self._under_way = {key for key in self._under_way if key[0] != server}
 
     def _extend(self, records: list[Record], now: float) -> None:
         for (source, ttl), locks in watch.to_extend(records, boot_ns()).items():
@@ -217,7 +213,7 @@ class Duties:
         for index in watch.confirmed(self._overdue, watch.overdue(records, boot_ns(), self._slept)):
             if living[index].phase < Phase.KILLED:
                 living[index].overdue = self._overdue[index]
-                self._nursery.kill(living[index], deaths.HARD_LIMIT, Reason.TIME_LIMIT)
+                self._nursery.kill(living[index], self._overdue[index].did, Reason.TIME_LIMIT)
 
     def _note_busy(self, now: float) -> None:
         """A slot that was asked to leave has its grace after its pack, however long that takes."""
@@ -249,7 +245,7 @@ class Duties:
                 self._recycler.measured(monotonic())
                 self._assess(monotonic())
                 self._tell_of_refused(reply)
-            case Failed() if reply.why != self._unread:
+            case Failed() if reply.code != "down" and reply.why != self._unread:
                 self._unread = reply.why
                 log.error("memory is not known, the number of slots stays: %s", reply.why)
 
@@ -309,5 +305,9 @@ class Duties:
                 self._declaration_wanted = wanted
                 self.orders = orders
                 self._last.heard(row)
+                self._unheard = ""
             case Failed("REPLACED"):
                 self.replaced = True
+            case Failed(code, why) if code != "down" and why != self._unheard:
+                self._unheard = why
+                log.error("no answer to a report, slots go on with the last map: %s", why)

@@ -1,7 +1,10 @@
 """What ``qmaster status`` says of memory to people, from the figures of its document. Pure."""
 
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any
+
+from qslots.units import counted
 
 from .bounds import megabytes
 
@@ -19,15 +22,16 @@ def memory_lines(answer: Mapping[str, Any]) -> list[str]:
     beside = "" if my_world is None else f"; {my_world} by My World's formula"
     return [
         f"memory: {budget} for slots; {free} of {total} are free, {reserve} stay in reserve",
-        f"mold and slots use {pss} (PSS), {swap} of them swapped out",
-        f"at most {answer['max_slots']} slots, {answer['reason']}{beside}",
+        f"mold and slots use {pss} (PSS)" + (f", {swap} of them swapped out" if answer["swap"] else ""),
+        f"at most {counted(answer['max_slots'], 'slot')}, {answer['reason']}{beside}",
         f"one slot: {_sizes(answer['slot_sizes'])}{megabytes(answer['slot_size'])} of any other queue",
     ]
 
 
 def _sizes(sizes: Mapping[str, int]) -> str:
     largest = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
-    told = [f"{megabytes(size)} of {queue}, " for queue, size in largest[:_LARGEST]]
+    alike = groupby(largest[:_LARGEST], key=lambda item: megabytes(item[1]))
+    told = [f"{size} of {', '.join(queue for queue, _ in queues)}; " for size, queues in alike]
     if len(largest) > _LARGEST:
-        told.append(f"{len(largest) - _LARGEST} queues with smaller ones, ")
+        told.append(f"less of {counted(len(largest) - _LARGEST, 'more queue')}; ")
     return "".join(told)

@@ -277,6 +277,11 @@ class Generations:
         return self.present in self.molds and self.molds[self.present].state in _SERVES
 
     @property
+    def is_reloading(self) -> bool:
+        """Whether another generation is loading beside the one in force."""
+        return bool(self.present) and any(mold.state is State.LOADING for mold in self.molds.values())
+
+    @property
     def two(self) -> bool:
         """Whether there are two molds, be it that one is just ending."""
         return len(self.molds) > 1
@@ -358,7 +363,7 @@ def _next(state: Generations, view: View, now: float) -> list[Action]:
     if asked.freeing_since is None or now - asked.freeing_since < ROOM_WITHIN:
         return [Free(view.room.short)]
     why = (
-        f"a second mold needs {view.room.needed >> 20} MB and {view.room.spare >> 20} MB are free beside "
+        f"a second mold needs {view.room.needed >> 20} MB and {max(0, view.room.spare) >> 20} MB are free beside "
         "server.reserve_memory: make room and try again, or restart qmaster"
     )
     return [Refuse(why)]

@@ -88,8 +88,17 @@ def _is_ours(path: pathlib.Path) -> bool:
 
 def assume(settings: ServerSettings) -> Identity:
     """Becomes the master of this name on this machine. Error if another one is; nothing is left behind then."""
-    name = server_name(settings)
     runtime = own_folder(runtime_dir(settings), "server.runtime_dir")
+    try:
+        return _assumed(server_name(settings), runtime)
+    except OSError as error:
+        raise Error(
+            f"folder {runtime} cannot be used: {error.strerror}; make room there, or name another with "
+            "server.runtime_dir"
+        ) from None
+
+
+def _assumed(name: str, runtime: pathlib.Path) -> Identity:
     alone = _lock_file(runtime / f"{name}.master")
     if not _locked(alone):
         holder = os.pread(alone, 64, 0).decode(errors="replace").split()

@@ -1,5 +1,7 @@
 """What slots import after the fork, summed up by generation: each of them pays for what the mold could share. Pure."""
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 WORTH_A_LINE = 1 << 20  # bytes a slot
@@ -43,6 +45,7 @@ class Imported:
         return [{"modules": list(names), "bytes": seen.bytes, "slots": len(seen.slots)} for names, seen in found]
 
 
-def briefly(modules: tuple[str, ...]) -> str:
-    """Names for one line."""
+def briefly(modules: Sequence[str]) -> str:
+    """Names for one line: those of Python's own library come along with the others, and are told only if alone."""
+    modules = [name for name in modules if name.partition(".")[0] not in sys.stdlib_module_names] or modules
     return ", ".join(modules[:5]) + (f" and {len(modules) - 5} more" if len(modules) > 5 else "")

@@ -22,10 +22,11 @@ def settle(boards: list[pathlib.Path], couriers: Couriers, now: float) -> None:
     for path in boards:
         try:
             tenants = Scoreboard.open(str(path)).tenants()
+            debts = ledger.left_beside(path)
         except (Error, OSError) as error:
             log.warning("scoreboard %s is left aside: %s", path, error)
             continue
-        letters: list[Pay | SettleDead] = [*ledger.left_beside(path)]
+        letters: list[Pay | SettleDead] = [*debts]
         letters += [letter for record in tenants for letter in deaths.left_behind(record, CAUSE, 1.0)]
         log.info("an earlier master of this name left %s: settling for them", counted(len(tenants), "slot"))
         waiting = set(range(len(letters)))

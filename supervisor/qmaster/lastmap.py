@@ -7,7 +7,10 @@ first. It never goes back to an older row: a queue server that has lost its data
 import logging
 import pathlib
 
+import msgspec
+
 from qslots.reports import MapRow
+from qslots.scoreboard import SLOTS
 
 from .letters import Failed, Reply, SaveState
 from .state import State
@@ -22,6 +25,7 @@ class LastMap:
         self._path = path
         self._server = server
         self._counts = False  # whether the queue server was asked since this master started, or could not be
+        row = _fitting(row)
         self._saved = row  # what stands in the file
         self._warned = False
         self.row = row
@@ -29,8 +33,8 @@ class LastMap:
     def heard(self, row: MapRow | None) -> None:
         """What the queue server has for us."""
         self._counts = True
-        if row is not None and (self.row is None or (row.epoch, row.seq) >= (self.row.epoch, self.row.seq)):
-            self.row = row
+        if row is not None and (self.row is None or (row.epoch, row.seq) > (self.row.epoch, self.row.seq)):
+            self.row = _fitting(row)
 
     def in_force(self, *, away: bool) -> MapRow | None:
         """What slots are to do now; ``away``: the queue server does not answer. What was once in force stays so."""
@@ -47,6 +51,14 @@ class LastMap:
         """Told of once if it failed; it is tried again."""
         if not isinstance(reply, Failed):
             self._saved, self._warned = row, False
-        elif not self._warned:
+        elif not self._warned and reply.code != "down":
             self._warned = True
             log.warning("%s; work goes on, but a restart without the queue server would not know the map", reply.why)
+
+
+def _fitting(row: MapRow | None) -> MapRow | None:
+    """Of a row with more slots than a server can have, those that it can."""
+    if row is None or len(row.slots) <= SLOTS:
+        return row
+    log.error("the map has %d slots for this server: it can have %d, the rest is left out", len(row.slots), SLOTS)
+    return msgspec.structs.replace(row, slots=row.slots[:SLOTS])

@@ -66,7 +66,7 @@ def left_beside(board: pathlib.Path) -> list[Pay]:
         start += _LENGTH.size
         try:
             found.append(msgspec.msgpack.decode(raw[start : start + length], type=Pay))
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             break
         start += length
     return found

@@ -113,7 +113,7 @@ def threads() -> dict[int, str]:
     found = {}
     for task in pathlib.Path("/proc/self/task").iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
-            found[int(task.name)] = task.joinpath("comm").read_text().strip()
+            found[int(task.name)] = task.joinpath("comm").read_text(errors="replace").strip()
     return found
 
 
@@ -137,14 +137,14 @@ def strays(dead: int, known: set[int], molds: set[int]) -> set[int]:
     """
     me = os.getpid()
     found, parents = set(), {}
-    for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == me:
+    for entry in _processes():
+        if int(entry.name) == me:
             continue
         try:
-            state, parent, _, session = entry.joinpath("stat").read_text().rpartition(")")[2].split()[:4]
-        except (FileNotFoundError, ProcessLookupError):  # gone meanwhile
+            state, parent, _, session = entry.joinpath("stat").read_bytes().rpartition(b")")[2].split()[:4]
+        except OSError:  # gone meanwhile, or we have no descriptor left
             continue
-        if state == "Z":
+        if state == b"Z":
             continue
         pid = int(entry.name)
         parents[pid] = int(parent)
@@ -153,6 +153,14 @@ def strays(dead: int, known: set[int], molds: set[int]) -> set[int]:
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
     return found
+
+
+def _processes() -> list[pathlib.Path]:
+    """Their folders in /proc; none where we have no descriptor left to look."""
+    try:
+        return [entry for entry in pathlib.Path("/proc").iterdir() if entry.name.isdigit()]
+    except OSError:
+        return []
 
 
 def kill(pids: Iterable[int]) -> None:
@@ -167,8 +175,8 @@ def kill_leftovers(lock: pathlib.Path, mark: str) -> None:
     environment. The first are forked children, the second programs that a task has started.
     """
     wanted, marked = str(lock.resolve()), mark.encode()
-    for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+    for entry in _processes():
+        if int(entry.name) == os.getpid():
             continue
         try:
             holds = any(os.readlink(each) == wanted for each in entry.joinpath("fd").iterdir())  # noqa: PTH115

@@ -9,17 +9,19 @@ import os
 import pathlib
 import selectors
 import signal
+from collections.abc import Callable
 from enum import IntEnum
+from functools import partial
 from typing import Any
 
 from setproctitle import setproctitle
 
-from qslots import logs
+from qslots import __version__, logs
 from qslots.scoreboard import Field, boot_ns
-from qslots.settings import Settings
+from qslots.settings import Settings, used
 from qslots.units import counted, duration
 
-from . import deaths, inheritance, lateness, linux, privileges, requests, signals
+from . import faults, inheritance, lateness, linux, privileges, requests, signals
 from .books import Books, monotonic
 from .byhand import ByHand
 from .children import Phase
@@ -35,6 +37,7 @@ from .letters import Connect, Leave, Reopen
 from .molds import Molds
 from .notices import ServiceManager, State
 from .nursery import Nursery, Seen
+from .reaper import Reaper
 from .reconcile import Desired, reconcile
 from .recycler import Recycler
 from .revision import Source
@@ -43,6 +46,7 @@ from .status import Status
 log = logging.getLogger("qmaster")
 LAST_WORDS = 5.0  # seconds that settlements may take when all slots are gone
 GONE_AFTER = 10.0  # seconds without a report after which a master of our name elsewhere counts as gone
+BROKEN = "it has failed too often within a minute, the log has the tracebacks: all slots end, please report it"
 REPLACED = "another qmaster has taken the name of this server: this one ends, with its slots"
 
 
@@ -71,6 +75,7 @@ class Master:
         self._grace = duration(settings.server.graceful_timeout)
         self._stage = Stage.STARTING
         self._fault = ""
+        self._faults = faults.Faults()
         self._settle_until = float("inf")
         self._stopping_since: float | None = None  # None also if there is no time to be graceful
         self._service = ServiceManager(os.environ)  # before anything is started: nobody else may speak to it
@@ -80,11 +85,13 @@ class Master:
         connect = Connect(settings.url, name, incarnation, identity.place, gone_after=GONE_AFTER)
         self._couriers = Couriers(settings, connect, self._selector)
         self._post = self._couriers.first
+        self._source = source
         self._molds = Molds(settings, source, identity, self._selector)
         lineage = f"{name}/{incarnation}"
         self._nursery = Nursery(
             lineage, identity.board, self._molds, self._couriers, self._selector, Ledger(identity.board_path)
         )
+        self._reaper = Reaper(self._nursery, self._couriers, self._molds)
         self._books = Books(settings.server)
         self._recycler = Recycler(settings.server, self._books, self._nursery, self._molds)
         self._duties = Duties(
@@ -104,19 +111,37 @@ class Master:
         signals.listen(self._selector, self._signalled)
         self._couriers.start(monotonic())
         inheritance.settle(self._identity.left, self._couriers, monotonic())
-        self._molds.start(monotonic())
+        self._molds.begin(monotonic())
         deadline, before = monotonic(), clocks()
-        while self._stage < Stage.ENDED:
-            events = self._selector.select(max(0.0, deadline - monotonic()))
+        while self._stage < Stage.ENDED and monotonic() < self._faults.end_by:
+            events = self._selector.select(max(0.0, min(deadline, self._faults.end_by) - monotonic()))
             late, before = lateness.late(before, deadline, now := clocks()), now
             if late is not None:
-                self._come_late(late)
+                self._attempt(partial(self._come_late, late))
             for key, _ in events:
                 if self._selector.get_map().get(key.fd) is key:  # it may be closed by now, its number another's
-                    key.data()
-            deadline = self._turn(monotonic()) if late is None else monotonic()
+                    self._attempt(key.data)
+            deadline = self._attempt(self._turn) if late is None else monotonic()
         self._close()
         return self._fault
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it has ended for its own faults."""
+        return self._faults.are_too_many
+
+    def _attempt(self, step: Callable[[], float | None]) -> float:
+        """One step of a turn; returns when to look again. What fails holds up none of the others."""
+        try:
+            again = step()
+        except Exception:
+            now = monotonic()
+            if self._faults.counts(now):
+                log.exception("a fault of qmaster itself, please report it; it goes on")
+            if self._faults.are_too_many and self._stage < Stage.FAST:
+                self._fault, self._stage = BROKEN, Stage.FAST
+            return now + faults.EVERY
+        return again if again is not None else float("inf")
 
     def _come_late(self, late: lateness.Late) -> None:
         """We were stopped, or the machine slept: this turn observes, and ends nobody."""
@@ -130,8 +155,10 @@ class Master:
             self._stopping_since += late.stalled
         self._duties.come_late(late, monotonic())
 
-    def _turn(self, now: float) -> float:
+    def _turn(self) -> float:
         """Acts on what has happened; returns when to look again at the latest."""
+        self._reaper.reap()
+        now = monotonic()
         asked = self._control.check(now)
         self._desk.follow(self._duties.orders)
         self._couriers.check(now)
@@ -158,6 +185,10 @@ class Master:
             why = why or (self._post.down if not knows else "") or self._molds.fault
             if self._molds.state.can_fork and (self._post.connected or (knows and self._post.down)):
                 self._stage = Stage.RUNNING
+                log.info(
+                    "%s is at work: qslots %s, pid %d, settings %s", self._identity.name, __version__, os.getpid(),
+                    used(self._source.file, os.environ) or "of the environment and command line",
+                )  # fmt: skip
                 privileges.warn_of_root(self._settings.server.user)
         if why and self._stage < Stage.FAST:
             self._fault = why
@@ -226,7 +257,8 @@ class Master:
         if self._stage < stage:
             living = self._nursery.living()
             busy = sum(self._nursery.record(child.index).words[Field.TASK] != 0 for child in living)
-            log.info("stopping (%s): %s, %d in the middle of a task", why, counted(len(living), "slot"), busy)
+            how = "stopping at once" if stage is Stage.FAST else "stopping"
+            log.info("%s (%s): %s, %d in the middle of a task", how, why, counted(len(living), "slot"), busy)
             self._stage = stage
             self._stopping_since = monotonic() if stage is Stage.STOPPING else None
         elif self._stage is Stage.SETTLING and stage is Stage.FAST:
@@ -235,7 +267,7 @@ class Master:
     def _signalled(self, number: int) -> None:
         match number:
             case signal.SIGCHLD:
-                self._reap()
+                pass  # each turn looks for the dead
             case signal.SIGTERM:
                 self._stop(Stage.STOPPING, "TERM")
             case signal.SIGINT:
@@ -272,7 +304,7 @@ class Master:
     def _move_most(self, *, more: bool) -> None:
         capacity = self._books.capacity
         now, bound = (capacity.max_slots, capacity.limit.bound) if capacity is not None else (None, "")
-        log.info("%s", self._hand.one_more(now, bound) if more else self._hand.one_fewer(now))
+        log.info("%s", self._hand.one_more(now, bound) if more else self._hand.one_fewer(now, bound))
         self._books.most = self._hand.most
 
     def _reopen_logs(self) -> None:
@@ -285,43 +317,6 @@ class Master:
             self._molds.reopen_logs(path)
             self._nursery.reopen_logs(path)
             log.info("USR1: the log file %s is opened anew", path)
-
-    def _reap(self) -> None:
-        """Every child that has ended: mold, courier, slots, and strays that slots have left behind."""
-        while True:
-            try:
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if ended is None:
-                return
-            pid = ended.si_pid
-            child = self._nursery.children.by_pid(pid)
-            if child is None:  # it may have been born just now: it has said so before it died
-                self._nursery.hear_the_unborn()
-                child = self._nursery.children.by_pid(pid)
-            if child is not None:  # before its pid is free: whatever the slot has left behind goes with it
-                self._kill_strays(pid)
-            _, status = os.waitpid(pid, 0)
-            if child is not None:
-                self._nursery.buried(child, status)
-            elif pid in self._couriers.pids:
-                self._duties.forget_under_way(self._couriers.exited(pid, monotonic()))
-            elif pid in self._molds.pids:
-                self._molds.gone(pid, deaths.decode(status).text, monotonic())
-
-    def _kill_strays(self, dead: int) -> None:
-        """A slot that was being born while we looked has told its pid before it left its mold's session: so after the
-        look it can be heard, and is none.
-        """
-        strays = linux.strays(dead, *self._known())
-        self._nursery.hear_the_unborn()
-        linux.kill(strays - self._known()[0])
-
-    def _known(self) -> tuple[set[int], set[int]]:
-        """The pids of our own children, and of molds."""
-        slots = {child.pid for child in self._nursery.living() if child.pid is not None}
-        return slots | self._molds.pids | self._couriers.pids, self._molds.pids
 
     def _document(self) -> dict[str, Any]:
         return self._status.document(self._settings, self._view(), self._stage.name.lower())
@@ -348,23 +343,33 @@ class Master:
         if title != self._title:
             setproctitle(title)
             self._title = title
-        stopping = State.STOPPING if self._stage >= Stage.STOPPING else State.RUNNING
-        return self._service.check(State.STARTING if self._stage is Stage.STARTING else stopping, line, now)
+        return self._service.check(self._state(), line, now)
+
+    def _state(self) -> State:
+        """As the service manager sees it."""
+        if self._stage >= Stage.STOPPING:
+            return State.STOPPING
+        if self._stage is Stage.STARTING:
+            return State.STARTING
+        return State.RELOADING if self._molds.state.is_reloading else State.RUNNING
 
     def _close(self) -> None:
         """The end: mold and courier see the end of their sockets; nothing of ours stays."""
         self._desk.ended(self._fault)
         self._control.close()
         self._couriers.close()
-        for pid in self._couriers.pids | self._molds.pids:
+        molds = self._molds.pids
+        for pid in self._couriers.pids | molds:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)  # it cannot take long, and whoever comes after finds no zombie of ours
+        for pid in molds:  # what the application has started while it was imported
+            linux.kill(linux.strays(pid, set(), set()))
         if self._couriers.undone:
             log.warning(
                 "a queue server does not answer: %d settlements are left to the next qmaster",
                 self._couriers.undone,
             )
-        else:
+        elif not self._nursery.living():  # else the next one settles for those, too
             give_up(self._identity)
         if not self._fault:
             log.info("ended")

@@ -12,6 +12,7 @@ gc.disable()
 
 import contextlib  # noqa: E402 - nothing may be imported before the collector is off
 import importlib  # noqa: E402
+import logging  # noqa: E402
 import os  # noqa: E402
 import pathlib  # noqa: E402
 import signal  # noqa: E402
@@ -127,6 +128,7 @@ def prepared(order: Begin, *, promises: bool = True) -> Ready:
     since = audit.before()
     load(order.settings.app)
     warm_up()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whatever the application has made of it: we wait for our own forks
     declared = REGISTRY.declared(order.settings.queues)
     if promises:
         check_promises(declared)
@@ -196,13 +198,21 @@ def main() -> None:
     logcontext.carry()
     logs.stand_back("mold", begin.settings.log_level)
     logs.print_by_lines()
+    board, me = Scoreboard(SCOREBOARD), os.getpid()
     report = load_and_report(begin)
+    if os.getpid() != me:
+        return  # the application has forked while it was imported: two must not hear the same orders
     logs.stand_in()
-    send(commands, report)
+    try:
+        send(commands, report)
+    except OSError:
+        logging.getLogger("qmaster").error(  # noqa: TRY400 - the message says all
+            "the application has closed or used descriptor %d, by which its master and its mold speak", COMMANDS
+        )
+        os._exit(os.EX_OSFILE)
     if isinstance(report, Refused):
         return
     setproctitle(f"qmaster: mold gen {begin.generation}")
-    board = Scoreboard(SCOREBOARD)
     while True:
         order, channel = receive(commands)
         if isinstance(order, Reopen):

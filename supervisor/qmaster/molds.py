@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from qslots.reports import Declared
 from qslots.settings import Settings
 from qslots.units import counted
@@ -27,6 +29,7 @@ from .revision import Source, changes
 from .spawn import spawn
 
 log = logging.getLogger("qmaster")
+MUTE = 1.0  # seconds from the end of a mold's socket to its own
 MEASURED_WITHIN = 3.0  # seconds after which the memory of slots that have left shows as available
 
 
@@ -40,6 +43,7 @@ class Mold:
     settings: Settings
     ready: molding.Ready | None = None
     why: str = ""  # it has refused
+    mute_since: float | None = None  # its socket is at its end, or brought what nobody understands
 
 
 @dataclass(slots=True)
@@ -88,12 +92,23 @@ class Molds:
         """All molds that are not reaped yet."""
         return {mold.pid for mold in self._molds.values()}
 
+    def begin(self, now: float) -> None:
+        """Spawns the first mold; ``fault`` says why if there cannot be one."""
+        try:
+            self.start(now)
+        except OSError as error:
+            self.fault = f"a mold cannot be made: {error.strerror}"
+
     def start(self, now: float, cause: Cause = Cause.START) -> None:
-        """Spawns a mold; it reports when it is ready."""
+        """Spawns a mold; it reports when it is ready. OSError if there is no process or descriptor to be had."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             descriptors = [theirs.fileno(), self._who.board.descriptor, self._who.lock]
-            pid = spawn("qmaster.mold", descriptors, **{MARK: self._who.place})
+            try:
+                pid = spawn("qmaster.mold", descriptors, **{MARK: self._who.place})
+            except OSError:
+                ours.close()
+                raise
         number = self.state.started(cause, now)
         source = self._source if cause is Cause.RELOAD else None
         with contextlib.suppress(ConnectionError):  # it is dead already: the reaper will tell
@@ -133,6 +148,7 @@ class Molds:
     def check(self, view: View, now: float) -> None:
         """Does what is to be done now."""
         self.short = 0
+        self._end_the_mute(now)
         if self.state.succeeded(view, now) and self.state.outcome is not None:
             self.state.outcome.done = True
             log.info("generation %d is at work, no slot of an older one is left", self.state.present)
@@ -151,6 +167,14 @@ class Molds:
                 case Refuse(why):
                     log.error("a reload is refused: %s", why)
                     self.state.refused(why)
+
+    def _end_the_mute(self, now: float) -> None:
+        """A mold that ends is gone by then; of one that lives nobody will ever hear again."""
+        for mold in self._molds.values():
+            if mold.mute_since is not None and now - mold.mute_since > MUTE:
+                mold.why = f"app {', '.join(mold.settings.app)} has closed or used descriptor 3, its mold's own"
+                mold.mute_since = None
+                os.kill(mold.pid, signal.SIGKILL)
 
     def _begin(self, cause: Cause, now: float) -> None:
         try:
@@ -193,13 +217,16 @@ class Molds:
             message, _ = molding.receive(mold.commands)
         except BlockingIOError:
             return
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            message = None
         match message:
             case molding.Ready():
                 self._is_ready(mold, message)
             case molding.Refused(why):
                 mold.why = why
-            case _:
+            case _:  # it is ending
                 self._selector.unregister(mold.commands)
+                mold.mute_since = monotonic()
 
     def _is_ready(self, mold: Mold, ready: molding.Ready) -> None:
         mold.ready = ready
@@ -219,7 +246,8 @@ class Molds:
     def _tell_of_settings(self, mold: Mold, found: Settings, later: list[str]) -> None:
         """What the next generation is to work with, in one line."""
         said = [*changes(mold.settings, found), *([f"a restart is needed for {', '.join(later)}"] if later else [])]
-        log.info("settings of generation %d: %s", mold.number, "; ".join(said) or "as they were")
+        if said:
+            log.info("settings of generation %d: %s", mold.number, "; ".join(said))
         mold.settings = found
         if later and self.state.outcome is not None:
             self.state.outcome.why = said[-1]

@@ -26,6 +26,9 @@ class State(Enum):
     STOPPING = "STOPPING=1"
 
 
+_MAY_TAKE_LONG = (State.STARTING, State.RELOADING, State.STOPPING)
+
+
 @dataclass(slots=True)
 class Notices:
     """What is due to be said. Pure; ``now`` in monotonic seconds."""
@@ -49,7 +52,7 @@ class Notices:
             lines.append(f"STATUS={status}")
         if self.beat_every is not None and now >= self._beat_at + self.beat_every:
             lines.append("WATCHDOG=1")
-        if state in (State.STARTING, State.STOPPING) and (is_new or now >= self._extended_at + EXTEND_EVERY):
+        if state in _MAY_TAKE_LONG and (is_new or now >= self._extended_at + EXTEND_EVERY):
             lines.append(f"EXTEND_TIMEOUT_USEC={int(EXTENSION * 1e6)}")
         return lines
 
@@ -68,7 +71,7 @@ class Notices:
     def next(self) -> float:
         """When something is due at the latest though nothing happens."""
         beat = float("inf") if self.beat_every is None else self._beat_at + self.beat_every
-        if self._state in (State.STARTING, State.STOPPING):
+        if self._state in _MAY_TAKE_LONG:
             return min(beat, self._extended_at + EXTEND_EVERY)
         return beat
 

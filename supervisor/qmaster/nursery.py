@@ -144,10 +144,10 @@ class Nursery:
             message = orders.receive(channel)
         except BlockingIOError:
             return
-        except (ConnectionError, msgspec.MsgspecError):
+        except (ConnectionError, msgspec.MsgspecError, UnicodeDecodeError):
             message = None
         match message:
-            case orders.Born(pid):
+            case orders.Born(pid) if child.pid is None:  # never again: a task that found the channel could name another
                 child.pid = pid
                 self.children.advance(child, Phase.LIVE, monotonic())
                 self._molds.state.born(child.generation, monotonic())
@@ -240,13 +240,12 @@ class Nursery:
         """SIGKILL, once."""
         if child.pid is None:
             self._hear(child)  # it may have just been born
-        asked = child.why
+        if child.why:
+            why = f"{why}; asked to: {child.why}"
         if not self.children.advance(child, Phase.KILLED, monotonic(), why):
             return
         child.killed = reason
-        log.info(
-            "slot %d (pid %s) is killed: %s%s", child.index, child.pid, why, f"; asked to: {asked}" if asked else ""
-        )
+        log.debug("slot %d (pid %s) is killed: %s", child.index, child.pid, why)
         if child.pid is None:
             self._never_born(child)
         else:
@@ -262,9 +261,11 @@ class Nursery:
         orderly = child.phase is Phase.LEAVING and status == 0 and not record.words[Field.TASK]
         if orderly:
             cause = deaths.Cause(cause.text, own=False, reason=Reason.LEFT)
-        doing = f"{record.text('handler')} {record.text('task')}" if record.words[Field.TASK] else "nothing"
+        ran = record.words[Field.TASK] != 0
+        expected = orderly or self.losses.is_parked(child) or (cause.reason == Reason.STOPPED and not ran)
+        doing = f"{record.text('handler')} {record.text('task')}" if ran else "nothing"
         log.log(
-            logging.DEBUG if orderly or self.losses.is_parked(child) else logging.WARNING,
+            logging.DEBUG if expected else logging.WARNING,
             "slot %d (pid %d) %s, running %s, after %s",
             child.index, child.pid, f"left: {child.why}" if orderly else cause.text, doing,
             counted(record.words[Field.DONE], "task"),

@@ -11,7 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from qslots.connection import without_password
+from qslots.errors import Error
 
 from .letters import (
     KEPT,
@@ -22,6 +25,7 @@ from .letters import (
     Leave,
     Letter,
     Measure,
+    Park,
     Pay,
     Reopen,
     Reply,
@@ -37,7 +41,7 @@ from .wire import Wire
 log = logging.getLogger("qmaster")
 LATE = 10.0  # seconds without an answer after which a courier is replaced
 AGAIN = 1.0  # seconds before a kept letter that met a dead queue server is sent again
-_UNDONE = (SettleDead, Pay, Leave)  # what outlives a courier
+_UNDONE = (SettleDead, Pay, Park, Leave)  # what outlives a courier
 
 OnReply = Callable[[Reply], None]
 
@@ -65,6 +69,8 @@ class Post:
         self._wire: Wire | None = None
         self._closing = False
         self._heard_at = 0.0  # when the courier has last answered
+        self._began_at = float("-inf")  # when it was started
+        self._start_at: float | None = None  # when another one is to be, if there is none
         self.pid: int | None = None
         self.connected = False  # whether the queue server knows us
         self.refused = ""  # why the queue server will not have us; "" while it will
@@ -72,18 +78,25 @@ class Post:
         self.serves_nobody = False  # nor anybody else, as far as can be known
 
     def start(self, now: float) -> None:
-        """Spawns a courier; it connects first, then does what an earlier one has left undone."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        ours.setblocking(False)
-        self.pid = spawn("qmaster.courier", [theirs.fileno()])
-        theirs.close()
-        self._wire = Wire(ours)
-        self._selector.register(ours, selectors.EVENT_READ, self._read)
-        undone = [sent for sent in self._sent.values() if isinstance(sent.letter, _UNDONE)]
-        self._sent.clear()
+        """Spawns a courier; it connects first, then does what an earlier one has left undone. If there is no process or
+        descriptor to be had for it, another turn tries again.
+        """
+        self._start_at = now + AGAIN
+        try:
+            self.pid, self._wire = _spawned()
+        except OSError as error:
+            self._noticed(f"no courier can be started: {error.strerror}")
+            return
+        self._start_at = None
+        self._began_at = now
+        self._selector.register(self._wire.sock, selectors.EVENT_READ, self._read)
+        before, self._sent = self._sent, {}
         self.send(self._connect, self._registered, now)
-        for sent in undone:
-            self.send(sent.letter, sent.on_reply, now)
+        for sent in before.values():
+            if isinstance(sent.letter, _UNDONE):
+                self.send(sent.letter, sent.on_reply, now)
+            elif sent.letter is not self._connect:  # to be asked anew
+                sent.on_reply(Failed("down", "its courier is gone"))
 
     def send(self, letter: Letter, on_reply: OnReply, now: float) -> None:
         """Sends a letter; its reply comes to ``on_reply`` in a later turn. Between couriers only what is kept stays."""
@@ -114,6 +127,10 @@ class Post:
             answers = [read_answer(message) for message in self._wire.receive()]
         except (EOFError, ConnectionError):
             self._hang_up()
+            return
+        except (Error, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            log.error("the courier of %s cannot be understood and is replaced: %s", self.name, error)  # noqa: TRY400
+            self._end()
             return
         self._watch_backlog()
         for answer in answers:
@@ -161,15 +178,16 @@ class Post:
 
     def check(self, now: float) -> None:
         """Sends again what is due; replaces a courier that is late."""
+        if self._start_at is not None and now >= self._start_at:
+            self.start(now)
         for number, sent in list(self._sent.items()):
             if sent.again_at is not None:
                 if now >= sent.again_at:
                     sent.again_at, sent.at = None, now
                     self._post(number)
-            elif now - max(sent.at, self._heard_at) > LATE and self.pid is not None:
+            elif now - max(sent.at, self._heard_at) > LATE and self._wire is not None:
                 log.error("the courier of %s has not answered for %.0f s; it is replaced", self.name, LATE)
-                os.kill(self.pid, signal.SIGKILL)
-                self._hang_up()
+                self._end()
                 return
 
     def postpone(self, seconds: float) -> None:
@@ -180,6 +198,8 @@ class Post:
 
     def next_check(self) -> float:
         """When ``check`` has something to do at the earliest."""
+        if self._wire is None:  # one that was killed is reaped first
+            return self._start_at if self._start_at is not None else float("inf")
         return min(
             (
                 sent.again_at if sent.again_at is not None else max(sent.at, self._heard_at) + LATE
@@ -192,6 +212,11 @@ class Post:
         """Letters (of these kinds) that must not be lost and are not answered yet."""
         return sum(isinstance(sent.letter, kinds or _UNDONE) for sent in self._sent.values())
 
+    def _end(self) -> None:
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGKILL)
+        self._hang_up()
+
     def _hang_up(self) -> None:
         if self._wire is not None:
             self._selector.unregister(self._wire.sock)
@@ -199,14 +224,27 @@ class Post:
             self._wire = None
 
     def exited(self, now: float) -> None:
-        """The courier was reaped."""
+        """The courier was reaped. Others follow it one a second at most."""
         self._hang_up()
         self.pid = None
         if not self._closing:
             log.warning("the courier of %s is gone; another one is started", self.name)
-            self.start(now)
+            self._start_at = max(now, self._began_at + AGAIN)
 
     def close(self) -> None:
         """No more letters: the courier ends when it sees the end of the wire."""
-        self._closing = True
+        self._closing, self._start_at = True, None
         self._hang_up()
+
+
+def _spawned() -> tuple[int, Wire]:
+    """A courier and our end of the wire to it. OSError if there cannot be one."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with theirs:
+        try:
+            pid = spawn("qmaster.courier", [theirs.fileno()])
+        except OSError:
+            ours.close()
+            raise
+    ours.setblocking(False)
+    return pid, Wire(ours)

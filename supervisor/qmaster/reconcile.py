@@ -116,11 +116,11 @@ def _fork(plan: Plan, desired: Desired, children: Children, now: float) -> None:
 
 def _tenant(plan: Plan, desired: Desired, child: Child, now: float) -> None:
     match child.phase:
+        case Phase.ORDERED | Phase.LIVE if desired.fast:
+            plan.actions.append(Kill(child.index, "told to stop at once", Reason.STOPPED))
         case Phase.ORDERED:
             late = Kill(child.index, "not born in time", Reason.LATE_BIRTH)
             _kill_at(plan, child.since + BIRTH_WITHIN, late, now)
-        case Phase.LIVE if desired.fast:
-            plan.actions.append(Kill(child.index, "told to stop at once", Reason.STOPPED))
         case Phase.LIVE:
             _live(plan, desired, child, now)
         case Phase.LEAVING:

@@ -6,7 +6,7 @@ It reads statm of working slots itself (6 µs each, no lock of theirs); whatever
 
 import logging
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,8 @@ from .reasons import Reason
 from .watch import Overdue
 
 log = logging.getLogger("qmaster")
-LOOKED_AT = 500  # working slots whose statm is read in one second
+LOOKED_AT = 500  # slots whose statm is read in one second
+SUSPECTS = 1000  # tasks that are remembered for having been killed where others may be to blame
 NOT_BEFORE = 0.05  # seconds from one look at all slots to the next, however many have something to say
 
 
@@ -39,9 +40,11 @@ class Tenant:
     jitter: float
     mark: growth.Mark
     measured_at: float = 0.0
-    seen: int = 0  # growth when its task was looked at last
-    start: int = 0  # of that task
+    seen: int = 0  # growth when it was looked at last
+    done: int = 0  # tasks that it had ended by then
+    start: int = 0  # of the task that it ran then
     before: int = 0  # growth that was seen before that task
+    is_alone: bool = True  # nothing else has ended between that look and this task
     asked: bool = False
     tidied: int | None = None
 
@@ -60,6 +63,7 @@ class Recycler:
         self._growth: dict[str, growth.Growth] = {}  # by handler, of one generation
         self._generation = 0
         self._recycled: Counter[str] = Counter()
+        self._suspects: deque[str] = deque(maxlen=SUSPECTS)  # ids
         self._decided_at = 0.0
         self._turn = 0
 
@@ -89,22 +93,27 @@ class Recycler:
         living = self._nursery.living()
         holders = {child.holder for child in living}
         self._tenants = {holder: tenant for holder, tenant in self._tenants.items() if holder in holders}
-        working = [child for child in living if self._nursery.record(child.index).words[Field.TASK]]
         limits = self._limits()
         self._turn += 1
-        parts = 1 + len(working) // LOOKED_AT
-        for child in working[self._turn % parts :: parts]:
+        parts = 1 + len(living) // LOOKED_AT
+        for child in living[self._turn % parts :: parts]:
             if child.holder in self._tenants and child.phase < Phase.KILLED:
                 self._stop_growing(child, self._tenants[child.holder], limits)
 
     def _stop_growing(self, child: Child, tenant: Tenant, limits: Callable[[Child], int]) -> None:
-        words = self._nursery.record(child.index).words
+        record = self._nursery.record(child.index)
+        words = record.words
         task, start, deadline = words[Field.TASK], words[Field.START], words[Field.DEADLINE]
+        done, name = words[Field.DONE], record.text("task")  # read last: another end makes this task a suspect only
         if start != tenant.start:
-            tenant.start, tenant.before = start, tenant.seen
+            tenant.start, tenant.before, tenant.is_alone = start, tenant.seen, done == tenant.done
+        tenant.done = done
         tenant.seen = anonymous(child.pid or 0) - tenant.fresh.anonymous
         why, is_own = recycling.beyond(tenant.seen, tenant.before, limits(child))
         if why and task and (words[Field.TASK], words[Field.START]) == (task, start):
+            if is_own and not tenant.is_alone:  # those that ended meanwhile may have done it; not so a second time
+                is_own = name in self._suspects
+                self._suspects.append(name)
             if is_own:
                 child.overdue = Overdue(task, start, deadline, why)
             self._nursery.kill(child, why if is_own else f"it {why}", Reason.MEMORY)
@@ -144,7 +153,8 @@ class Recycler:
                     log.warning("%s", why)
                 case recycling.Recycle(index, reason, why):
                     self._recycled[reason] += 1
-                    log.info("slot %d is recycled: it %s%s", index, why, self._blamed(tenants[index], reason))
+                    level = logging.INFO if reason == "growth" else logging.DEBUG  # the others are as the settings say
+                    log.log(level, "slot %d is recycled: it %s%s", index, why, self._blamed(tenants[index], reason))
 
     def _blamed(self, child: Child, reason: str) -> str:
         """What the handler that a slot has served last grows by, in words for the log."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from qslots.outcomes import Outcome
-from qslots.scoreboard import LOOK_UP, Field, Record
+from qslots.scoreboard import LOOK_UP, MARKS, Field, Record
 from qslots.servers import parted
 
 from .letters import Relieve
@@ -38,7 +38,8 @@ def standing(records: Iterable[Record], now: int, relieved: Mapping[int, Standin
     found = {}
     for record in records:
         at = read(record)
-        one_of_several = at.seq and at.position > 0 and record.words[Field.SIZE] > 1
+        size = record.words[Field.SIZE]  # or whatever a task may have written there
+        one_of_several = at.seq and size > 1 and 0 < at.position <= size <= MARKS
         # Where several run at once their marks say so. What stands behind this one may run too; that slot is awake.
         alone = one_of_several and not record.marks[at.position - 1]
         if alone and now - at.start > LOOK_UP and relieved.get(record.index) != at:
@@ -51,7 +52,7 @@ def settlement(record: Record, at: Standing, windows: Mapping[str, float]) -> Re
 
     To be asked for well after STOP_AFTER was written.
     """
-    source, holder, size = record.text("held_source"), record.text("holder"), record.words[Field.SIZE]
+    source, holder, size = record.text("held_source"), record.text("holder"), min(MARKS, record.words[Field.SIZE])
     back = {position: Outcome("back") for position in range(at.position + 1, size + 1)}
     marks = bytes(record.marks[: at.position - 1])
     if read(record) != at:

@@ -23,6 +23,7 @@ from qslots.units import counted
 
 from . import statustext
 from .asking import ask, servers_in
+from .faults import EX_SOFTWARE, Broken
 from .identity import runtime_dir, server_name
 
 _P = ParamSpec("_P")
@@ -41,7 +42,7 @@ def in_one_line(command: Callable[_P, _R]) -> Callable[_P, _R]:
             return command(*args, **kwargs)
         except Error as error:
             click.echo(f"qmaster: {error}", err=True)
-            sys.exit(1)
+            sys.exit(EX_SOFTWARE if isinstance(error, Broken) else 1)
         except KeyboardInterrupt:
             sys.exit(130)
         except BrokenPipeError:
@@ -185,9 +186,10 @@ _no_wait = click.option("--no-wait", is_flag=True, help="Return at once; `qmaste
 @_no_wait
 @_asking
 def reload(file: str | None, server: str | None, as_json: bool, no_wait: bool) -> None:
-    """Read the settings again, load the application anew, and replace the slots a few at a time (as HUP does).
+    """Load settings and code anew, without a pause (HUP).
 
-    Waits until the new generation has taken over. What does not load leaves the old generation at work: exit code 1.
+    The slots are replaced a few at a time; waits until the new generation has taken over. What does not load leaves the
+    old generation at work: exit code 1.
     """
     _renew("reload", file, server, as_json=as_json, wait=not no_wait)
 
@@ -195,14 +197,17 @@ def reload(file: str | None, server: str | None, as_json: bool, no_wait: bool) -
 @_no_wait
 @_asking
 def refork(file: str | None, server: str | None, as_json: bool, no_wait: bool) -> None:
-    """Load the application anew and replace the slots a few at a time (as USR2 does); the settings stay."""
+    """Load the code anew, with the settings in force (USR2)."""
     _renew("refork", file, server, as_json=as_json, wait=not no_wait)
 
 
 @click.option("--wait", is_flag=True, help="Return when the last slot has left.")
 @_asking
 def drain(file: str | None, server: str | None, as_json: bool, wait: bool) -> None:
-    """Let all slots of this server leave after their task; the master stays, its queues go to other servers."""
+    """Let all slots leave after their task; the master stays.
+
+    Their queues go to other servers, until `qmaster undrain` or the next start.
+    """
     answer = _asked(_socket(file, server), {"command": "drain", "wait": wait}, wait=wait)
     left = f"{counted(answer.get('slots', 0), 'slot')} still here" if answer.get("slots") else "no slot is left"
     _told(answer, f"drained, {left}; `qmaster undrain` brings them back", as_json=as_json)
@@ -212,7 +217,7 @@ def drain(file: str | None, server: str | None, as_json: bool, wait: bool) -> No
 def undrain(file: str | None, server: str | None, as_json: bool) -> None:
     """Let the slots of this server come back."""
     answer = _asked(_socket(file, server), {"command": "undrain"})
-    _told(answer, "no longer drained, slots come back with the next map", as_json=as_json)
+    _told(answer, answer.get("why") or "no longer drained, slots come back with the next map", as_json=as_json)
 
 
 @click.option("--all", "every", is_flag=True, help="All slots, a few at a time.")

@@ -1,9 +1,11 @@
-"""The signals that a master hears, what each means, and how they come into its loop: as bytes in a socket.
+"""The signals that a master hears, what each means, and how they come into its loop.
 
-A handler does nothing: the byte that Python writes for it is the event, so nothing is done in the middle of anything
-else. docs/signals.md lists the same table; a test compares them.
+A handler only notes its number; the byte that Python writes to a socket wakes the loop, so nothing is done in the
+middle of anything else. The bytes themselves say nothing: a storm fills the socket, and the one of a death would be
+lost in it. docs/signals.md lists the same table; a test compares them.
 """
 
+import contextlib
 import selectors
 import signal
 import socket
@@ -40,11 +42,15 @@ def listen(selector: selectors.BaseSelector, obey: Callable[[int], None]) -> Non
     ours.setblocking(False)
     theirs.setblocking(False)
     signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-    for number in MEANING:
-        signal.signal(number, lambda *_: None)
+    noted: dict[int, None] = {}  # in the order in which they came
+    for each in MEANING:
+        signal.signal(each, lambda number, _: noted.setdefault(number))
 
     def heard(_kept_open: socket.socket = theirs) -> None:
-        for number in dict.fromkeys(ours.recv(4096)):
+        with contextlib.suppress(BlockingIOError):
+            ours.recv(1 << 16)
+        for number in list(noted):
+            del noted[number]  # before it is obeyed: what comes now is one more
             obey(number)
 
     selector.register(ours, selectors.EVENT_READ, heard)

@@ -26,7 +26,8 @@ def spawn(module: str, descriptors: list[int], **more: str) -> int:
     ``more`` is added to its environment.
     """
     environ = {**dict.fromkeys(_ONE_THREAD, "1"), **os.environ, **more}
-    high = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 64) for each in descriptors]
+    above = _FIRST + len(descriptors)  # so that none is overwritten before it is copied
+    high = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, above) for each in descriptors]
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
         *((os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate(high, _FIRST)),

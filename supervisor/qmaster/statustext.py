@@ -15,6 +15,7 @@ from rich.text import Text
 from qslots.units import counted
 
 from .figures import memory_lines
+from .imported import briefly
 
 Document = dict[str, Any]
 NOTHING = "·"
@@ -58,7 +59,8 @@ def progress(status: Document) -> str:
 def _lines(status: Document) -> Iterable[tuple[str, str, str]]:
     """Label, text and style of each line between the headline and the slots."""
     for name, known in status.get("queue_servers", {}).items():
-        yield "queue server", f"{name}, {known['url']}: {known['down'] or 'answers'}", "red" * bool(known["down"])
+        down = known["down"].removeprefix(f"queue server {known['url']} ")
+        yield "queue server", f"{name}, {known['url']}: {down or 'answers'}", "red" * bool(down)
     for number, line in enumerate(memory_lines(status)):
         yield "" if number else "memory", line.removeprefix("memory: "), ""
     if status.get("max_slots_by_hand") is not None:
@@ -67,11 +69,7 @@ def _lines(status: Document) -> Iterable[tuple[str, str, str]]:
         yield "generation", _generation(each), "red" * (each.get("state") == "dropped")
     reload = status.get("reload")
     if reload:
-        yield (
-            "reload",
-            _words(f"{reload['cause']}: {reload['stage']}", reload.get("why")),
-            "red" * (reload["stage"] == "failed"),
-        )
+        yield reload["cause"], _words(reload["stage"], reload.get("why")), "red" * (reload["stage"] == "failed")
     findings = (status.get("mold") or {}).get("findings", ())
     for each in findings:
         if each["severity"] == "must fix":
@@ -107,7 +105,7 @@ def _counts(status: Document) -> Iterable[tuple[str, str, str]]:
         )
     for each in status.get("late_imports", ()):
         slots = counted(each["slots"], "slot")
-        yield "late import", f"{', '.join(each['modules'])}: {size(each['bytes'])} in each of {slots}", ""
+        yield "late import", f"{briefly(each['modules'])}: {size(each['bytes'])} a slot, in {slots}", ""
     for handler, each in status.get("growth", {}).items():
         if each["bytes_a_task"] >= LEAST_GROWTH:
             yield "growth", f"{handler}: +{size(each['bytes_a_task'])} a task ({counted(each['tasks'], 'task')})", ""

@@ -26,6 +26,11 @@ class Overdue:
     deadline: int
     why: str = ""  # what it has done instead, if it is not its time that is over
 
+    @property
+    def did(self) -> str:
+        """In words."""
+        return self.why or f"ran longer than its time limit of {round((self.deadline - self.start) / 1e9, 1):,g} s"
+
 
 def overdue(records: Iterable[Record], now: int, slept: Sequence[tuple[int, int]] = ()) -> dict[int, Overdue]:
     """Slots whose running task is over its deadline. ``now`` in ns since boot; ``slept``: when this machine woke up

@@ -87,7 +87,7 @@ def test_settings_and_queue_servers_that_do_not_work(bare_fleet: Fleet, command:
     (bare_fleet.folder / "key.yml").write_text("server: {max_slot: 3}\n")
     (bare_fleet.folder / "value.yml").write_text("queues: {work: {priority: high}}\n")
     wanted = {
-        "key": "server.max_slot: did you mean max_slots?",
+        "key": "server.max_slot: no such setting; did you mean max_slots?",
         "value": "queues.work.priority: 'high'",
         "file": "cannot be read",
         "port": f"queue server {NOWHERE} does not answer",

@@ -80,7 +80,7 @@ def test_hard_limit_backs_off_and_buries_with_its_cause(fleet: Fleet) -> None:
     wait_for(lambda: fleet.buried("hard") == {stuck}, "the task to be buried")
     fate = fleet.fates("hard")[stuck]
     assert (fate.crashes, fate.failures) == (2, 0)
-    assert fate.error == "the slot that ran it was killed: it ran longer than its time limit"
+    assert fate.error == "the slot that ran it was killed: it ran longer than its time limit of 1 s"
 
 
 def test_a_task_that_extends_its_limit_is_left_alone_until_then(fleet: Fleet) -> None:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from process.fleet import START, Fleet, children_of
+from process.fleet import APP, PRELUDE, START, Fleet, children_of
 from support.waiting import wait_for
 
 SLOW = """\
@@ -116,6 +116,21 @@ def test_a_master_that_stands_still_beats_no_more(fleet: Fleet, systemd: Systemd
         wait_for(lambda: systemd.heard(), "a beat", 1.0)
     os.kill(master.pid, signal.SIGCONT)
     systemd.wait("WATCHDOG=1")
+
+
+def test_a_reload_is_told_of_until_the_new_mold_is_ready_or_refused(fleet: Fleet, systemd: Systemd) -> None:
+    launch_slow(fleet)
+    fleet.open("load")
+    master = fleet.start_master()
+    systemd.wait("READY=1")
+    for code in (SLOW, "syntax error"):
+        (fleet.folder / f"{APP}.py").write_text(PRELUDE + code)
+        del systemd.lines[:]
+        master.signal(signal.SIGHUP)
+        systemd.wait("RELOADING=1")
+        systemd.wait("READY=1")
+        assert systemd.names().index("RELOADING") < systemd.names().index("READY")
+        wait_for(lambda: fleet.status()["reload"]["stage"] in ("done", "failed"), fleet.all_said, START)
 
 
 def test_a_beat_for_somebody_else_is_not_ours(fleet: Fleet, systemd: Systemd) -> None:

@@ -45,6 +45,15 @@ def devours() -> None:
         time.sleep(0.02)
 
 
+@task(max_crashes=1)
+def mixed(megabytes: int) -> None:
+    if megabytes:
+        KEPT.append(bytearray(b"x") * (megabytes << 20))
+    else:
+        note("begin")
+        gate("open")
+
+
 @task
 def imports() -> None:
     import late
@@ -139,13 +148,25 @@ def test_task_that_outgrows_twice_the_limit_is_killed_charged_and_buried_alone(f
     assert fleet.wait_run("read")[0].pid == bystander
 
 
+def test_task_that_begins_in_a_slot_that_another_has_just_grown_is_not_charged(fleet: Fleet) -> None:
+    fleet.launch(APP, ("mixed",))
+    fleet.app.mixed.enqueue_many([(120,), (0,)])
+    first, second = fleet.wait_run("begin", count=2)
+    assert first.pid != second.pid, "its slot was killed"
+    fleet.open()
+    fleet.wait_empty("mixed")
+    assert fleet.stats("mixed").crashed == 0
+    assert fleet.status()["deaths"] == {"memory": 1}
+
+
 def test_slot_is_recycled_after_so_many_tasks_and_hands_back_the_rest_of_its_pack(fleet: Fleet) -> None:
     fleet.environ["QSLOTS_RECYCLE_AFTER_TASKS"] = "5"
     master = fleet.launch(APP, ("reads",))
     fleet.app.reads.enqueue_many([(n,) for n in range(20)])
     fleet.wait_run("read", count=20)
-    says(master, "slot 0 is recycled: it has served")
     fleet.wait_empty("reads")
+    assert fleet.status()["recycled"]["tasks"] >= 2
+    assert "is recycled" not in master.said(), "that is as the settings say"
     assert sorted(int(run.words[1]) for run in fleet.runs("read")) == list(range(20))
     assert fleet.fates("reads") == {}
 

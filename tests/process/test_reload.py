@@ -10,7 +10,7 @@ import pytest
 from process.fleet import APP, PRELUDE, SERVER, START, Fleet, Program, lives, titled
 from support.waiting import wait_for
 
-from qmaster.control import ask
+from qmaster.asking import ask
 from qslots.control import Control
 
 WORK = """\
@@ -35,7 +35,7 @@ def deploy(fleet: Fleet, source: str) -> None:
 
 
 def asked(fleet: Fleet, command: str = "reload", *, wait: bool = True) -> dict[str, Any]:
-    answer = ask(fleet.folder / "run" / f"{SERVER}.sock", {"command": command, "wait": wait}, 60.0)
+    answer = ask(fleet.folder / "run" / f"{SERVER}.sock", {"command": command, "wait": wait}, timeout=60.0)
     assert answer is not None
     return answer
 

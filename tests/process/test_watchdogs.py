@@ -67,7 +67,7 @@ def test_a_slot_that_is_stopped_and_one_that_looks_for_nothing_are_replaced(flee
     wait_for(lambda: not lives(stopped), lambda: f"the stopped slot to be replaced; {master.said()}", PATIENCE)
     fleet.slots(3)
     wait_for(lambda: deaths(fleet) == {"silent": 1, "no attempt": 1}, lambda: f"{deaths(fleet)}")
-    assert "is killed: silent for 2" in master.said()
+    assert "was ended by its master: silent for 2" in master.said()
     assert fleet.pid_of(2) == sound, "others live on"
 
 
@@ -118,7 +118,7 @@ def test_a_slot_that_cannot_be_told_anything_is_asked_and_then_killed(fleet: Fle
     fleet.app.work.enqueue(1)
     [run] = fleet.wait_run("begin", 1)
     wait_for(lambda: not lives(run.pid), lambda: f"the slot to be killed; {master.said()}", PATIENCE)
-    why = f"slot 0 (pid {run.pid}) is killed: did not leave in time; asked to: its channel is broken"
+    why = f"slot 0 (pid {run.pid}) was ended by its master: did not leave in time; asked to: its channel is broken"
     assert why in master.said()
     fleet.wait_run("end", 1)
     wait_for(lambda: deaths(fleet) == {"grace exceeded": 1}, lambda: f"{deaths(fleet)}")
@@ -248,7 +248,7 @@ def test_a_master_that_was_stopped_for_a_minute_of_its_clock_ends_nobody(fleet: 
     fleet.wait_empty()
     assert len(fleet.runs("begin", 1)) == 1
     assert deaths(fleet) == {"signal:SIGKILL": 1}
-    for word in ("is killed", "not born", "was never born", "is replaced"):
+    for word in ("by its master", "not born", "was never born", "is replaced"):
         assert word not in master.said()
 
 

@@ -34,7 +34,9 @@ def test_a_brake_leaves_two_slots_a_processor() -> None:
 def test_the_lowest_bound_counts() -> None:
     found = others(setting=5, ramp=4, held=None, work=Work(2.0))
     assert (found.slots, found.bound, str(found)) == (
-        4, Bound.RAMP, "bound by ramp: at most 4 slots until as many have been measured",
+        4, Bound.RAMP, "bound by ramp: twice as many as soon as these have been measured",
     )  # fmt: skip
     assert str(others(setting=3, ramp=4, held=None, work=Work(2.0))) == "bound by setting: server.max_slots is 3"
+    by_hand = others(setting=3, ramp=4, held=None, work=Work(2.0), by_hand=True)
+    assert str(by_hand) == "bound by setting: moved by TTIN or TTOU"
     assert str(by_memory(1204 * M, 23 * M)) == "bound by memory: 1,204 MB / 23 MB a slot"

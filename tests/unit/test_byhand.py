@@ -101,12 +101,23 @@ def test_a_slot_that_the_map_wants_no_more_holds_nobody_up() -> None:
 
 def test_one_fewer_and_one_more_move_the_number_by_one_from_what_is() -> None:
     hand = ByHand()
-    assert "at most 7" in hand.one_fewer(8)
-    assert "at most 6" in hand.one_fewer(8)  # the capacity does not show the first one yet
+    assert "at most 7" in hand.one_fewer(8, Bound.MEMORY)
+    assert "at most 6" in hand.one_fewer(8, Bound.MEMORY)  # the capacity does not show the first one yet
     assert "at most 7" in hand.one_more(8, Bound.MEMORY)
     assert "at most 8" in hand.one_more(7, Bound.SETTING)
     assert "at most 9" in hand.one_more(8, Bound.SETTING)
     assert hand.most == 9
+
+
+def test_one_more_and_one_fewer_before_the_next_reading_change_nothing() -> None:
+    hand = ByHand(most=4)
+    for _ in range(5):  # the capacity shows 4 all the time
+        hand.one_more(4, Bound.SETTING)
+        hand.one_fewer(4, Bound.SETTING)
+    assert hand.most == 4
+    hand.one_fewer(4, Bound.SETTING)
+    hand.one_more(4, Bound.SETTING)
+    assert hand.most == 4
 
 
 def test_one_more_than_can_be_carried_is_none() -> None:
@@ -117,10 +128,10 @@ def test_one_more_than_can_be_carried_is_none() -> None:
 
 def test_there_are_never_fewer_than_none() -> None:
     hand = ByHand()
-    hand.one_fewer(0)
+    hand.one_fewer(0, Bound.SETTING)
     assert hand.most == 0
 
 
-@pytest.mark.parametrize("said", [ByHand().one_more(None, ""), ByHand().one_fewer(None)])
+@pytest.mark.parametrize("said", [ByHand().one_more(None, ""), ByHand().one_fewer(None, "")])
 def test_before_the_first_measurement_nothing_is_moved(said: Any) -> None:
     assert "nothing is measured yet" in said

@@ -10,7 +10,6 @@ import pytest
 from qmaster import relief, watch
 from qmaster.crashloops import Work
 from qmaster.deaths import (
-    HARD_LIMIT,
     Cause,
     MemoryKills,
     cause_of,
@@ -120,7 +119,7 @@ def test_a_slot_that_was_asked_to_leave_is_ours_only_if_we_ended_it(
         (decode(signal.SIGKILL), 3, False),
         (decode(signal.SIGTERM), 3, False),
         (decode(signal.SIGKILL, starved=True), 3, False),
-        (Cause("was killed: it ran longer than its time limit", own=True, reason=Reason.TIME_LIMIT), 3, False),
+        (Cause("was killed: it ran longer than its time limit of 90 s", own=True, reason=Reason.TIME_LIMIT), 3, False),
     ],
 )
 def test_a_crash_is_a_task_that_has_ended_its_own_process(
@@ -153,14 +152,14 @@ def test_a_kill_of_the_kernel_stands_for_one_death_and_not_for_a_later_one() -> 
     assert kills.claim(3)
 
 
-OVER = watch.Overdue(3, 100, 200)  # what the fixture's record runs
-INNOCENT = "was killed: the task before this one ran longer than its time limit"
+OVER = watch.Overdue(3, 100, 100 + 90 * 10**9)  # what the fixture's record runs
+INNOCENT = "was killed: the task before this one ran longer than its time limit of 90 s"
 
 
 @pytest.mark.parametrize(
     ("status", "ran", "text", "own"),
     [
-        (signal.SIGKILL, (3, 100), "was killed: it ran longer than its time limit", True),
+        (signal.SIGKILL, (3, 100), "was killed: it ran longer than its time limit of 90 s", True),
         (signal.SIGKILL, (4, 250), INNOCENT, False),  # it ended after the second reading, before the kill
         (signal.SIGKILL, (3, 250), INNOCENT, False),  # the same place in the next pack
         (signal.SIGKILL, (0, 100), INNOCENT, False),  # nothing ran
@@ -172,7 +171,7 @@ def test_a_kill_at_the_hard_limit_is_charged_to_the_task_whose_limit_it_was(
     record: Record, status: int, ran: tuple[int, int], text: str, own: bool
 ) -> None:
     record.words[Field.TASK], record.words[Field.START] = ran
-    cause = cause_of(status, HARD_LIMIT, record, OVER, killed=Reason.TIME_LIMIT)
+    cause = cause_of(status, OVER.did, record, OVER, killed=Reason.TIME_LIMIT)
     assert (cause.text, cause.own) == (text, own)
     (letter,) = left_behind(record, cause, 1.0)
     assert list(letter.outcomes) == ([3] if own else [])
@@ -233,7 +232,7 @@ def test_the_last_of_a_whole_pack_whose_end_was_not_told_yet_is_not_charged(reco
     assert {position: outcome.kind for position, outcome in letter.outcomes.items()} == {3: "crash"}
 
 
-@pytest.mark.parametrize("cause", [CRASH, Cause("was killed: it ran longer than its time limit", own=True)])
+@pytest.mark.parametrize("cause", [CRASH, Cause("was killed: it ran longer than its time limit of 90 s", own=True)])
 def test_of_several_that_ran_at_once_each_is_lost_and_none_is_charged(record: Record, cause: Cause) -> None:
     record.marks[:4] = bytes([RUNS, DONE, RUNS, 0])
     record.begin(1, 100, 200, b"t")

@@ -17,13 +17,13 @@ def test_all_figures_stand_side_by_side() -> None:
     }  # fmt: skip
     assert memory_lines(answer) == [
         "memory: 1,204 MB for slots; 1,560 MB of 4,000 MB are free, 400 MB stay in reserve",
-        "mold and slots use 320 MB (PSS), 0 MB of them swapped out",
+        "mold and slots use 320 MB (PSS)",
         "at most 52 slots, bound by memory: 1,204 MB / 23 MB a slot; 13 by My World's formula",
-        "one slot: 124 MB of video, 10 MB of mail, 256 MB of any other queue",
+        "one slot: 124 MB of video; 10 MB of mail; 256 MB of any other queue",
     ]
-    many = {**answer, "slot_sizes": {f"q{n}": n * M for n in range(9)}, "my_world_slots": None}
+    assert memory_lines({**answer, "swap": 7 * M})[1] == "mold and slots use 320 MB (PSS), 7 MB of them swapped out"
+    many = {**answer, "slot_sizes": {f"q{n}": n // 3 * M for n in range(9)}, "my_world_slots": None}
     assert memory_lines(many)[2].endswith("23 MB a slot")
     assert memory_lines(many)[3] == (
-        "one slot: 8 MB of q8, 7 MB of q7, 6 MB of q6, 5 MB of q5, 4 MB of q4, 3 MB of q3, "
-        "3 queues with smaller ones, 256 MB of any other queue"
+        "one slot: 2 MB of q6, q7, q8; 1 MB of q3, q4, q5; less of 3 more queues; 256 MB of any other queue"
     )

@@ -22,8 +22,10 @@ def test_a_life() -> None:
     assert told(notices, State.STARTING, "starting", 105) == ["EXTEND_TIMEOUT_USEC=20000000"]
     assert told(notices, State.RUNNING, "running", 105.1) == ["READY=1", "STATUS=running"]
     assert told(notices, State.RUNNING, "running", 200) == []
-    assert told(notices, State.RELOADING, "running", 200) == ["RELOADING=1", "MONOTONIC_USEC=200000000"]
-    assert told(notices, State.RELOADING, "running", 220) == []
+    extension = "EXTEND_TIMEOUT_USEC=20000000"
+    assert told(notices, State.RELOADING, "running", 200) == ["RELOADING=1", "MONOTONIC_USEC=200000000", extension]
+    assert told(notices, State.RELOADING, "running", 204) == []
+    assert told(notices, State.RELOADING, "running", 205) == [extension]
     assert told(notices, State.RUNNING, "running", 230) == ["READY=1"]
     assert told(notices, State.STOPPING, "stopping", 230) == [
         "STOPPING=1", "STATUS=stopping", "EXTEND_TIMEOUT_USEC=20000000"

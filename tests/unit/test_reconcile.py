@@ -92,9 +92,14 @@ def test_without_a_mold_nobody_is_born_but_the_others_are_looked_after() -> None
     assert plan.actions == [Ask(0, "no longer on the map")]
 
 
-def test_fast_kills_live_and_leaving_alike() -> None:
-    plan = reconcile(desired({}, fast=True), children(Phase.LIVE, Phase.LEAVING), 1.0)
-    assert plan.actions == [Kill(0, "told to stop at once", STOPPED), Kill(1, "did not leave in time", GRACE)]
+def test_fast_kills_all_alike() -> None:
+    plan = reconcile(desired({}, fast=True), children(Phase.LIVE, Phase.LEAVING, Phase.ORDERED), 1.0)
+    at_once = "told to stop at once"  # also who is not born yet: the mold may hang
+    assert plan.actions == [
+        Kill(0, at_once, STOPPED),
+        Kill(1, "did not leave in time", GRACE),
+        Kill(2, at_once, STOPPED),
+    ]
 
 
 def test_the_deadline_is_when_something_will_be_due() -> None:

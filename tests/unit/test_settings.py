@@ -84,11 +84,11 @@ def test_headings_with_nothing_under_them_change_nothing(tmp_path: pathlib.Path,
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("queues: {resize: {priorty: 80}}", "queues.resize.priorty: did you mean priority?"),
-    ("sever: {}", "sever: did you mean server?"),
-    ("server: {zzz: 1}", "server.zzz: known here: name, reserve_memory"),
-    ("manager: {intervall: 1s}", "manager.intervall: did you mean interval?"),
-    ("1: 2", "1: known here: app"),
+    ("queues: {resize: {priorty: 80}}", "queues.resize.priorty: no such setting; did you mean priority?"),
+    ("sever: {}", "sever: no such setting; did you mean server?"),
+    ("server: {zzz: 1}", "server.zzz: no such setting; known here: name, reserve_memory"),
+    ("manager: {intervall: 1s}", "manager.intervall: no such setting; did you mean interval?"),
+    ("1: 2", "1: no such setting; known here: app"),
     ("queues: {resize: {priority: high}}", "queues.resize.priority: 'high' does not fit"),
     ("queues: {resize: {priority: 0}}", "queues.resize.priority: 0 is too small, the least is 1"),
     ("queues: {resize: {priority: 101}}", "queues.resize.priority: 101 is too large, the most is 100"),
@@ -144,6 +144,16 @@ def test_bad_value_of_the_environment_is_named_by_its_path() -> None:
 def test_environment_into_something_that_is_no_mapping_is_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(SettingsError, match="server: must be a mapping, not 5"):
         read(file(tmp_path, "server: 5"), {"QSLOTS_SERVER": "x"})
+
+
+def test_what_is_wrong_names_the_file_only_if_it_stands_there(tmp_path: pathlib.Path) -> None:
+    wrong, right = file(tmp_path, "log_level: loud"), str(tmp_path / "right.yml")
+    pathlib.Path(right).write_text("app: a\n")
+    with pytest.raises(SettingsError, match=f"^{wrong}: log_level: 'loud' is none of"):
+        read(wrong, {})
+    assert read(wrong, {"QSLOTS_LOG_LEVEL": "info"}).log_level == "info"
+    with pytest.raises(SettingsError, match=r"^log_level: 'shrill' is none of"):
+        read(right, {"QSLOTS_LOG_LEVEL": "shrill"})
 
 
 def test_file_that_cannot_be_read_is_named(tmp_path: pathlib.Path) -> None:

@@ -44,7 +44,7 @@ def test_everything_that_may_be_there() -> None:
     text = shown({
         **STATUS, "draining": True, "max_slots_by_hand": 4, "pss": 100 << 20, "free_memory": 1 << 30,
         "reason": "bound by memory: 3 GB for slots of 150 MB",
-        "queue_servers": {"main": {"url": "redis://a", "down": "does not answer"}},
+        "queue_servers": {"main": {"url": "redis://a", "down": "queue server redis://a does not answer"}},
         "generations": [{"number": 1, "state": "dropped", "slots": 2, "modules": None, "pss": None, "why": "it broke"}],
         "reload": {"cause": "reload", "generation": 3, "stage": "failed", "why": "SyntaxError"},
         "mold": {"findings": [
@@ -54,16 +54,16 @@ def test_everything_that_may_be_there() -> None:
         ]},
         "parked": [{"queues": ["mail"], "why": "its slots die at start", "deaths": 5, "next": 12.0}],
         "deaths": {"left": 3, "memory": 1, "silent": 0}, "recycled": {"growth": 2, "age": 0},
-        "late_imports": [{"modules": ["pandas"], "bytes": 38 << 20, "slots": 2}],
+        "late_imports": [{"modules": ["_pickle", "pandas"], "bytes": 38 << 20, "slots": 2}],
         "growth": {"resize": {"bytes_a_task": 2 << 20, "tasks": 40, "slots": 2}},
         "plateaus": [{"queues": ["resize"], "limit": 48 << 20, "growth": 90 << 20, "needed": 96 << 20}],
     })  # fmt: skip
     for expected in (
         "is running, drained", "main, redis://a: does not answer", "bound by memory: 3 GB for slots of 150 MB",
           "at most 4 slots until qmaster is started again", "1 dropped, 2 slots: it broke",
-        "reload: failed: SyntaxError", "a socket (shop.line): open it later",
+        "  reload        failed: SyntaxError", "a socket (shop.line): open it later",
         "mail: its slots die at start; tried again in 12.0 s", "left 3, memory 1\n", "growth 2\n",
-        "pandas: 38 MB in each of 2 slots",
+        "pandas: 38 MB a slot, in 2 slots",
         "resize: +2 MB a task (40 tasks)", "resize: a slot needs 90 MB, the limit is 48 MB",
     ):  # fmt: skip
         assert "many objects" not in text
