@@ -62,17 +62,36 @@ def open_redis(url: str, *, name: str, timeout: float = 5.0, single: bool = Fals
 
     Under Sentinel each new connection goes to the server that is the primary then.
     """
+    wanted = url, timeout
+    client, connection = _PREPARED.pop(wanted) if wanted in _PREPARED else _made(url, timeout)
+    client.connection_pool.connection_kwargs["client_name"] = connection.client_name = f"qslots-{name}"
+    if single:
+        connection.pid = os.getpid()  # it may have been made in a mold
+        try:
+            connection.connect()
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise translation(url, error, sent=False) from None
+        client.connection = connection
+    return client
+
+
+def prepare(url: str, timeout: float) -> None:
+    """Makes now, not connected, what ``open_redis`` would: in a mold, so that slots share it."""
+    _PREPARED[url, timeout] = _made(url, timeout)
+
+
+_PREPARED: dict[tuple[str, float], tuple[redis.Redis, Any]] = {}
+
+
+def _made(url: str, timeout: float) -> tuple[redis.Redis, Any]:
     try:
-        pool = _pool(url, name, timeout)
-        pool.connection_class(**pool.connection_kwargs)  # an unknown option shows only here
+        pool = _pool(url, timeout)
+        connection = pool.connection_class(**pool.connection_kwargs)  # an unknown option shows only here
     except (ValueError, TypeError, redis.exceptions.RedisError) as error:
         raise SettingsError(f"queue server {without_password(url)!r}: {error}") from None
-    try:
-        client = redis.Redis(connection_pool=pool, single_connection_client=single)
-    except (redis.exceptions.RedisError, OSError) as error:  # `single` connects at once
-        raise translation(url, error, sent=False) from None
+    client = redis.Redis(connection_pool=pool)
     client.auto_close_connection_pool = True
-    return client
+    return client, connection
 
 
 def check_url(url: object) -> None:
@@ -82,7 +101,7 @@ def check_url(url: object) -> None:
     open_redis(url, name="form").close()
 
 
-def _pool(url: str, name: str, timeout: float) -> ConnectionPool:
+def _pool(url: str, timeout: float) -> ConnectionPool:
     if not url.isprintable():
         raise ValueError("it has a line break or another character that is not printed")
     if url.startswith("/"):
@@ -96,11 +115,10 @@ def _pool(url: str, name: str, timeout: float) -> ConnectionPool:
         "protocol": 2,
         **dict.fromkeys(_NO_SETINFO),
     }
-    own = {"client_name": f"qslots-{name}", "max_connections": _UNLIMITED}
     if url.startswith(sentinel.SCHEMES):
-        return sentinel.pool(url, common, **own)
+        return sentinel.pool(url, common, max_connections=_UNLIMITED)
     _check_place(url)
-    return ConnectionPool.from_url(url, **common, **own)
+    return ConnectionPool.from_url(url, **common, max_connections=_UNLIMITED)
 
 
 def _check_place(url: str) -> None:

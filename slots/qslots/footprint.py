@@ -1,8 +1,20 @@
-"""What a process holds in memory, by the one file of /proc that is cheap to read: 6 µs, and no lock of the process."""
+"""What a process holds in memory, by the one file of /proc that is cheap to read: 6 µs, and no lock of the process; and
+how slots read others."""
 
 import os
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def read_proc(path: str) -> str:
+    """A whole file of /proc. OSError as the kernel says it. A slot at its birth makes 0.4 MB less private than by
+    ``pathlib`` with its text layer.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return b"".join(iter(lambda: os.read(descriptor, 1 << 14), b"")).decode(errors="replace")
+    finally:
+        os.close(descriptor)
 
 
 def anonymous(pid: int | str = "self") -> int:

@@ -1,9 +1,10 @@
 """Notices what a slot imports that the mold could have imported for all: every slot pays for it again.
 
 It only tells the master, once a change. Where nothing is imported it costs two comparisons a pack, and once a second a
-reading of statm.
+reading of statm. It must never go through all modules: each name it looked at would become private (3.2 MB for 2,000).
 """
 
+import itertools
 import socket
 import sys
 
@@ -34,7 +35,8 @@ class LateImports:
         more = len(sys.modules) - self._modules
         if more > 0:
             grown = max(0, anonymous() - self._memory)
-            orders.send(self._channel, orders.Imported(roots(list(sys.modules)[-more:])[:MOST], grown))
+            latest = list(itertools.islice(reversed(sys.modules), more))
+            orders.send(self._channel, orders.Imported(roots(latest[::-1])[:MOST], grown))
             self._look_at = 0
 
 

@@ -7,6 +7,7 @@ Applications may log as they like: a handler of ours stands on the root logger o
 """
 
 import contextlib
+import functools
 import io
 import logging
 import os
@@ -121,11 +122,17 @@ def heed(level: str) -> None:
 
 def stand_in() -> None:
     """After it: what it has set up for all loggers stays, and serves ours too; else there is our own handler."""
-    for name, each in logging.root.manager.loggerDict.items():
-        if isinstance(each, logging.Logger) and name.partition(".")[0] in OURS:
-            each.disabled = False  # dictConfig and fileConfig disable all loggers that they are not told of
+    for each in _ours(len(logging.root.manager.loggerDict)):
+        each.disabled = False  # dictConfig and fileConfig disable all loggers that they are not told of
     if not logging.root.handlers and logging.lastResort is not None:
         logging.root.addHandler(logging.lastResort)
+
+
+@functools.lru_cache(maxsize=1)
+def _ours(_number_of_all: int) -> list[logging.Logger]:
+    """Our loggers: kept while their number is the same, so that a slot need not touch all that its mold has made."""
+    every = logging.root.manager.loggerDict.items()
+    return [each for name, each in every if isinstance(each, logging.Logger) and name.partition(".")[0] in OURS]
 
 
 class _Formatter(logging.Formatter):

@@ -69,6 +69,7 @@ OfMemory = Fresh | Tidied | Imported
 Order = Born | Stillborn | Serve | Leave | Poke | Reopen | Owed | Tidy | OfMemory
 _decoder = msgspec.msgpack.Decoder(Order)
 _LARGEST = 1 << 16
+_AT_ONCE = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
 def send(channel: socket.socket, message: Order) -> bool:
@@ -77,7 +78,7 @@ def send(channel: socket.socket, message: Order) -> bool:
     if len(raw) > _LARGEST:
         return False
     try:
-        channel.send(raw, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        channel.send(raw, _AT_ONCE)
     except (BlockingIOError, ConnectionError):
         return False
     return True

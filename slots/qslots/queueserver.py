@@ -115,6 +115,9 @@ class QueueServer:
         if self._link is not None:
             self._link.close()
         if self._redis is not None:
+            connection: Any = self._redis.connection
+            if connection is not None:  # a single one, which is none of the pool's
+                connection.disconnect()
             self._redis.close()
         if self._single:
             self._redis = self._link = None

@@ -24,13 +24,11 @@ from qslots.scoreboard import Scoreboard, boot_ns
 from qslots.servers import QueueServers
 from qslots.slot import Slot, end
 
-from . import linux, signals, upkeep
+from . import linux, rehearsal, signals, upkeep
 from .molding import Begin, Fork
 
 log = logging.getLogger("qslots.slot")
 _ADOPTED_WITHIN = 5.0  # seconds
-PATIENCE = 5.0  # seconds that a slot waits for one answer of its only queue server
-PATIENCE_WITH_OTHERS = 2.0  # where it has others to serve meanwhile
 # SIGPIPE stays ignored, as Python has it: a queue server that dies must not take its slots with it.
 _RESET = (signal.SIGTERM, signal.SIGCHLD)
 
@@ -101,7 +99,8 @@ def become_oneself(order: Fork) -> None:
     signals.leave_to_the_master()
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        numpy.random.seed()  # Python's own generator reseeds itself after a fork
+        # As much chance as its state holds; seed() would make 0.3 MB more private. Python's own reseeds itself.
+        numpy.random.set_state(("MT19937", numpy.frombuffer(os.urandom(2496), numpy.uint32), 624))
     gc.enable()
     forks.watch()
     setproctitle(f"qmaster: slot {order.index}")
@@ -112,8 +111,8 @@ def become_oneself(order: Fork) -> None:
 
 def make(order: Fork, channel: socket.socket, begin: Begin, board: Scoreboard) -> Slot:
     """The slot's loop. Signals are unblocked last, when their handlers are in place."""
-    timeout = PATIENCE if len(begin.settings.queue_servers) == 1 else PATIENCE_WITH_OTHERS
-    servers = QueueServers.listed(begin.settings, name=f"slot-{order.index}", timeout=timeout, single=True)
+    patience = rehearsal.patience(begin.settings)
+    servers = QueueServers.listed(begin.settings, name=f"slot-{order.index}", timeout=patience, single=True)
     declared = {queue.name: queue for queue in REGISTRY.declared(begin.settings.queues).queues}
     slot = Slot(servers, board.record(order.index), order.holder, REGISTRY, declared, channel, upkeep.tidy)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])

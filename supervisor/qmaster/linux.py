@@ -8,10 +8,14 @@ import re
 import signal
 from collections.abc import Iterable
 
+from qslots.footprint import read_proc
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+
+_OWN_CHANCE = "/proc/self/oom_score_adj"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -60,9 +64,12 @@ def malloc_trim() -> None:
 
 def prefer_to_be_killed(adjust: int = 300) -> None:
     """When memory runs out the kernel takes this process before its master. Lowering it again is not ours to do."""
-    own = pathlib.Path("/proc/self/oom_score_adj")
-    if int(own.read_text()) < adjust:
-        own.write_text(str(adjust))
+    if int(read_proc(_OWN_CHANCE)) < adjust:
+        descriptor = os.open(_OWN_CHANCE, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, b"%d" % adjust)
+        finally:
+            os.close(descriptor)
 
 
 _GROUPS = pathlib.Path("/sys/fs/cgroup")

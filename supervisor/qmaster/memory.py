@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from qslots.footprint import read_proc
+
 from . import cgroups
 from .cgroups import PROC
 
@@ -91,8 +93,8 @@ def rollup(pid: int, *, proc: Path = PROC) -> Rollup | Refused | None:
     another user looks gone.
     """
     try:
-        memory = _kilobytes(proc / str(pid) / "smaps_rollup")
-        status = _kilobytes(proc / str(pid) / "status")
+        memory = _kilobytes(f"{proc}/{pid}/smaps_rollup")
+        status = _kilobytes(f"{proc}/{pid}/status")
     except (FileNotFoundError, ProcessLookupError):
         return None
     except PermissionError:
@@ -112,7 +114,7 @@ def machine(*, proc: Path = PROC) -> tuple[int, int]:
     """Bytes that could be had now, and bytes there are: the least of the host's and of every cgroup that holds us.
     Error if one of these may not be read.
     """
-    host, levels = _kilobytes(proc / "meminfo"), list(_levels(proc))
+    host, levels = _kilobytes(f"{proc}/meminfo"), list(_levels(proc))
     free = min([host["MemAvailable"], *(level.available for level in levels)])
     return max(0, free), min([host["MemTotal"], *(level.limit for level in levels)])
 
@@ -153,6 +155,6 @@ def _of(version: _Version, folder: Path) -> Iterator[_Level]:
             yield _Level(most, most - int(used) + dropped)
 
 
-def _kilobytes(file: Path) -> dict[str, int]:
+def _kilobytes(file: str) -> dict[str, int]:
     """The lines "Name:  123 kB" of a file of /proc, in bytes; other lines are left out."""
-    return {name: int(number) << 10 for name, number in _FIELD.findall(file.read_text(errors="replace"))}
+    return {name: int(number) << 10 for name, number in _FIELD.findall(read_proc(file))}

@@ -7,11 +7,15 @@ no connection (slots would share it), and never hold a mold back: a server that 
 
 from collections.abc import Mapping, Sequence
 
+from qslots import connection
 from qslots.errors import QueueServerError
 from qslots.queueserver import QueueServer
 from qslots.servers import QueueServers
+from qslots.settings import Settings
 
 SCRIPTS = ("exchange", "due", "unwait", "settle", "release")  # those that slots use
+PATIENCE = 5.0  # seconds that a slot waits for one answer of its only queue server
+PATIENCE_WITH_OTHERS = 2.0  # where it has others to serve meanwhile
 TIMES = 20  # until the interpreter has specialised what is run
 
 
@@ -23,6 +27,17 @@ def rehearse(servers: QueueServers, handlers: Mapping[str, Sequence[str]]) -> No
             _rehearse(servers[server], here)
     finally:
         servers.close()
+
+
+def prepare(settings: Settings) -> None:
+    """The clients that slots will open, not connected: made in each slot they would cost it 1 MB (measured)."""
+    for url in settings.queue_servers.values():
+        connection.prepare(url, patience(settings))
+
+
+def patience(settings: Settings) -> float:
+    """Seconds that a slot waits for one answer of a queue server."""
+    return PATIENCE if len(settings.queue_servers) == 1 else PATIENCE_WITH_OTHERS
 
 
 def _rehearse(server: QueueServer, handlers: Mapping[str, Sequence[str]]) -> None:

@@ -5,13 +5,14 @@ It decides nothing: whether a slot has grown too much is its master's to say.
 
 import gc
 import os
-import pathlib
 import re
 
-from qslots.footprint import anonymous
+from qslots.footprint import anonymous, read_proc
 from qslots.orders import Fresh
 
 from . import linux, memory
+
+_SWAPPED = re.compile(r"^VmSwap:\s+(\d+) kB$", re.MULTILINE)
 
 
 def grown() -> int:
@@ -27,7 +28,7 @@ def fresh() -> Fresh:
 
 def _swapped() -> int:
     """Bytes of this process that are swapped out: they come back without having grown."""
-    found = re.search(r"^VmSwap:\s+(\d+) kB$", pathlib.Path("/proc/self/status").read_text(), re.MULTILINE)
+    found = _SWAPPED.search(read_proc("/proc/self/status"))
     return int(found[1]) << 10 if found else 0
 
 

@@ -1,5 +1,6 @@
 """One round trip: what came of it, whether it can have been sent, and that the next one is not touched by it."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ import redis
 from support.servers import RedisServer
 from support.waiting import wait_for
 
-from qslots.connection import KINDS, SCHEMES, Link, open_redis, translation, user_of, without_password
+from qslots.connection import KINDS, SCHEMES, Link, open_redis, prepare, translation, user_of, without_password
 from qslots.errors import QueueServerDown, QueueServerError, SettingsError
 from qslots.limits import timed
 from qslots.outcomes import SoftTimeLimit
@@ -28,6 +29,34 @@ def link(request: pytest.FixtureRequest, server: QueueServer) -> Iterator[Link]:
     client = open_redis(server.url, name="t", timeout=PATIENCE, single=request.param == "single")
     yield Link(client, server.url)
     client.close()
+
+
+def test_client_that_was_prepared_serves_each_child_of_a_fork_by_a_connection_of_its_own(server: QueueServer) -> None:
+    prepare(server.url, PATIENCE)
+    for number in range(2):
+        child = os.fork()
+        if child == 0:
+            try:
+                client = open_redis(server.url, name=f"slot-{number}", timeout=PATIENCE, single=True)
+                link = Link(client, server.url)
+                named = link.call("CLIENT", "GETNAME") == b"qslots-slot-%d" % number
+                client.close()
+                again = open_redis(server.url, name="again", timeout=PATIENCE, single=True)
+                other = Link(again, server.url).call("CLIENT", "GETNAME") == b"qslots-again"
+                os._exit(0 if named and other and again is not client else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with contextlib.closing(open_redis(server.url, name="here", timeout=PATIENCE, single=True)) as client:
+        assert Link(client, server.url).call("CLIENT", "GETNAME") == b"qslots-here"
+
+
+def test_single_connection_is_closed_with_its_queue_server(server: QueueServer) -> None:
+    single = QueueServer(server.url, name="one", single=True)
+    single.version()
+    assert b"name=qslots-one" in server.link.call("CLIENT", "LIST")
+    single.close()
+    wait_for(lambda: b"name=qslots-one" not in server.link.call("CLIENT", "LIST"), "the connection is closed")
 
 
 def test_replies_come_in_order(link: Link) -> None:

@@ -1,11 +1,13 @@
 """Growth booked by handler, and late imports summed up."""
 
+import os
 import socket
 import sys
 from types import ModuleType
 
 import pytest
 
+from qmaster import upkeep
 from qmaster.growth import Growth, Mark, booked, told
 from qmaster.imported import MOST_KINDS, Imported
 from qslots import orders
@@ -13,6 +15,8 @@ from qslots.late_imports import LateImports, roots
 from qslots.orders import receive
 
 M = 1 << 20
+MANY = 1000  # modules
+PAGE = 4096
 
 
 @pytest.mark.parametrize(
@@ -77,6 +81,26 @@ def test_slot_tells_of_what_a_pack_has_imported_and_of_nothing_else(monkeypatch:
         assert 48 * M < message.bytes < 96 * M
         with pytest.raises(BlockingIOError):
             receive(ours)
+
+
+def test_to_tell_of_an_import_leaves_the_names_of_all_other_modules_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(MANY):
+        monkeypatch.setitem(sys.modules, f"{number}{'x' * 4000}", ModuleType("one"))  # each name on a page of its own
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        child = os.fork()
+        if child == 0:
+            try:
+                late = LateImports(theirs)
+                late.begin(0)
+                sys.modules["late"] = ModuleType("late")
+                before = upkeep.grown()
+                late.end()
+                os._exit(0 if upkeep.grown() - before < MANY * PAGE // 4 else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert isinstance(receive(ours), orders.Imported)
 
 
 def test_late_import_is_told_of_once_a_generation_and_counted_for_each_slot() -> None:

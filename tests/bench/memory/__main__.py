@@ -1,6 +1,6 @@
 """What a fleet costs in memory, beside Celery and gunicorn doing the same; what it costs to wait. Figures, not tests.
 
-    python tests/bench/memory [--only NAME] [--workers 24] [--tasks 10000] [--seconds 60] [--json]
+    python tests/bench/memory [--only NAME] [--work small|light] [--workers 24] [--tasks 10000] [--seconds 60] [--json]
 
 Each system is started alone, on a private queue server, with the same application and the same tasks, and ended by pid,
 also at ^C. What is compared is measured in one run, on one machine.
@@ -34,7 +34,7 @@ from qslots import embedded
 NEEDED = ("celery", "django", "gunicorn", "numpy", "pandas", "sklearn")  # where others are compared with us
 COMPARED = ("footprint", "births")
 MEASUREMENTS: dict[str, Callable[[Bench, argparse.Namespace], list[Result]]] = {
-    "footprint": lambda bench, _: footprint.measure(bench),
+    "footprint": lambda bench, chosen: footprint.measure(bench, chosen.work or list(footprint.WORK)),
     "births": lambda bench, _: births.measure(bench),
     "idle": lambda bench, chosen: idle.of_idling(bench, chosen.slots, chosen.seconds),
     "measuring": lambda bench, chosen: idle.of_measuring(bench, chosen.slots, chosen.seconds),
@@ -85,6 +85,7 @@ def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="make bench-memory", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", action="append", choices=MEASUREMENTS, help="only this measurement; repeatable")
+    parser.add_argument("--work", action="append", choices=footprint.WORK, help="only this kind of work; repeatable")
     parser.add_argument("--workers", type=int, default=24, help="of each system (24)")
     parser.add_argument("--tasks", type=int, default=10_000, help="that each system does (10,000)")
     parser.add_argument("--objects", type=int, default=200_000, help="small objects of the application (200,000)")
@@ -135,6 +136,8 @@ def main() -> int:
     console = Console() if sys.stdout.isatty() else Console(width=200)
     console.print(table(results))
     console.print(picture(results))
+    if any(each.what.startswith("sum of PSS") for each in results):
+        console.print(footprint.NOTE, style="dim", highlight=False)
     console.print(", ".join(f"{what} {value}" for what, value in on.items()), style="dim", highlight=False)
     return 0
 

@@ -1,13 +1,15 @@
 """The memory of 24 workers after the same work: qmaster's slots beside Celery's children and gunicorn's.
 
 Each system is started alone, does its tasks, rests, and is read. The sum is of all its processes (master, mold,
-courier; Celery's and gunicorn's parent), the queue server left out.
+courier; Celery's and gunicorn's parent), the queue server left out. The second kind of work goes the other way round
+through the systems, so that none is always first.
 """
 
 import contextlib
+import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import processes
@@ -30,7 +32,11 @@ SYSTEMS: dict[str, Start] = {
     "gunicorn --preload": systems.gunicorn,
 }
 
-OURS = ("qmaster", "qmaster, warmed up")
+WORK = {"small": tuple(SYSTEMS), "light": ("gunicorn --preload", "celery", "qmaster")}  # who does it, in which order
+NOTE = """\
+small: each task reads an order of 1,500 lines into objects; light: it takes the same bytes as bytes; all else is equal.
+A worker of gunicorn copies most of its heap at its first full garbage collection, which comes when enough new objects
+have outlived the younger ones: soon at small work, late or never at light work. Slots have a frozen heap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ def read(system: System) -> Footprint:
 
 def taken(bench: Bench, name: str) -> Footprint:
     """One system from start to end."""
-    bench.say(f"{name}: {bench.workers} workers, {bench.tasks} tasks")
+    bench.say(f"{name}: {bench.workers} workers, {bench.tasks} tasks of {bench.work} work")
     with SYSTEMS[name](bench) as system:
         system.work(bench.tasks)
         time.sleep(REST)
@@ -75,9 +81,15 @@ def taken(bench: Bench, name: str) -> Footprint:
     return found
 
 
-def measure(bench: Bench) -> list[Result]:
-    """All systems, one after the other."""
-    found = {name: taken(bench, name) for name in SYSTEMS}
+def measure(bench: Bench, kinds: Sequence[str]) -> list[Result]:
+    """All systems, one after the other, at each kind of work."""
+    return [result for work in kinds for result in at_work(dataclasses.replace(bench, work=work))]
+
+
+def at_work(bench: Bench) -> list[Result]:
+    """Those that do this kind of work."""
+    found = {f"{name}, {bench.work} work": taken(bench, name) for name in WORK[bench.work]}
+    ours = [name for name in found if name.startswith("qmaster")]
     results = [
         Result(
             f"sum of PSS, {name}", each.total / MB, "MB",
@@ -86,11 +98,9 @@ def measure(bench: Bench) -> list[Result]:
     ]  # fmt: skip
     results += [
         at_most(f"sum of PSS, {own} / {name}", found[own].total / each.total, "", QUARTER)
-        for own in OURS for name, each in found.items() if name not in OURS
+        for own in ours for name, each in found.items() if name not in ours
     ]  # fmt: skip
-    for name, each in found.items():
-        results += a_worker(name, each)
-    return results
+    return results + [line for name, each in found.items() for line in a_worker(name, each)]
 
 
 def a_worker(name: str, found: Footprint) -> list[Result]:

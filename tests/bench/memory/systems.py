@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import processes
 
 import qslots
-from qmaster.asking import ask
+from qmaster import asking
 from qslots import embedded
 from qslots.control import Control
 from qslots.queueserver import QueueServer
@@ -30,7 +30,7 @@ from qslots.reports import MapRow, Plan
 from qslots.scoreboard import Scoreboard
 
 HERE = pathlib.Path(__file__).parent
-PATIENCE = 300.0  # seconds for a system to be there or to have done its work on a busy machine
+PATIENCE = 900.0  # seconds for a system to be there or to have done its work on a busy machine
 LOOK = 0.05
 TASTE = 0.2  # seconds between two portions of tasks for slots that come
 SERVER = "bench"
@@ -52,6 +52,7 @@ class Bench:
     tasks: int
     touched: int
     objects: int
+    work: str = "small"
     folders: Iterator[int] = field(default_factory=iter(range(1000)).__iter__)
 
     def new_folder(self) -> pathlib.Path:
@@ -115,8 +116,13 @@ class Slots(System):
     def bound(self) -> str:
         """How many slots there may be, and why no more: a busy machine starts none."""
         [path] = (self.folder / "run").glob("*.sock")
-        answer = ask(path, {"command": "status"}, timeout=PATIENCE) or {}
+        answer = asking.ask(path, {"command": "status"}, timeout=PATIENCE) or {}
         return f"{answer.get('max_slots')} by {answer.get('reason')}"
+
+    def recycle(self, index: int) -> None:
+        """One slot shall leave after its task and be forked again."""
+        request = {"command": "recycle", "slots": [index], "all": False}
+        asking.ask(self.folder / "run" / f"{SERVER}.sock", request, timeout=PATIENCE)
 
     def board(self) -> Scoreboard:
         """What its slots write of themselves."""
@@ -166,7 +172,7 @@ def environment(bench: Bench, folder: pathlib.Path, **more: str) -> dict[str, st
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     ours = {"MEMORY_BENCH": str(folder / "work"), "PYTHONPATH": str(HERE), "HOME": str(folder)}
     sizes = {"MEMORY_BENCH_TOUCHED": str(bench.touched), "MEMORY_BENCH_OBJECTS": str(bench.objects)}
-    return {**kept, **one, **ours, **sizes, **more}
+    return {**kept, **one, **ours, **sizes, "MEMORY_BENCH_WORK": bench.work, **more}
 
 
 @contextlib.contextmanager
@@ -182,7 +188,7 @@ def qmaster(bench: Bench, app: str = "served_by_qslots", slots: int | None = Non
     )  # fmt: skip
     publish(server, count)
     qslots.connect(bench.queue_server.url)
-    command = [sys.executable, "-m", "qmaster", "run", "--app", app]
+    command = [sys.executable, str(HERE / "unbraked.py"), "run", "--app", app]
     with started(command, environ, Slots, put_slots) as system:
         assert isinstance(system, Slots)
         if app == "weightless":
