@@ -8,20 +8,16 @@ import json
 import os
 import pathlib
 import sys
-import time
 from collections.abc import Callable, Iterator
-from functools import wraps
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from functools import partial, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import click
-from rich.console import Console, RenderableType
-from rich.live import Live
 
 from qslots.errors import Error
 from qslots.settings import ServerSettings, read
 from qslots.units import counted
 
-from . import statustext
 from .asking import ask, servers_in
 from .faults import EX_SOFTWARE, Broken
 from .identity import runtime_dir, server_name
@@ -29,8 +25,6 @@ from .identity import runtime_dir, server_name
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 PATIENCE = 5.0  # seconds for an answer that need not wait for anything
-WATCH = 1.0
-UNLIMITED = 1000  # columns where the output is no terminal: nothing is cut for a pipe
 
 
 def in_one_line(command: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -101,18 +95,10 @@ def _asked(path: pathlib.Path, request: dict[str, Any], *, wait: bool = False) -
 
 @contextlib.contextmanager
 def _watched(path: pathlib.Path) -> Iterator[Callable[[], None] | None]:
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
-        yield None
-        return
-    with console.status("asked") as shown:
+    from . import screen
 
-        def look() -> None:
-            with contextlib.suppress(Error):  # it may be ending: whoever waits hears of it
-                answer = ask(path, {"command": "status"}, timeout=PATIENCE)
-                shown.update(statustext.progress(answer) if answer is not None else "it is ending")
-
-        yield look
+    with screen.progress(partial(_asked, path, {"command": "status"})) as meanwhile:
+        yield meanwhile
 
 
 def _told(answer: dict[str, Any], line: str, *, as_json: bool) -> None:
@@ -133,45 +119,15 @@ def status(file: str | None, server: str | None, as_json: bool, watch: bool) -> 
     path = _socket(file, server)
     if watch and as_json:
         raise click.UsageError("--watch and --json do not go together: call it with --json again and again")
-    if watch:
-        _watch(path)
-    answer = _asked(path, {"command": "status"})
+    ask_it = partial(_asked, path, {"command": "status"})
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
-    else:
-        _print(_console(), statustext.status_text(answer))
+        click.echo(json.dumps(ask_it(), indent=2))
+        return
+    from . import screen
 
-
-def _console() -> Console:
-    return Console(highlight=False) if sys.stdout.isatty() else Console(width=UNLIMITED, highlight=False)
-
-
-def _print(console: Console, text: RenderableType) -> None:
-    with console.capture() as capture:
-        console.print(text)
-    for line in capture.get().rstrip().splitlines():
-        click.echo(line.rstrip(), color=True)
-
-
-def _watch(path: pathlib.Path) -> NoReturn:
-    """A live picture on a terminal, one after the other elsewhere; a master that is away is waited for."""
-    console = _console()
-
-    def picture() -> RenderableType:
-        try:
-            return statustext.status_text(_asked(path, {"command": "status"}))
-        except Error as error:
-            return str(error)
-
-    if not console.is_terminal:
-        while True:
-            _print(console, picture())
-            sys.stdout.flush()
-            time.sleep(WATCH)
-    with Live(console=console, screen=True, auto_refresh=False) as live:
-        while True:
-            live.update(picture(), refresh=True)
-            time.sleep(WATCH)
+    if watch:
+        screen.watch(ask_it)
+    screen.show(ask_it())
 
 
 def _renew(command: str, file: str | None, server: str | None, *, as_json: bool, wait: bool) -> None:

@@ -79,3 +79,9 @@ def test_packages_import_each_other_by_name_and_themselves_by_dots() -> None:
 def test_modules_stay_short() -> None:
     long = {path.name: lines for path in MODULES if (lines := path.read_text().count("\n")) > 400}
     assert long == {}
+
+
+def test_a_master_is_started_without_what_only_commands_show() -> None:
+    loaded = "import sys, qmaster.cli, qmaster.master; print('rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
