@@ -68,7 +68,7 @@ def test_master_mold_couriers_and_slots_all_reopen_it(fleet: Fleet) -> None:
 
     wait_for(lambda: not still_there(), lambda: f"all to leave the old file: {still_there()}", START)
     os.kill(fleet.pid_of(0), signal.SIGKILL)  # who is forked from now on is there from the beginning
-    wait_for(lambda: len(fleet.live()) == 2 and fleet.pid_of(0) not in family, "the next tenant", START)
+    wait_for(lambda: [each["pid"] in family for each in fleet.live()] == [False, True], "the next tenant", START)
     assert pathlib.Path(f"/proc/{fleet.pid_of(0)}/fd/2").readlink() == log
     assert "is opened anew" in log.read_text()
     assert "mold gen 1 is ready" in old.read_text()
