@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 
@@ -14,6 +15,10 @@ from qslots.queueserver import QueueServer
 
 hypothesis.settings.register_profile("few", max_examples=15, deadline=None, database=None)
 hypothesis.settings.load_profile("few")
+
+# A shell lets its background jobs ignore these two, and so all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 _failed = pytest.StashKey[bool]()
 

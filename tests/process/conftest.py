@@ -2,7 +2,6 @@
 
 import pathlib
 import shutil
-import signal
 import tempfile
 from collections.abc import Generator, Iterator
 
@@ -14,9 +13,6 @@ import qslots.tasks
 from qslots.handlers import Registry
 
 RED = pytest.StashKey[bool]()
-# A shell lets its background jobs ignore these two, and so all that they start.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)
