@@ -101,7 +101,7 @@ def test_slots_and_servers_come_from_the_reports(client: QueueServer) -> None:
     assert 0 <= found.pop("age") < 5
     assert found == {
         "name": "web-1", "budget": 4000, "slots": 2, "max_slots": 8, "pss": 300, "free_memory": 500, "generation": 2,
-        "draining": False,
+        "draining": False, "my_world_slots": None, "bound": "", "reason": "",
     }  # fmt: skip
     assert "t1" in qslots(client, "slots").stdout
 
