@@ -138,14 +138,13 @@ def strays(dead: int, known: set[int], molds: set[int]) -> set[int]:
     """
     me = os.getpid()
     found, parents = set(), {}
-    for entry in _processes():
-        if int(entry.name) in (me, dead):
+    for pid in (int(entry.name) for entry in _processes()):
+        if pid in (me, dead):
             continue
-        try:
-            _, parent, _, session = entry.joinpath("stat").read_bytes().rpartition(b")")[2].split()[:4]
+        try:  # by the cheapest way: there may be thousands of processes, and it is looked for each slot that dies
+            _, parent, _, session = read_proc(f"/proc/{pid}/stat").rpartition(")")[2].split()[:4]
         except OSError:  # gone meanwhile, or we have no descriptor left
             continue
-        pid = int(entry.name)
         parents[pid] = int(parent)
         if int(session) == dead or (int(parent) == me and pid not in known and int(session) not in molds):
             found.add(pid)
