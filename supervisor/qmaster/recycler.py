@@ -105,6 +105,8 @@ class Recycler:
         record = self._nursery.record(child.index)
         words = record.words
         task, start, deadline = words[Field.TASK], words[Field.START], words[Field.DEADLINE]
+        if not task and words[Field.DONE] == tenant.done:
+            return  # nothing has run since the last look
         done, name = words[Field.DONE], record.text("task")  # read last: another end makes this task a suspect only
         if start != tenant.start:
             tenant.start, tenant.before, tenant.is_alone = start, tenant.seen, done == tenant.done
