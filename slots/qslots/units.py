@@ -103,3 +103,9 @@ def share(value: str | int, what: str = "share") -> tuple[float, int]:
             raise UsageError(f"{what} is {value!r}: write '10%' or a size such as '2G'")
         return float(match[1]) / 100, 0
     return 0.0, size(value, what)
+
+
+def portion(of: tuple[float, int], total: int) -> int:
+    """What a ``share`` of so much comes to."""
+    part, amount = of
+    return int(part * total) + amount

@@ -18,7 +18,7 @@ from qslots.scoreboard import Field, Record, boot_ns
 from qslots.servers import parted
 from qslots.settings import ServerSettings
 from qslots.states import SlotState
-from qslots.units import counted, share, size
+from qslots.units import counted, portion, share, size
 
 from .bounds import Work, megabytes
 from .capacity import Capacity, Policy, Readings, Room, SlotReading, State, assess, room
@@ -88,8 +88,7 @@ class Books:
         """What is free beside the reserve, bytes (below 0 if the reserve is touched); None while not measured."""
         if self._machine is None:
             return None
-        part, amount = share(self._settings.reserve_memory)
-        return self._machine.available - int(part * self._machine.total) - amount
+        return self._machine.available - portion(share(self._settings.reserve_memory), self._machine.total)
 
     def pss(self, pid: int) -> int | None:
         """PSS of one process, bytes, as last measured."""

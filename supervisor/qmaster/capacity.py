@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 
+from qslots.units import portion
+
 from .bounds import Bound, Limit, Work, brake, by_memory, others
 
 WINDOW = 10.0  # seconds that readings must stay on one side of the budget before it follows them
@@ -123,7 +125,7 @@ def room(
 
 def assess(readings: Readings, policy: Policy, state: State, now: float) -> tuple[Capacity, State]:
     """The capacity at ``now`` (monotonic seconds) and the state for the next call, about once a second."""
-    reserve = _reserve(policy.reserve, readings.total)
+    reserve = portion(policy.reserve, readings.total)
     measured = _followed(state.measured, measured_sizes(slot for slot in readings.slots if not slot.idle))
     unused = measured_sizes(slot for slot in readings.slots if slot.idle)
     sizes = {queue: max(LEAST_SIZE, size) for queue, size in {**unused, **policy.declared, **measured}.items()}
@@ -207,11 +209,6 @@ def my_world(readings: Readings, reserve: int) -> int | None:
     if not measured or not pss:
         return None
     return max(0, (pss + readings.available - reserve) * len(measured) // pss)
-
-
-def _reserve(share: tuple[float, int], total: int) -> int:
-    part, amount = share
-    return int(part * total) + amount
 
 
 def _charges(slots: Iterable[SlotReading], sizes: Mapping[str, int], unknown: int) -> list[int]:

@@ -20,7 +20,7 @@ from qslots.errors import Error, QueueServerDown
 from qslots.reports import Declared
 from qslots.servers import QueueServers
 from qslots.settings import Settings
-from qslots.units import share, size
+from qslots.units import portion, share, size
 
 from . import deaths, forecast, linux, molding
 from .findings import Severity
@@ -119,7 +119,7 @@ def fitting(settings: Settings, found: Probed) -> dict[str, Any]:
     limit, allowed = size(settings.server.private_limit), None if most == "auto" else most
     told = forecast.Told(
         available=found.available,
-        reserve=forecast.reserve(share(settings.server.reserve_memory), found.total),
+        reserve=portion(share(settings.server.reserve_memory), found.total),
         mold=found.ready.pss,
         fresh=found.slot.size,
         pss=found.slot.pss + found.slot.mold_pss,

@@ -30,12 +30,6 @@ class Forecast(msgspec.Struct, frozen=True):
     my_world_slots: int
 
 
-def reserve(part: tuple[float, int], total: int) -> int:
-    """Bytes that slots leave free: ``units.share`` of all there are."""
-    share, amount = part
-    return int(share * total) + amount
-
-
 def slots(told: Told) -> Forecast:
     """A server of whatever size tries one slot, or nothing would ever be known of it."""
     budget = max(0, told.available - told.reserve - told.mold)

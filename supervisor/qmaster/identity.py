@@ -57,28 +57,26 @@ def server_name(settings: ServerSettings) -> str:
 
 def runtime_dir(settings: ServerSettings) -> pathlib.Path:
     """Where scoreboard and control socket lie: as set, or that of ``qslots up`` here, or this user's on tmpfs."""
-    if settings.runtime_dir:
-        return pathlib.Path(settings.runtime_dir)
-    beside_up = LEFT_BY_UP.parent / "run"
-    if beside_up.exists():
-        return beside_up.resolve()
-    if _is_ours(RUN):
-        return RUN
+    found = _known(settings.runtime_dir, "run", RUN)
     own = os.environ.get("XDG_RUNTIME_DIR")
-    return pathlib.Path(own) / "qslots" if own else pathlib.Path(f"/dev/shm/qslots-{os.geteuid()}")
+    return found or (pathlib.Path(own) / "qslots" if own else pathlib.Path(f"/dev/shm/qslots-{os.geteuid()}"))
 
 
 def state_dir(settings: ServerSettings) -> pathlib.Path:
     """Where what must outlive a reboot lies: as set, or that of ``qslots up`` here, or this user's."""
-    if settings.state_dir:
-        return pathlib.Path(settings.state_dir)
-    beside_up = LEFT_BY_UP.parent / "state"
+    found = _known(settings.state_dir, "state", VAR_LIB)
+    own = os.environ.get("XDG_STATE_HOME")
+    return found or (pathlib.Path(own) if own else pathlib.Path("~/.local/state").expanduser()) / "qslots"
+
+
+def _known(named: str | None, of_up: str, of_system: pathlib.Path) -> pathlib.Path | None:
+    """None where there is no folder but the user's own."""
+    if named:
+        return pathlib.Path(named)
+    beside_up = LEFT_BY_UP.parent / of_up
     if beside_up.exists():
         return beside_up.resolve()
-    if _is_ours(VAR_LIB):
-        return VAR_LIB
-    own = os.environ.get("XDG_STATE_HOME")
-    return (pathlib.Path(own) if own else pathlib.Path("~/.local/state").expanduser()) / "qslots"
+    return of_system if _is_ours(of_system) else None
 
 
 def _is_ours(path: pathlib.Path) -> bool:

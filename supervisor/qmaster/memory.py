@@ -119,16 +119,6 @@ def machine(*, proc: Path = PROC) -> tuple[int, int]:
     return max(0, free), min([host["MemTotal"], *(level.limit for level in levels)])
 
 
-def available(*, proc: Path = PROC) -> int:
-    """Bytes that could be had now."""
-    return machine(proc=proc)[0]
-
-
-def total(*, proc: Path = PROC) -> int:
-    """Bytes that a share such as "10%" is a share of."""
-    return machine(proc=proc)[1]
-
-
 def _levels(proc: Path) -> Iterator[_Level]:
     for group in cgroups.ours("memory", proc=proc):
         yield from _of(_V1 if group.version == 1 else _V2, group.folder)

@@ -63,9 +63,8 @@ class Open:
         """SQLAlchemy: what is idle in pools is closed, as its manual says for before a fork."""
         findings = []
         for engine in self._of(_ENGINE):
-            idle = getattr(
-                engine.pool, "checkedin", int
-            )()  # pools without it keep their connection: it may be all data
+            checked_in = getattr(engine.pool, "checkedin", int)  # pools without it keep theirs: it may be all data
+            idle = checked_in()
             if idle and not engine.dialect.is_async:
                 engine.dispose()
                 findings.append(found("engine", f"{idle} open in the pool of {engine!r}", self._where(engine)))

@@ -70,7 +70,7 @@ def probed(order: Begin) -> Probed:
     """Loads the application and looks at it. Error if it cannot be served."""
     ready = mold.prepared(order, promises=False)
     slot = freshslot.fork()
-    available, total = memory.available(), memory.total()
+    available, total = memory.machine()
     queues = [seen(queue, order.settings.queues.get(queue.name)) for queue in ready.declared.queues]
     modules = [*order.settings.app, *(handler.function.__module__ for handler in REGISTRY.handlers.values())]
     late_imports = late.predicted(name.partition(".")[0] for name in modules)

@@ -3,6 +3,8 @@
 Every field is checked; what is not known is refused with the names that are.
 """
 
+from typing import get_args
+
 import msgspec
 
 from qslots.errors import UsageError
@@ -52,7 +54,7 @@ class Stop(_Request, tag="stop"):
 
 
 Request = Status | Reload | Refork | Drain | Undrain | Recycle | Stop
-COMMANDS = ("status", "reload", "refork", "drain", "undrain", "recycle", "stop")
+COMMANDS = tuple(str(kind.__struct_config__.tag) for kind in get_args(Request))
 _decoder = msgspec.json.Decoder(Request)
 
 

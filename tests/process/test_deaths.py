@@ -3,12 +3,12 @@
 import json
 import os
 import pathlib
-import secrets
 import signal
 from collections.abc import Iterator
 
 import pytest
 from process.fleet import START, Fleet, lives, stands_in_a_pack, titled
+from support.groups import memory_group
 from support.waiting import wait_for
 
 POISON = """\
@@ -179,25 +179,8 @@ def eat(group: str) -> None:
 
 @pytest.fixture
 def small_group() -> Iterator[pathlib.Path]:
-    """A control group of 100 MB."""
-    lines = [line.split(":", 2) for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines()]
-    places = {kinds: path.lstrip("/") for _, kinds, path in lines}
-    if "memory" in places:
-        parent, limit = pathlib.Path("/sys/fs/cgroup/memory", places["memory"]), "memory.limit_in_bytes"
-    else:
-        parent, limit = pathlib.Path("/sys/fs/cgroup", places.get("", "")), "memory.max"
-    group = parent / f"qslots-test-{secrets.token_hex(4)}"
-    try:
-        group.mkdir()
-    except OSError as error:
-        pytest.skip(f"no control group can be made: {error}")
-    try:
-        if not (group / limit).exists():
-            pytest.skip(f"no memory controller in {parent}")
-        (group / limit).write_text(str(100 << 20))
-        yield group
-    finally:
-        group.rmdir()
+    with memory_group(100 << 20) as made:
+        yield made
 
 
 def test_a_kill_of_the_kernel_for_want_of_memory_is_told_as_that(fleet: Fleet, small_group: pathlib.Path) -> None:

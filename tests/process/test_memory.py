@@ -1,13 +1,13 @@
 """A server whose memory shrinks: slots leave between their tasks before the kernel kills, and come back."""
 
 import pathlib
-import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 from process.fleet import START, Fleet, Program
+from support.groups import memory_group
 from support.waiting import wait_for
 
 M = 1 << 20
@@ -58,26 +58,8 @@ sys.stdin.read()
 
 @pytest.fixture
 def group() -> Iterator[pathlib.Path]:
-    """A control group of LIMIT bytes, of whichever version this machine lets us make."""
-    lines = [line.split(":", 2) for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines()]
-    places = {kinds: path.lstrip("/") for _, kinds, path in lines}
-    if "memory" in places:
-        parent, limit = pathlib.Path("/sys/fs/cgroup/memory", places["memory"]), "memory.limit_in_bytes"
-    else:
-        parent, limit = pathlib.Path("/sys/fs/cgroup", places.get("", "")), "memory.max"
-    folder = parent / f"qslots-test-{secrets.token_hex(4)}"
-    try:
-        folder.mkdir()
-    except OSError as error:
-        pytest.skip(f"no control group can be made: {error}")
-    try:
-        if not (folder / limit).exists():
-            pytest.skip(f"no memory controller in {parent}")
-        (folder / limit).write_text(str(LIMIT))
-        yield folder
-    finally:
-        wait_for(lambda: not (folder / "cgroup.procs").read_text(), "all processes of the group to end", START)
-        folder.rmdir()
+    with memory_group(LIMIT) as made:
+        yield made
 
 
 def killed(group: pathlib.Path) -> int:

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from qmaster.forecast import Told, reserve, slots
+from qmaster.forecast import Told, slots
 
 MEGA = 1 << 20
 TOLD = Told(
@@ -28,8 +28,3 @@ def test_a_reserve_and_a_second_mold_are_kept_and_queues_count_at_their_mean() -
 def test_bounds(told: dict[str, int], expected: tuple[int, int]) -> None:
     found = slots(msgspec.structs.replace(TOLD, **told))
     assert (found.slots, found.slots_at_best) == expected
-
-
-def test_a_reserve_is_a_share_or_an_amount() -> None:
-    assert reserve((0.1, 0), 1_000) == 100
-    assert reserve((0.0, 300), 1_000) == 300

@@ -6,11 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from qmaster.memory import CACHE_KEPT, Refused, Rollup, available, rollup, total
+from qmaster.memory import CACHE_KEPT, PROC, Refused, Rollup, machine, rollup
 from qslots.errors import Error
 
 M = 1 << 20
 UNLIMITED_V1 = 9223372036854771712
+
+
+def available(proc: Path = PROC) -> int:
+    return machine(proc=proc)[0]
+
+
+def total(proc: Path = PROC) -> int:
+    return machine(proc=proc)[1]
 
 
 class Tree:

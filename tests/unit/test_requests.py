@@ -62,7 +62,3 @@ def test_fields_of_any_kind_are_taken_or_refused(command: str, fields: dict[str,
         return
     assert all(getattr(request, name) == tuple(value) if name == "slots" else getattr(request, name) is value
                for name, value in fields.items())  # fmt: skip
-
-
-def test_every_request_is_named() -> None:
-    assert set(requests.COMMANDS) == {kind.__struct_config__.tag for kind in requests.Request.__args__}

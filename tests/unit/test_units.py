@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qslots.units import LONGEST, counted, duration, moment, share, size, span
+from qslots.units import LONGEST, counted, duration, moment, portion, share, size, span
 
 
 @pytest.mark.parametrize(("text", "seconds"), [
@@ -93,3 +93,8 @@ def test_anything_else_is_a_value_error_and_never_another(value: object) -> None
 
 def test_one_is_not_many() -> None:
     assert [counted(count, "slot") for count in (0, 1, 2, 2000)] == ["0 slots", "1 slot", "2 slots", "2,000 slots"]
+
+
+def test_a_portion_is_a_part_or_an_amount() -> None:
+    assert portion(share("10%"), 1_000) == 100
+    assert portion(share(300), 1_000) == 300
