@@ -31,10 +31,10 @@ def _known(named: str | None, of_up: str, of_system: pathlib.Path) -> pathlib.Pa
     beside_up = LEFT_BY_UP.parent / of_up
     if beside_up.exists():
         return beside_up.resolve()
-    return of_system if _is_ours(of_system) else None
+    return of_system if is_ours(of_system) else None
 
 
-def _is_ours(path: pathlib.Path) -> bool:
+def is_ours(path: pathlib.Path) -> bool:
     """Whether a folder of the system is for us: we are root, or it was made for this user."""
     return os.geteuid() == 0 or (path.exists() and path.stat().st_uid == os.geteuid())
 
