@@ -1,6 +1,7 @@
 """What the queue server itself says of reigns, maps and masters: its MONITOR, which shows each write of each script.
 
-What a script was asked stands there too, but only what it has written counts here: a refused map is not in this record.
+What a script was asked stands there too, but only what it has written counts here: a refused map is not in this
+record. Of database 0.
 """
 
 import ast
@@ -20,9 +21,9 @@ from qslots.reports import Report
 
 _EPOCH = keys.EPOCH.encode()
 _WRITE = re.compile(
-    rb'\+([\d.]+) \[\d+ lua\] "HSET" "%s" "epoch" "(\d+)" "manager" "([^"]*)" "seq" "(\d+)"' % re.escape(_EPOCH)
+    rb'\+([\d.]+) \[0 lua\] "HSET" "%s" "epoch" "(\d+)" "manager" "([^"]*)" "seq" "(\d+)"' % re.escape(_EPOCH)
 )
-_REPORT = re.compile(rb'\[\d+ lua\] "HSET" "%s" "([^"]*)" ("(?:[^"\\]|\\.)*")' % re.escape(keys.REPORTS.encode()))
+_REPORT = re.compile(rb'\[0 lua\] "HSET" "%s" "([^"]*)" ("(?:[^"\\]|\\.)*")' % re.escape(keys.REPORTS.encode()))
 
 
 @dataclass(frozen=True, slots=True)

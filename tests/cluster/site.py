@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -38,6 +39,13 @@ def steady(n: int) -> None:
     if not (HERE / "hurry").exists():
         time.sleep(0.05)
 """
+
+
+@dataclass(slots=True)
+class Work:
+    """How slots have worked; known when it is over."""
+
+    pause: float = 0.0  # s, the longest without a task begun
 
 
 class Site:
@@ -134,15 +142,16 @@ class Site:
         return len(self.slots()) == SLOTS * len(MASTERS)
 
     @contextlib.contextmanager
-    def undisturbed(self, standstill: float = STANDSTILL) -> Iterator[None]:
+    def undisturbed(self) -> Iterator[Work]:
         """While the block runs slots work as if nothing were: the same processes, each task once, without a pause."""
+        work = Work()
         before = self.slots()
         hurry, file = self.fleet.folder / "hurry", self.fleet.folder / "runs"
         self.fleet.app.steady.enqueue_many([(n,) for n in range(TASKS)])
         self.fleet.wait_run("ran", count=10)
         began = time.monotonic()
         try:
-            yield
+            yield work
         finally:
             ended = time.monotonic()
             hurry.touch()
@@ -153,8 +162,8 @@ class Site:
         often = Counter(run.words[1] for run in runs)
         assert often == Counter(str(n) for n in range(TASKS)), f"not once each: {often.most_common(5)}, {len(often)}"
         times = sorted([began, ended, *(run.at for run in runs if began < run.at < ended)])
-        pause = max(after - before for before, after in pairwise(times))
-        assert pause < standstill, f"no task began for {pause:.2f} s"
+        work.pause = max(after - before for before, after in pairwise(times))
+        assert work.pause < STANDSTILL, f"no task began for {work.pause:.2f} s"
         assert self.slots() == before
 
 
