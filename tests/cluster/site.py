@@ -182,8 +182,8 @@ primitive fence stonith:fence_rack \\
     params switch={cluster.switch.path} pcmk_host_list="{" ".join(NODES)}" \\
     op monitor interval=60s timeout=20s
 primitive {RESOURCE} ocf:qslots:qmanager \\
-    params binary={PROGRAM} user=root \\
+    params binary={PROGRAM} user=root max_map_age=4 \\
     op start timeout=20s op stop timeout=20s \\
-    op monitor interval=2s timeout=10s op monitor interval=3s timeout=10s OCF_CHECK_LEVEL=10 \\
+    op monitor interval=2s timeout=10s OCF_CHECK_LEVEL=10 \\
     meta migration-threshold=1 failure-timeout=20s resource-stickiness=100
 """
