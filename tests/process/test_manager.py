@@ -166,3 +166,46 @@ def test_systemd_hears_that_it_is_ready_and_that_its_loop_turns(fleet: Fleet) ->
         assert manager.ended() == 0
     finally:
         systemd.close()
+
+
+def checked(fleet: Fleet, *options: str) -> tuple[int, dict[str, Any]]:
+    program = fleet.start("qmanager", "check", "--json", *options)
+    return program.ended(START), json.loads(program.out.read_text())
+
+
+def test_check_says_who_reigns_who_reports_and_what_is_wrong(fleet: Fleet) -> None:
+    code, document = checked(fleet)
+    assert (code, document["manager"], document["masters"]) == (0, None, [])
+    assert document["warnings"] == ["no master reports: start qmaster on the servers"]
+    assert not (fleet.folder / "run").exists()  # it has made nothing
+    fleet.write_app("@task\ndef work() -> None: ...\n")
+    fleet.start_master()
+    manager = reigning(fleet)
+    wait_for(lambda: fleet.live(), fleet.all_said, START)
+    (fleet.folder / "more.yml").write_text("queues: {wrok: {priority: 60}}\n")
+    code, document = checked(fleet, "-c", "more.yml")
+    assert code == 0
+    assert document["manager"]["epoch"] == document["masters"][0]["epoch"]
+    assert document["manager"]["age"] < 5 and document["masters"][0]["age"] < 5
+    assert document["runtime_dir"] == {"path": str(fleet.folder / "run" / "manager"), "pid": manager.pid}
+    [row] = document["queue_servers"]
+    assert row["version"] == ".".join(map(str, fleet.client.version())) and row["aof"] is True
+    [line] = document["warnings"]
+    assert "the settings name queue wrok" in line and "did you mean work?" in line
+    shown = fleet.start("qmanager", "check")
+    assert shown.ended(START) == 0
+    assert f"newest map: epoch {document['manager']['epoch']} of manager" in shown.said()
+
+
+def test_check_fails_where_no_manager_could_work(fleet: Fleet) -> None:
+    fleet.client.redis.config_set("maxmemory-policy", "allkeys-lru")
+    blocked = fleet.folder / "blocked"
+    blocked.mkdir(mode=0o777)
+    blocked.chmod(0o777)
+    program = fleet.start("qmanager", "check", environ={"QSLOTS_MANAGER_RUNTIME_DIR": str(blocked)})
+    assert program.ended(START) == 1
+    assert program.said().count("\nerror: ") == 2
+    assert "maxmemory-policy" in program.said() and str(blocked) in program.said()
+    away = fleet.start("qmanager", "check", "--redis", NOWHERE)
+    assert away.ended(START) == 1
+    assert away.said().count("error: ") == 1 and f"queue server {NOWHERE} does not answer" in away.said()
