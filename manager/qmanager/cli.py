@@ -1,5 +1,6 @@
 """The ``qmanager`` command. Errors are one line; exit 0 ok, 1 error, 2 usage; those of ``status`` are its own."""
 
+import json
 import os
 import sys
 
@@ -45,6 +46,23 @@ def run(file: str | None, redis: str | None, take_over: bool, standby: bool) -> 
     except Error as error:
         click.echo(f"qmanager: {error}", err=True)
         sys.exit(EX_SOFTWARE if isinstance(error, Broken) else 1)
+
+
+@main.command("check")
+@file_option
+@redis_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def check_(file: str | None, redis: str | None, as_json: bool) -> None:
+    """Say whether a manager could reign from here, and who reigns just now. Exit 1: it could not."""
+    from .check import check, lines
+
+    try:
+        found = check(_named(file, redis))
+    except Error as error:
+        click.echo(f"qmanager: {error}", err=True)
+        sys.exit(1)
+    click.echo(json.dumps(found.document(), indent=2) if as_json else "\n".join(lines(found)))
+    sys.exit(1 if found.errors else 0)
 
 
 def _named(file: str | None, redis: str | None) -> Settings:

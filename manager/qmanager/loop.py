@@ -37,6 +37,7 @@ from .views import newest_plan
 
 log = logging.getLogger("qmanager")
 MOST_FAULTS = 5  # cycles in a row that may fail by a fault of ours
+EPOCHS = 1 << 53  # what a master reports beyond is nonsense: see epoch.lua
 REIGN = 3  # intervals: a foreign map younger than this is respected
 STANDBY = 9  # by who stands by: a queue server that stalls for a moment is no reason to change hands
 
@@ -135,7 +136,7 @@ class Manager:
     def _ascend(self) -> None:
         """Takes the next epoch: above every one that was ever published or is still obeyed."""
         reports, _, _ = self._control.reports()
-        highest = max((report.epoch for report in reports.values()), default=0)
+        highest = highest_epoch(reports.values())
         respect = self._interval * (STANDBY if self._standby else REIGN)
         try:
             self._epoch = self._control.take_epoch(self._id, highest, respect=respect, take_over=self._take_over)
@@ -169,7 +170,7 @@ class Manager:
         """The map has just been published, so we reign; a master that obeys a newer epoch knows of maps that the queue
         server has lost, and refuses ours until our epoch is above them.
         """
-        if any(report.epoch > self._epoch for report in alive):
+        if highest_epoch(alive) > self._epoch:
             self._ascend()
             log.warning("masters obey a map that the queue server has lost: reigning on with epoch %d", self._epoch)
 
@@ -225,6 +226,11 @@ class Manager:
         self._rows = {name: row for name, row in self._rows.items() if name not in gone} | changed
         self._vitals.seq, self._vitals.published = self._seq, seconds()
         self._vitals.servers, self._vitals.queues = len(self._rows), len(result.queues)
+
+
+def highest_epoch(reports: Iterable[Report]) -> int:
+    """The newest that a master obeys, 0 if none does."""
+    return max((report.epoch for report in reports if report.epoch < EPOCHS - 1), default=0)
 
 
 def undeclared(named: Iterable[str], declared: Collection[str]) -> list[str]:

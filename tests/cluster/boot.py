@@ -3,8 +3,8 @@
     python boot.py FOLDER NAME     in new pid, mount, net, uts and ipc namespaces, see ``rack``
 
 It says its pid on stdout, waits for a line on stdin (the wires are there), and creates ``NAME/ready`` when commands may
-enter. /etc, /var and /usr are copy-on-write, /run and /dev/shm are its own, all else is shared with the machine. What
-pacemaker would do to a machine that it gives up is kept from the real one. To end it is to cut the power.
+enter. /etc, /opt, /usr and /var are copy-on-write, /run and /dev/shm are its own, all else is shared with the machine.
+What pacemaker would do to a machine that it gives up is kept from the real one. To end it is to cut the power.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-DISKS = ("etc", "var", "usr")
+DISKS = ("etc", "opt", "usr", "var")
 READY = 20.0  # s for corosync to answer
 _BIND, _REMOUNT, _READ_ONLY = 4096, 32, 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -52,13 +52,12 @@ def furnish(folder: pathlib.Path, name: str) -> None:
     mount("tmpfs", "/run", kind="tmpfs", data="mode=755")
     mount("tmpfs", "/dev/shm", kind="tmpfs", data="mode=1777")
     pathlib.Path("/run/lock").mkdir(mode=0o1777)
-    for logs in ("corosync", "pacemaker"):
-        kept, place = folder / name / logs, pathlib.Path("/var/log", logs)
-        kept.mkdir(exist_ok=True)
-        place.mkdir(exist_ok=True)
-        os.chown(kept, place.stat().st_uid, place.stat().st_gid)
-        kept.chmod(0o770)
-        mount(str(kept), str(place), flags=_BIND)
+    logs = folder / name / "log"
+    for owner in ("corosync", "pacemaker"):
+        (logs / owner).mkdir(mode=0o770, parents=True, exist_ok=True)
+        packaged = pathlib.Path("/var/log", owner).stat()
+        os.chown(logs / owner, packaged.st_uid, packaged.st_gid)
+    mount(str(logs), "/var/log", flags=_BIND)
     mount("proc", "/proc", kind="proc")
     disarm()
     socket.sethostname(name)

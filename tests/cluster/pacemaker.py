@@ -1,7 +1,6 @@
 """Corosync and pacemaker on the nodes of a rack: their settings, what they say of the cluster, what they are told."""
 
 import pathlib
-import shutil
 import subprocess
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from cluster.powerswitch import PowerSwitch
 from cluster.rack import PATH, Rack
 from support.waiting import wait_for
 
+FENCING = pathlib.Path(__file__).with_name("fence_ipmilan")
 PROGRAMS = ("corosync", "pacemakerd", "crm", "crm_mon", "ocf-tester", "xmllint")
 TOKEN = 1000  # ms without a sign of a node until it is lost
 COROSYNC = """\
@@ -64,7 +64,7 @@ class Pacemaker:
     def __init__(self, rack: Rack) -> None:
         self.rack = rack
         self.switch = PowerSwitch(rack)
-        lay_out(rack)
+        lay_out(rack, self.switch.path)
         for name in rack.names:
             rack.on(name)
         self.wait_all_online()
@@ -125,7 +125,7 @@ class Pacemaker:
         self.tell("crm_attribute", "--node", name, "--name", "standby", "--update", "on" if on else "off")
 
 
-def lay_out(rack: Rack) -> None:
+def lay_out(rack: Rack, switch: pathlib.Path) -> None:
     """What nodes boot from: settings, the fence agent, and a cluster's memory with no resources yet."""
     files = rack.folder / "files"
     nodes = [
@@ -134,9 +134,8 @@ def lay_out(rack: Rack) -> None:
     put(files / "etc/corosync/corosync.conf", COROSYNC.format(token=TOKEN, nodes="\n".join(nodes)))
     hosts = "".join(f"{rack.address(name)} {name}\n" for name in rack.names)
     put(files / "etc/hosts", f"127.0.0.1 localhost\n{hosts}")
-    agent = files / "usr/sbin/fence_rack"
-    agent.parent.mkdir(parents=True)
-    shutil.copy(pathlib.Path(__file__).with_name("fence_rack"), agent)
+    put(files / "usr/sbin/fence_ipmilan", FENCING.read_text(), mode=0o755)
+    put(files / "etc/rack-switch", str(switch))
     empty = subprocess.run(["cibadmin", "--empty"], capture_output=True, text=True, check=True, env={"PATH": PATH})
     memory = ET.fromstring(empty.stdout)
     place = memory.find("configuration/crm_config")

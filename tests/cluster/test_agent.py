@@ -12,7 +12,7 @@ def test_ocf_tester_finds_nothing_wrong_with_the_agent(site: Site) -> None:
     site.cluster.tell("mkdir", "-m", "700", OWN, name=node)
     settings = f"queue_servers: {{main: redis://{STORE}:{PORT}/1}}\n"
     site.cluster.tell("tee", f"{OWN}/settings.yml", given=settings, name=node)
-    given = {"binary": PROGRAM, "config": f"{OWN}/settings.yml", "runtime_dir": f"{OWN}/manager", "user": "root"}
+    given = {"binary": PROGRAM, "config": f"{OWN}/settings.yml", "runtime_dir": f"{OWN}/manager", "user": "qslots"}
     options = [word for key, value in given.items() for word in ("-o", f"{key}={value}")]
     said = site.cluster.tell("ocf-tester", "-v", "-n", "probe", *options, AGENT, name=node)
     assert f"{AGENT} passed all tests" in said

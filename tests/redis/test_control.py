@@ -139,6 +139,58 @@ def test_epoch_rises_above_what_masters_remember_when_the_server_has_lost_it(con
     assert control.take_epoch("m2", epoch + 7, respect=3, take_over=False) > epoch + 7
 
 
+@pytest.mark.parametrize("lost", ["hdel", "older"])
+def test_a_manager_whose_epoch_was_lost_in_a_failover_is_deposed_and_no_epoch_comes_twice(
+    control: Control, lost: str
+) -> None:  # case 45
+    former = control.take_epoch("m0", 0, respect=3, take_over=True)
+    before = control.server.redis.hgetall(keys.EPOCH)
+    epoch = control.take_epoch("m1", 0, respect=3, take_over=True)
+    control.publish(plan("m1", epoch, 1), {"web": row(epoch, 1, "a")}, [])
+    control.server.redis.delete(keys.EPOCH)
+    if lost == "older":
+        control.server.redis.hset(keys.EPOCH, mapping=before)
+        with pytest.raises(QueueServerError) as error:
+            control.publish(plan("m1", epoch, 2), {"web": row(epoch, 2, "b")}, [])
+        assert refusal(error) == "DEPOSED"
+    following = control.take_epoch("m2", epoch, respect=3, take_over=True)  # which masters report by then
+    assert following > epoch > former
+    with pytest.raises(QueueServerError):
+        control.publish(plan("m1", epoch, 3), {"web": row(epoch, 3, "b")}, [])
+
+
+@pytest.mark.parametrize("reported", [(1 << 53) - 1, 10**17, 10**18, (1 << 64) - 1, -5])
+def test_an_epoch_that_is_nonsense_is_risen_above_by_nobody(control: Control, reported: int) -> None:
+    first = control.take_epoch("m1", reported, respect=3, take_over=False)
+    control.publish(plan("m1", first, 1), {}, [])
+    second = control.take_epoch("m2", reported, respect=3, take_over=True)
+    control.publish(plan("m2", second, 1), {}, [])
+    assert first < second < 10**13
+    control.server.redis.hset(keys.EPOCH, "epoch", "1e+18")
+    third = control.take_epoch("m3", second, respect=3, take_over=True)
+    control.publish(plan("m3", third, 1), {}, [])
+    assert second < third < 10**13
+
+
+def test_the_highest_epoch_of_all_still_publishes(control: Control) -> None:
+    epoch = control.take_epoch("m1", (1 << 53) - 2, respect=3, take_over=False)
+    control.publish(plan("m1", epoch, 1), {}, [])
+    assert epoch == (1 << 53) - 1
+
+
+def test_a_clock_that_has_gone_back_keeps_nobody_from_reigning_and_no_epoch_comes_twice(control: Control) -> None:
+    epoch = control.take_epoch("m1", 0, respect=3, take_over=False)
+    control.publish(plan("m1", epoch, 1), {}, [])
+    now = micros_now(control.server)
+    ahead = (now + 3_600_000_000) // 1000
+    control.server.redis.hset(keys.EPOCH, mapping={"published": now + 1_000_000, "epoch": ahead})
+    with pytest.raises(QueueServerError) as error:
+        control.take_epoch("m2", 0, respect=3, take_over=False)
+    assert refusal(error) == "REIGNING"
+    control.server.redis.hset(keys.EPOCH, "published", now + 3_600_000_000)
+    assert control.take_epoch("m2", 0, respect=3, take_over=False) == ahead + 1
+
+
 def test_manager_that_published_just_now_is_respected_unless_told_otherwise(control: Control) -> None:
     epoch = control.take_epoch("m1", 0, respect=3, take_over=False)
     control.publish(plan("m1", epoch, 1), {}, [])
