@@ -53,10 +53,11 @@ def furnish(folder: pathlib.Path, name: str) -> None:
     mount("tmpfs", "/dev/shm", kind="tmpfs", data="mode=1777")
     pathlib.Path("/run/lock").mkdir(mode=0o1777)
     logs = folder / name / "log"
-    for owner in ("corosync", "pacemaker"):
-        (logs / owner).mkdir(mode=0o770, parents=True, exist_ok=True)
-        packaged = pathlib.Path("/var/log", owner).stat()
-        os.chown(logs / owner, packaged.st_uid, packaged.st_gid)
+    for packaged in (path for path in pathlib.Path("/var/log").iterdir() if path.is_dir()):
+        own, known = logs / packaged.name, packaged.stat()
+        own.mkdir(parents=True, exist_ok=True)
+        os.chown(own, known.st_uid, known.st_gid)
+        own.chmod(known.st_mode)
     mount(str(logs), "/var/log", flags=_BIND)
     mount("proc", "/proc", kind="proc")
     disarm()
