@@ -6,39 +6,39 @@ from cluster.site import Site
 
 
 def kill_daemon(site: Site) -> None:
-    node, pid = site.manager()
+    node, pid = site.last.place
     site.cluster.tell("kill", "-KILL", pid, name=node)
 
 
 def stop_daemon(site: Site) -> None:
     """It lives, and does nothing."""
-    node, pid = site.manager()
+    node, pid = site.last.place
     site.cluster.tell("kill", "-STOP", pid, name=node)
 
 
 def power_off(site: Site) -> None:
-    site.rack.off(site.manager()[0])
+    site.rack.off(site.last.place[0])
 
 
 def freeze(site: Site) -> None:
-    site.rack.freeze(site.manager()[0])
+    site.rack.freeze(site.last.place[0])
 
 
 def cut_from_nodes(site: Site) -> None:
     """It still reaches the queue server."""
-    site.rack.cut(site.manager()[0], "ring")
+    site.rack.cut(site.last.place[0], "ring")
 
 
 def cut_from_all(site: Site) -> None:
-    site.rack.cut(site.manager()[0], "ring", "store")
+    site.rack.cut(site.last.place[0], "ring", "store")
 
 
 def standby(site: Site) -> None:
-    site.cluster.standby(site.manager()[0], on=True)
+    site.cluster.standby(site.last.place[0], on=True)
 
 
 def kill_corosync(site: Site) -> None:
-    site.cluster.tell("sh", "-c", "kill -KILL $(pidof corosync)", name=site.manager()[0])
+    site.cluster.tell("sh", "-c", "kill -KILL $(pidof corosync)", name=site.last.place[0])
 
 
 FAULTS: dict[str, Callable[[Site], None]] = {

@@ -69,9 +69,9 @@ class Pacemaker:
             rack.on(name)
         self.wait_all_online()
 
-    def stop(self) -> None:
+    def close(self) -> None:
+        """Nobody can be fenced any more."""
         self.switch.close()
-        self.rack.stop()
 
     def wait_all_online(self) -> Seen:
         """What is seen once they are."""
@@ -86,19 +86,16 @@ class Pacemaker:
 
     # What is there
 
-    def look(self, name: str = "") -> Seen | None:
-        """As this node sees it, by default any that is not cut off; None while it knows nothing."""
+    def look(self) -> Seen | None:
+        """As a node sees it that is not cut off; None while it knows nothing."""
         awake = self.rack.awake()
-        if not (name or awake):
+        if not awake:
             return None
-        done = self.rack.run(name or awake[0], "crm_mon", "--one-shot", "--output-as=xml", "--inactive")
+        try:
+            done = self.rack.run(awake[0], "crm_mon", "--one-shot", "--output-as=xml", "--inactive")
+        except KeyError:
+            return None  # it was switched off meanwhile
         return read(done.stdout) if done.returncode == 0 else None
-
-    def place_of(self, resource: str, name: str = "") -> str:
-        """The node on which it runs, "" if there is none, or more than one."""
-        seen = self.look(name)
-        nodes = seen.places.get(resource, ()) if seen else ()
-        return nodes[0] if len(nodes) == 1 else ""
 
     # What is told
 

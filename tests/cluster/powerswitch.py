@@ -4,10 +4,13 @@ One request a connection, ``ACTION NODE``; the answer is ``ok``, ``on``, ``off``
 answered when the last process of the node is gone: what fencing promises. Each press is remembered.
 """
 
+import contextlib
 import socket
 import threading
 
 from cluster.rack import Rack
+
+PATIENCE = 5.0  # s
 
 
 class PowerSwitch:
@@ -34,15 +37,21 @@ class PowerSwitch:
                 line, _ = self._socket.accept()
             except OSError:
                 return  # closed
-            with line, line.makefile("rw") as talk:
-                action, _, name = talk.readline().strip().partition(" ")
-                known = name in self._rack.names
-                talk.write((self._press(action, name) if known else f"there is no node {name}") + "\n")
-                talk.flush()
-                if known and action in ("on", "reboot"):
-                    self._rack.on(name)
+            with line, contextlib.suppress(OSError):  # who has asked may be off, or frozen, by now
+                line.settimeout(PATIENCE)
+                self._answer(line)
+
+    def _answer(self, line: socket.socket) -> None:
+        action, _, name = line.recv(256).decode().strip().partition(" ")
+        try:
+            line.sendall(self._press(action, name).encode())
+        finally:
+            if action in ("on", "reboot") and name in self._rack.names:
+                self._rack.on(name)
 
     def _press(self, action: str, name: str) -> str:
+        if name not in self._rack.names:
+            return f"there is no node {name}"
         if action == "status":
             return "on" if self._rack.is_on(name) else "off"
         if action not in ("on", "off", "reboot"):

@@ -9,6 +9,7 @@ import re
 import socket
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -34,6 +35,12 @@ class Publish:
     epoch: int
     manager: str
     seq: int
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The node of the manager, and its pid there."""
+        node, _, pid = self.manager.partition("/")
+        return node, pid
 
 
 @dataclass(slots=True)
@@ -88,12 +95,17 @@ class Publishes:
     def since(self, at: float) -> list[Publish]:
         return [each for each in self.accepted if each.at >= at]
 
+    def first(self, wanted: Callable[[Publish], bool], within: float) -> Publish:
+        """The first of these, once there is one."""
+        found = wait_for(
+            lambda: [each for each in self.accepted if wanted(each)],
+            lambda: f"a map; accepted were {self.accepted[-5:]}", within,
+        )  # fmt: skip
+        return found[0]
+
     def next_reign(self, former: Publish, within: float) -> Publish:
         """The first map under a higher epoch."""
-        return wait_for(
-            lambda: next((each for each in self.accepted if each.epoch > former.epoch and each.seq > 0), None),
-            lambda: f"a map above epoch {former.epoch}; accepted were {self.accepted[-5:]}", within,
-        )  # fmt: skip
+        return self.first(lambda each: each.epoch > former.epoch and each.seq > 0, within)
 
     def faults(self) -> list[str]:
         """What must never be: an epoch of two managers, one that goes back, a map out of order."""

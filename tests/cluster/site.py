@@ -62,7 +62,7 @@ class Site:
             self.fleet = self._start_masters(stack)
             install_manager(self.rack)
             self.cluster = Pacemaker(self.rack)
-            stack.callback(self.cluster.stop)
+            stack.callback(self.cluster.close)
             self.cluster.configure((DEPLOY / "pacemaker" / "cluster.crm").read_text())
             self.settle()
             wait_for(self._all_work, lambda: f"{self.slots()} slots; {self.fleet.all_said()}", 30.0)
@@ -96,15 +96,8 @@ class Site:
 
     @property
     def last(self) -> Publish:
+        """The map that was accepted last."""
         return self.publishes.last
-
-    def manager(self) -> tuple[str, str]:
-        """The node of the manager whose map was accepted last, and its pid there."""
-        node, _, pid = self.last.manager.partition("/")
-        return node, pid
-
-    def others(self, node: str) -> list[str]:
-        return [name for name in NODES if name != node]
 
     def settle(self) -> None:
         """After whatever was done: all nodes are there, nothing is held against any, one manager publishes."""
@@ -121,7 +114,7 @@ class Site:
         seen = self.cluster.look()
         if seen is None or seen.failed or not self.publishes.accepted:
             return False
-        started = seen.places.get("qmanager") == (self.manager()[0],) and all(map(len, seen.places.values()))
+        started = seen.places.get("qmanager") == (self.last.place[0],) and all(map(len, seen.places.values()))
         return started and self.last.seq > 1 and time.time() - self.last.at < 2.0
 
     # Slots

@@ -8,7 +8,7 @@ OWN = "/run/ocf-tester"  # beside the manager of the cluster, with a database of
 
 
 def test_ocf_tester_finds_nothing_wrong_with_the_agent(site: Site) -> None:
-    node = site.others(site.manager()[0])[0]
+    node = next(name for name in site.rack.names if name != site.last.place[0])
     site.cluster.tell("mkdir", "-m", "700", OWN, name=node)
     settings = f"queue_servers: {{main: redis://{STORE}:{PORT}/1}}\n"
     site.cluster.tell("tee", f"{OWN}/settings.yml", given=settings, name=node)

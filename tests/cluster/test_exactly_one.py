@@ -3,41 +3,49 @@
 from collections.abc import Iterator
 
 import pytest
+from cluster.publishes import Publish
 from cluster.site import GOAL, Site
 from support.waiting import wait_for
+
+FORGOTTEN = 30.0  # s until a side whose manager has ended tries again
 
 
 @pytest.fixture
 def unfenced(site: Site) -> Iterator[Site]:
     """Nobody is switched off, and each side of a split cluster runs what it can."""
     site.cluster.set(fencing=False, quorum="ignore")
+    presses = len(site.cluster.switch.pressed)
     yield site
     site.settle()
+    assert len(site.cluster.switch.pressed) == presses
     site.cluster.set(fencing=True)
 
 
-def lives(site: Site, node: str, pid: str) -> bool:
-    return site.rack.run(node, "kill", "-0", pid).returncode == 0
+def wait_ended(site: Site, deposed: Publish) -> None:
+    """Its process is gone."""
+    node, pid = deposed.place
+    wait_for(lambda: site.rack.run(node, "kill", "-0", pid).returncode, f"the deposed {deposed.manager} to end")
 
 
 def test_both_sides_of_a_split_cluster_alive_and_one_publishes(unfenced: Site) -> None:
-    former, (node, pid) = unfenced.last, unfenced.manager()
-    presses = list(unfenced.cluster.switch.pressed)
+    first, publishes = unfenced.last, unfenced.publishes
     with unfenced.undisturbed():
-        unfenced.rack.cut(node, "ring")
-        new = unfenced.publishes.next_reign(former, GOAL)
-        assert new.manager.partition("/")[0] in unfenced.others(node)
-        wait_for(lambda: not lives(unfenced, node, pid), f"the deposed manager {former.manager} to end")
-        wait_for(lambda: unfenced.last.seq >= new.seq + 5, lambda: f"maps go on: {unfenced.publishes.accepted[-5:]}")
-        assert {each.manager for each in unfenced.publishes.since(new.at)} == {new.manager}
-        assert unfenced.cluster.switch.pressed == presses
+        unfenced.rack.cut(first.place[0], "ring")
+        second = publishes.next_reign(first, GOAL)
+        assert second.place[0] != first.place[0]
+        wait_ended(unfenced, first)
+        wait_for(lambda: unfenced.last.seq >= second.seq + 5, lambda: f"maps go on: {publishes.accepted[-5:]}")
+        assert {each.manager for each in publishes.since(second.at)} == {second.manager}
+        third = publishes.next_reign(second, FORGOTTEN)  # each side takes over from the other in turn
+        assert third.place[0] == first.place[0]
+        wait_ended(unfenced, second)
 
 
 def test_a_manager_that_wakes_after_its_successor_has_begun_is_refused_and_ends(unfenced: Site) -> None:
-    former, (node, pid) = unfenced.last, unfenced.manager()
+    first = unfenced.last
     with unfenced.undisturbed():
-        unfenced.rack.freeze(node)
-        new = unfenced.publishes.next_reign(former, GOAL)
-        unfenced.rack.thaw(node)
-        wait_for(lambda: not lives(unfenced, node, pid), f"the deposed manager {former.manager} to end")
-        assert all(each.epoch >= new.epoch for each in unfenced.publishes.since(new.at))
+        unfenced.rack.freeze(first.place[0])
+        second = unfenced.publishes.next_reign(first, GOAL)
+        unfenced.rack.thaw(first.place[0])
+        wait_ended(unfenced, first)
+        assert all(each.epoch >= second.epoch for each in unfenced.publishes.since(second.at))
