@@ -47,7 +47,7 @@ def check(settings: Settings) -> Found:
     servers = QueueServers.listed(settings, name="check", timeout=PATIENCE)
     queues: list[QueueDeclared] = []
     try:
-        _look_at_cluster(Control(servers.control), settings, found, queues)
+        queues = _look_at_cluster(Control(servers.control), settings, found)
     except QueueServerError as error:
         found.errors.append(str(error))
     for name in servers.names:
@@ -57,8 +57,8 @@ def check(settings: Settings) -> Found:
     return found
 
 
-def _look_at_cluster(control: Control, settings: Settings, found: Found, queues: list[QueueDeclared]) -> None:
-    """Who reigns, who reports, which queues are declared."""
+def _look_at_cluster(control: Control, settings: Settings, found: Found) -> list[QueueDeclared]:
+    """Who reigns, who reports. Returns the queues that are declared."""
     with translated(control.server.url):
         now = clock(control.server)
         newest, notes = newest_plan(control.server.redis)
@@ -73,10 +73,11 @@ def _look_at_cluster(control: Control, settings: Settings, found: Found, queues:
     living = [name for name in reports if ages[name] <= duration(settings.manager.lost_after)]
     if not living:
         found.warnings.append("no master reports: start qmaster on the servers")
-        return
+        return []
     declared = control.declared({reports[name].declared for name in living})
-    queues += {queue.name: queue for each in declared.values() for queue in each.queues}.values()
-    found.warnings += undeclared(settings.queues, {queue.name for queue in queues})
+    queues = {queue.name: queue for each in declared.values() for queue in each.queues}
+    found.warnings += undeclared(settings.queues, set(queues))
+    return list(queues.values())
 
 
 def _queue_server(servers: QueueServers, name: str, queues: list[QueueDeclared], found: Found) -> dict[str, Any]:
@@ -91,8 +92,7 @@ def _queue_server(servers: QueueServers, name: str, queues: list[QueueDeclared],
             if name in servers.places(queue.name):
                 server.promise(queue.name, durability.parse(queue.durability))
     except QueueServerDown as error:
-        known = str(error) in found.errors
-        if not known:
+        if str(error) not in found.errors:
             (found.errors if name == servers.names[0] else found.warnings).append(str(error))
     except QueueServerError as error:
         found.errors.append(str(error))

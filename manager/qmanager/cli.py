@@ -1,5 +1,6 @@
 """The ``qmanager`` command. Errors are one line; exit 0 ok, 1 error, 2 usage; those of ``status`` are its own."""
 
+import contextlib
 import json
 import os
 import sys
@@ -42,7 +43,8 @@ def run(file: str | None, redis: str | None, take_over: bool, standby: bool) -> 
     try:
         settings = _named(file, redis)
         logs.to_stderr("qmanager", settings.log_level)
-        Manager(settings, Place(settings), take_over=take_over, standby=standby).run()
+        with contextlib.closing(Place(settings)) as place:
+            Manager(settings, place, take_over=take_over, standby=standby).run()
     except Error as error:
         click.echo(f"qmanager: {error}", err=True)
         sys.exit(EX_SOFTWARE if isinstance(error, Broken) else 1)

@@ -4,6 +4,7 @@ import dataclasses
 import getpass
 import os
 import pathlib
+import pwd
 import shutil
 import signal
 import subprocess
@@ -132,6 +133,24 @@ def test_a_line_that_is_stale_or_nonsense_gets_nobody_killed(node: Node, line: s
         assert node.answers("stop") == SUCCESS
         assert foreign.poll() is None
         foreign.kill()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_root_runs_it_as_its_user_in_a_folder_of_that_user(node: Node) -> None:
+    program = node.folder / "program"
+    program.write_text(
+        '#!/bin/sh\nread -r pid start _ <"$QSLOTS_MANAGER_RUNTIME_DIR/alive"\n'
+        'echo "$pid $start 1.0" >"$QSLOTS_MANAGER_RUNTIME_DIR/alive"\nexec sleep 60\n'
+    )
+    program.chmod(0o755)
+    node.folder.chmod(0o755)
+    done = node.run("start", binary=str(program), user="nobody")
+    assert done.returncode == SUCCESS, done.stderr
+    nobody = pwd.getpwnam("nobody").pw_uid
+    status = pathlib.Path(f"/proc/{node.sign().pid}/status").read_text()
+    assert f"Uid:\t{nobody}\t{nobody}\t{nobody}\t{nobody}\n" in status
+    assert (node.place.stat().st_uid, node.place.stat().st_mode & 0o777) == (nobody, 0o700)
+    assert node.answers("stop", user="nobody") == SUCCESS
 
 
 def test_where_qslots_is_not_installed_it_says_so_and_stop_is_done(node: Node) -> None:

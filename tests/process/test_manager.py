@@ -67,6 +67,10 @@ def test_a_manager_that_was_killed_or_does_not_answer_has_failed(fleet: Fleet) -
     assert code == 1 and said.endswith(f"the last one (pid {manager.pid}) was killed\n")
     assert int(alive.split()[0]) == manager.pid
     again = reigning(fleet, "--take-over")  # what the dead one has left is in nobody's way
+    again.signal(signal.SIGSTOP)
+    code, _, said = status(fleet)
+    assert code == 1 and "did not answer within 8 s" in said
+    again.signal(signal.SIGCONT)
     (fleet.folder / "run" / "manager" / "control.sock").unlink()
     code, _, said = status(fleet)
     assert code == 1 and f"qmanager (pid {again.pid}) runs, and does not listen" in said

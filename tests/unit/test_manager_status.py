@@ -56,7 +56,7 @@ def at(folder: pathlib.Path) -> Settings:
     return Settings(manager=ManagerSettings(runtime_dir=str(folder)))
 
 
-def test_a_place_has_one_manager_and_a_sign_until_it_leaves(tmp_path: pathlib.Path) -> None:
+def test_a_place_has_one_manager_and_a_sign_until_it_is_closed(tmp_path: pathlib.Path) -> None:
     first = Place(at(tmp_path))
     sign = sign_in(tmp_path)
     assert sign is not None and sign.pid == os.getpid() and sign.lives()
@@ -64,9 +64,9 @@ def test_a_place_has_one_manager_and_a_sign_until_it_leaves(tmp_path: pathlib.Pa
         Place(at(tmp_path))
     first.say(123.456)
     assert (tmp_path / "alive").read_text().endswith(" 123.46\n")
-    first.leave()
+    first.close()
     assert sign_in(tmp_path) is None
-    Place(at(tmp_path)).leave()
+    Place(at(tmp_path)).close()
 
 
 def test_a_place_that_others_could_write_to_is_refused(tmp_path: pathlib.Path) -> None:
