@@ -38,7 +38,7 @@ redis: setup-tests ## the queue server's scripts on real servers
 process: setup-tests ## real masters, molds and slots; three at a time, as most of it is waiting
 	@$(PYTEST) -n 3 tests/process
 
-deploy: setup-tests ## what deploy/ ships: the demo
+deploy: setup-tests ## what deploy/ ships: the demo, units, the agent for pacemaker
 	@$(PYTEST) tests/deploy
 
 cluster: setup-tests ## the manager under a real pacemaker of three nodes: failovers, and never two; needs root

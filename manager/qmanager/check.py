@@ -104,14 +104,15 @@ def _queue_server(servers: QueueServers, name: str, queues: list[QueueDeclared],
 
 
 def _look_at_folder(settings: Settings, found: Found) -> None:
-    """Whether a manager of this user could work there, and whether one does."""
+    """Whether a manager of this user, or of the folder's, could work there, and whether one does."""
     folder = folder_of(settings)
     sign = sign_in(folder)
     found.runtime_dir = {"path": str(folder), "pid": sign.pid if sign is not None and sign.lives() else None}
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
         if there == folder:
-            own_folder(folder, SETTING)
+            if os.geteuid() or not folder.stat().st_uid:  # root may look at what is another user's
+                own_folder(folder, SETTING)
         elif not os.access(there, os.W_OK | os.X_OK):
             found.errors.append(f"folder {folder} cannot be made in {there} by this user; name another with {SETTING}")
     except (SettingsError, OSError) as error:

@@ -84,6 +84,7 @@ class Desk:
         self.stopping = False
         self._place = place
         self._said: float | None = None
+        self._dumb = False  # whether that could not be written
         self._service = ServiceManager(os.environ)
         self._selector = selectors.DefaultSelector()
         self._control = ControlSocket(
@@ -127,8 +128,11 @@ class Desk:
         try:
             self._place.say(self.vitals.published)
         except OSError as error:
-            log.warning("%s cannot be written: %s; pacemaker's agent takes us for dead", self._place.folder, error)
-        self._said = self.vitals.published
+            if not self._dumb:
+                log.warning("%s cannot be written: %s; pacemaker's agent takes us for dead", self._place.folder, error)
+            self._dumb = True
+            return
+        self._said, self._dumb = self.vitals.published, False
 
     def close(self) -> None:
         """The end, in good order."""

@@ -134,22 +134,26 @@ class Manager:
         self._vitals.down = "" if error is None else str(error)
 
     def _ascend(self) -> None:
-        """Takes the next epoch: above every one that was ever published or is still obeyed."""
+        """Takes the next epoch: above every one that was ever published or is still obeyed. It counts when the map in
+        force is known, too: who planned without that would begin from nothing.
+        """
+        self._epoch = 0
         reports, _, _ = self._control.reports()
         highest = highest_epoch(reports.values())
         respect = self._interval * (STANDBY if self._standby else REIGN)
         try:
-            self._epoch = self._control.take_epoch(self._id, highest, respect=respect, take_over=self._take_over)
+            epoch = self._control.take_epoch(self._id, highest, respect=respect, take_over=self._take_over)
         except QueueServerError as error:
             if error.code != "REIGNING":
                 raise
             other = str(error).rpartition(" ")[2]
             raise Reigning(f"manager {other} published a moment ago: stop it, or use --take-over") from None
-        self._vitals.stage, self._vitals.epoch = "reigning", self._epoch
         self._rows = self._control.rows()
         with translated(self._servers.control.url):
             former, _ = newest_plan(self._servers.control.redis)
         self._order = former.declared if former else ()
+        self._epoch = self._vitals.epoch = epoch
+        self._vitals.stage = "reigning"
 
     def _cycle(self) -> None:
         """One turn: collect, plan, publish."""

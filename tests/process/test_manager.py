@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from process.fleet import START, Fleet, Program, lives
 from process.test_notify import Systemd
+from support.deaf import DeafLine
 from support.waiting import wait_for
 
 from qslots import embedded, keys
+from qslots.control import Control
+from qslots.reports import MapRow, Plan
 
 NOWHERE = "redis://127.0.0.1:1"
 FAST = "from qmanager import watchdog; watchdog.TURN = 0.5; watchdog.AFTER_STACKS = 0.5\n"
@@ -101,6 +104,21 @@ def test_it_starts_without_its_queue_server_and_reigns_when_that_comes(bare_flee
     assert fleet.redis is not None and fleet.redis.url == url
     wait_for(lambda: seq(fleet), fleet.all_said, START)
     assert manager.said().count("does not answer") == 1
+
+
+def test_a_manager_that_was_cut_off_before_it_knew_the_map_in_force_begins_anew(fleet: Fleet) -> None:
+    control = Control(fleet.client)
+    before = control.take_epoch("former", 0, respect=0.0, take_over=True)
+    control.publish(Plan(before, 1, "former", 0.0, ()), {"lost": MapRow(before, 1, "former", (("work",),))}, [])
+    assert fleet.redis is not None
+    line = DeafLine(fleet.folder, fleet.redis.url.removeprefix("unix://"))
+    line.breaks_at = b"HSCAN\r\n$6\r\nqs:map\r\n"
+    manager = fleet.start("qmanager", "run", "--take-over", "--redis", line.url)
+    wait_for(lambda: seq(fleet), fleet.all_said, START)
+    assert manager.said().count("does not answer") == 1
+    assert line.breaks_at == b""
+    wait_for(lambda: "lost" not in control.rows(), fleet.all_said, START)  # only who knows of a row takes it away
+    line.close()
 
 
 def test_a_queue_server_that_cannot_be_used_ends_it_in_one_line(fleet: Fleet) -> None:
