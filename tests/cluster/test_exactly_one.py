@@ -1,4 +1,4 @@
-"""With nothing that keeps the second manager from running: the epoch makes it harmless, and it ends."""
+"""Never two: with fencing no second manager begins, without it the epoch makes it harmless, and it ends."""
 
 from collections.abc import Iterator
 
@@ -19,6 +19,20 @@ def unfenced(site: Site) -> Iterator[Site]:
     site.settle()
     assert len(site.cluster.switch.pressed) == presses
     site.cluster.set(fencing=True)
+
+
+def test_nobody_takes_over_from_a_node_before_it_is_fenced(site: Site) -> None:
+    first, switch = site.last, site.cluster.switch
+    before = len(switch.pressed)
+    with site.undisturbed():
+        switch.broken = True
+        try:
+            site.rack.freeze(first.place[0])
+            wait_for(lambda: len(switch.pressed) >= before + 2, lambda: f"fencing, tried twice: {switch.pressed}", 20.0)
+            assert site.last.epoch == first.epoch
+        finally:
+            switch.broken = False
+        site.publishes.next_reign(first, 2 * GOAL)
 
 
 def wait_ended(site: Site, deposed: Publish) -> None:
