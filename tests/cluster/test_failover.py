@@ -7,7 +7,7 @@ from cluster.faults import FAULTS, FENCED, MOVES
 from cluster.site import GOAL, Site
 from support.waiting import wait_for
 
-OUTAGE = 40.0  # s without queue server: an agent gives up its manager after ten, so all nodes have their turn
+OUTAGE = 25.0  # s without queue server: an agent gives up its manager after five to seven, so each node has its turn
 
 
 @pytest.mark.parametrize("fault", FAULTS)
