@@ -20,6 +20,7 @@ SEEN = PREFIX + "seen"  # ZSET server -> when its newest report came (µs)
 EPOCH = PREFIX + "epoch"  # HASH epoch, seq, manager, published (µs)
 MAP = PREFIX + "map"  # HASH server -> its row of the slot map
 ORDERS = PREFIX + "orders"  # HASH server -> what people want of it, JSON
+PINS = PREFIX + "pins"  # HASH queue -> slots that people have pinned it to
 PLAN = PREFIX + "plan"  # STRING: the newest plan, for people and for the admin command
 
 
