@@ -218,6 +218,14 @@ class QueuePlan(msgspec.Struct, frozen=True):
     mean_time: float | None  # seconds a task
     reason: str  # one sentence: why this many
     pinned: int | None = None  # slots that people have pinned it to
+    target_delay: float | None = None
+    slots: int = 0  # whole slots: its own, or those that it shares
+    shares: tuple[str, ...] = ()  # the queues that it shares them with
+    need: int = 0  # whole slots by what is wanted now, before any shortage; 0 if it could share
+    kept: int = 0  # whole slots by the peak
+    peak: float = 0.0  # the most that was wanted within the window
+    window: float = 0.0  # s for which a peak is kept
+    dead_band: float = 0.0  # part of what it holds by which demand may change without effect
 
 
 class Plan(msgspec.Struct, frozen=True):

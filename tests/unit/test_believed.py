@@ -1,4 +1,4 @@
-"""Reports that are broken, lies or noise: each is believed as far as it can be true, and harms nobody but its server."""
+"""Reports that are broken, lies or noise: each is believed as far as it can be true, and harms no other server."""
 
 from typing import Any
 

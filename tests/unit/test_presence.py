@@ -98,13 +98,12 @@ def test_a_map_that_is_held_is_let_go_when_the_clock_is_set_back() -> None:
     assert step(seen(2, 100.0), held).held is False
 
 
-@given(
-    st.lists(
-        st.tuples(st.floats(10, 14400), st.dictionaries(st.sampled_from("abcdef"), st.floats(10, 14400))),
-        max_size=12,
-    )
-)
-def test_whoever_has_just_reported_is_there_and_nothing_is_held_for_ever(cycles: list[tuple[float, dict[str, float]]]) -> None:  # fmt: skip
+Cycle = tuple[float, dict[str, float]]
+times = st.floats(10, 14400)
+
+
+@given(st.lists(st.tuples(times, st.dictionaries(st.sampled_from("abcdef"), times)), max_size=12))
+def test_whoever_has_just_reported_is_there_and_nothing_is_held_for_ever(cycles: list[Cycle]) -> None:
     before = Presence(frozenset("az"))
     for now, reports in cycles:
         found = step(reports, before, now)
