@@ -167,7 +167,7 @@ class Manager:
 
 def following(due: float, interval: float, now: float) -> float:
     """When the next cycle begins: nothing is made up for, and there is a pause however long cycles take."""
-    return max(due + interval, now + interval / 4)
+    return min(max(due + interval, now + interval / 4), now + interval)
 
 
 def undeclared(named: Iterable[str], declared: Collection[str]) -> list[str]:

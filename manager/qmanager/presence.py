@@ -8,6 +8,7 @@ then it may be us who do not see, so for another ``lost_after`` the map stays as
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from qslots.keys import NAME
 from qslots.reports import Report
 
 MANY = 0.2  # of the servers that were there: more than these, and more than one, going at once are no plain loss
@@ -59,5 +60,6 @@ def served(report: Report) -> tuple[tuple[str, ...], ...]:
     """What a server's slots serve, as a row of the map: the one to begin with where the map has none."""
     row: list[tuple[str, ...]] = [()] * (1 + max((slot.index for slot in report.slots), default=-1))
     for slot in report.slots:
-        row[slot.index] = tuple(sorted(set(slot.queues))) if slot.state != "leaving" else ()
+        if slot.state != "leaving":
+            row[slot.index] = tuple(sorted(name for name in set(slot.queues) if NAME.fullmatch(name)))
     return tuple(row)
