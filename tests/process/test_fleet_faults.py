@@ -313,7 +313,7 @@ def test_a_queue_server_that_answers_garbage_stops_only_what_is_there(fleet: Fle
     relay.babble()
     wait_for(lambda: count_lines(told, "queue other cannot be counted on b"), told.said, START)
     another(fleet, "c")
-    wait_rows(fleet, SERVER, "c")
+    wait_for(lambda: rows(fleet).keys() == {SERVER, "c"}, fleet.all_said, START)
     fleet.app.work.enqueue(1)
     fleet.wait_run("work", 1)
     relay.close()
