@@ -1,32 +1,35 @@
 """The manager's loop: collect, plan, publish, once an interval. All between the first and the last is pure.
 
 It holds nothing that its successor needs: the map in force and the masters' reports are on the queue server. A manager
-that lost its epoch ends; one that cannot reach the queue server goes on trying, and the fleet keeps the last map.
+that lost its epoch ends; one that cannot reach the queue server, or is refused there, goes on trying, and the fleet
+keeps the last map.
 """
 
 import difflib
 import logging
 import os
-import select
-import signal
 import socket
 import time
 from collections.abc import Collection, Iterable, Sequence
 
 from setproctitle import setproctitle
 
+from qslots.connection import without_password
 from qslots.control import Control
-from qslots.errors import Error, QueueServerError
+from qslots.daemon.faults import Broken
+from qslots.errors import Error, QueueServerDown, QueueServerError
 from qslots.reports import QueueStats, Report
 from qslots.servers import QueueServers
 from qslots.settings import Settings
 from qslots.units import duration
 
+from . import pins, watchdog
 from .collect import Collector
-from .pins import told as told_of_pins
+from .desk import Desk, Vitals
+from .place import Place, seconds
 from .planner import Memory, PlanResult, plan
 from .presence import served
-from .publishing import Reign
+from .publishing import Reign, Reigning
 from .roster import Fleet, Roster
 from .schedules import newest
 from .strays import StrayWatch
@@ -35,17 +38,21 @@ from .ticker import Ticker
 log = logging.getLogger("qmanager")
 MOST_FAULTS = 5  # cycles in a row that may fail by a fault of ours
 REIGN = 3  # intervals: a foreign map younger than this is respected
+STANDBY = 9  # by who stands by: a queue server that stalls for a moment is no reason to change hands
 
 
 class Manager:
     """One reign."""
 
-    def __init__(self, settings: Settings, *, take_over: bool) -> None:
+    def __init__(self, settings: Settings, place: Place, *, take_over: bool = False, standby: bool = False) -> None:
         self._interval = duration(settings.manager.interval)
         self._overrides = settings.queues
-        self._take_over = take_over
+        self._take_over, self._standby = take_over, standby
         self._id = f"{socket.gethostname()}/{os.getpid()}"
         self._servers = QueueServers.listed(settings, name="qmanager")
+        self._vitals = Vitals(self._id, without_password(self._servers.control.url))
+        self._desk = Desk(place, self._vitals)
+        self._longest_turn = self._interval + watchdog.TURN + watchdog.A_SERVER * (len(self._servers.names) - 1)
         self._control = Control(self._servers.control)
         self._reign = Reign(self._control, self._id)
         self._roster = Roster(self._control, settings.queues, duration(settings.manager.lost_after))
@@ -54,32 +61,42 @@ class Manager:
         self._strays = StrayWatch(self._servers)
         self._compared = False  # whether the settings were compared with what applications declare
         self._memory = Memory()
-        self._fault: tuple[type[Error], str] | None = None  # of the queue server, that was told of
-        self._ended, self._waker = socket.socketpair()
-        self._stopping = False
+        self._noted: tuple[type[Error], str] | None = None  # the kind of outage that was told of
 
     def run(self) -> None:
-        """Until told to stop. Error: another manager reigns, or the first contact failed."""
-        self._listen_to_signals()
-        self._ascend()
-        setproctitle(f"qmanager: epoch {self._reign.epoch}")
-        log.info("%s reigns with epoch %d", self._id, self._reign.epoch)
+        """Until told to stop. Error: another manager reigns, or the queue server is none that can be used."""
+        watchdog.begin()
         due = time.monotonic()
-        faults = 0
-        while not self._stopping:
-            faults = 0 if self._turn() else faults + 1
-            if faults >= MOST_FAULTS:
-                raise Error(f"{faults} cycles in a row have failed, see the log: ending, another one may do better")
-            due = following(due, self._interval, time.monotonic())
-            self._wait(due)
+        try:
+            while not self._desk.stopping:
+                watchdog.wind(self._longest_turn)
+                faults = self._vitals.faults = 0 if self._turn() else self._vitals.faults + 1
+                if faults >= MOST_FAULTS:
+                    raise Broken(
+                        f"{faults} cycles in a row have failed, see the log: ending, another one may do better"
+                    )
+                due = following(due, self._interval, time.monotonic())
+                self._desk.serve(due)
+        finally:
+            watchdog.end()
+            self._desk.close()
 
     def _turn(self) -> bool:
         """One cycle; False if it failed by a fault of ours."""
+        began = time.monotonic()
         try:
+            if not self._reign.epoch:
+                self._begin()
             self._cycle()
-        except QueueServerError as error:  # also one that will not do what we ask: it may be mended while we run
+        except QueueServerError as error:
+            if not self._reign.epoch and not isinstance(error, QueueServerDown):
+                raise
             self._servers.control.close()
             self._noticed(error)
+        except Reigning as error:
+            if not self._standby:
+                raise
+            self._stand_by(error)
         except Error:
             raise
         except Exception:
@@ -87,36 +104,40 @@ class Manager:
             return False
         else:
             self._noticed(None)
+            self._vitals.cycle = round(time.monotonic() - began, 6)
         return True
 
-    def _listen_to_signals(self) -> None:
-        self._waker.setblocking(False)
-        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._told_to_stop)
+    def _begin(self) -> None:
+        """The first contact, whenever the queue server answers."""
+        self._servers.check()
+        self._ascend()
+        setproctitle(f"qmanager: epoch {self._reign.epoch}")
+        log.info("%s reigns with epoch %d", self._id, self._reign.epoch)
 
-    def _told_to_stop(self, *_: object) -> None:
-        self._stopping = True
-
-    def _wait(self, until: float) -> None:
-        ready, _, _ = select.select([self._ended], [], [], max(0.0, until - time.monotonic()))
-        if ready:
-            self._ended.recv(4096)
+    def _stand_by(self, error: Reigning) -> None:
+        self._noticed(None)
+        if self._vitals.stage != "standby":
+            self._vitals.stage = "standby"
+            log.info("%s stands by: %s", self._id, error)
 
     def _noticed(self, error: QueueServerError | None) -> None:
-        """Tells of an outage once, and once more of each of another kind."""
+        """Tells of an outage once, and once more if it becomes one of another kind."""
         kind = (type(error), error.code) if error is not None else None
-        if error is not None and kind != self._fault:
-            log.warning("%s; the last map stays in force", error)
-        elif error is None and self._fault is not None:
+        if error is not None and kind != self._noted:
+            log.warning(
+                "%s; %s", error, "the last map stays in force" if self._reign.epoch else "asking on until it does"
+            )
+        elif error is None and self._noted is not None:
             log.info("the queue server answers again")
-        self._fault = kind
+        self._noted, self._vitals.down = kind, "" if error is None else str(error)
 
     def _ascend(self) -> None:
         """Takes the next epoch: above every one that was ever published or is still obeyed."""
         reports, _, _ = self._control.reports()
         highest = max((report.epoch for report in reports.values()), default=0)
-        former = self._reign.begin(highest, respect=REIGN * self._interval, take_over=self._take_over)
+        respect = self._interval * (STANDBY if self._standby else REIGN)
+        former = self._reign.begin(highest, respect=respect, take_over=self._take_over)
+        self._vitals.stage, self._vitals.epoch = "reigning", self._reign.epoch
         self._roster.begin(self._reign.rows, former.declared if former else ())
 
     def _cycle(self) -> None:
@@ -128,8 +149,10 @@ class Manager:
         else:
             result = self._planned(fleet, stats)
             self._memory = result.memory
-            queues = told_of_pins(result.queues, fleet.pins)
+            queues = pins.told(result.queues, fleet.pins)
             self._reign.publish(result.rows, queues, result.changes, now=fleet.now, declared=fleet.declared)
+        self._vitals.seq, self._vitals.published = self._reign.seq, seconds()
+        self._vitals.servers, self._vitals.queues = len(self._reign.rows), len(fleet.queues)
         self._rise_above(fleet.reports)
         if fleet.declared:  # else nobody says what is periodic, and what was is not over
             self._ticker.turn(newest(fleet.declared.values()), self._collector.away)
@@ -142,10 +165,9 @@ class Manager:
         """
         highest = max((report.epoch for report in reports), default=0)
         if highest > self._reign.epoch:
-            self._reign.rise(highest)
-            log.warning(
-                "masters obey a map that the queue server has lost: reigning on with epoch %d", self._reign.epoch
-            )
+            epoch = self._vitals.epoch = self._reign.rise(highest)
+            setproctitle(f"qmanager: epoch {epoch}")
+            log.warning("masters obey a map that the queue server has lost: reigning on with epoch %d", epoch)
 
     def _tell_of_oversights(self, fleet: Fleet) -> None:
         """Once each: settings for queues that nobody declares, and tasks where no slot looks for them."""

@@ -19,6 +19,10 @@ log = logging.getLogger("qmanager")
 AGES = 1e12  # s: another manager is respected whenever it published
 
 
+class Reigning(Error):
+    """Another manager has published a moment ago."""
+
+
 class Reign:
     """What is in force, and by which right."""
 
@@ -27,13 +31,13 @@ class Reign:
         self._manager = manager
         self.epoch = 0
         self.rows: Rows = {}  # as decided last
-        self._seq = 0
+        self.seq = 0
         self._there: dict[str, MapRow] = {}  # on the queue server, as far as we know
         self._excess = 0  # rows there that are none, or not ours to read
         self._queues: tuple[QueuePlan, ...] = ()
 
     def begin(self, highest: int, *, respect: float, take_over: bool) -> Plan | None:
-        """Takes the next epoch, above ``highest``; returns the plan in force. Error: another manager reigns."""
+        """Takes the next epoch, above ``highest``; returns the plan in force. Reigning: another manager does."""
         self._take(highest, respect=respect, take_over=take_over)
         self._there = self._control.rows()
         self.rows = {name: row.slots for name, row in self._there.items()}
@@ -42,9 +46,10 @@ class Reign:
         self._queues = former.queues if former else ()
         return former
 
-    def rise(self, highest: int) -> None:
-        """The next epoch, above ``highest``; the map stays ours. Error: another manager has begun to reign."""
+    def rise(self, highest: int) -> int:
+        """The next epoch, above ``highest``; the map stays ours. Reigning: another manager has begun to."""
         self._take(highest, respect=AGES, take_over=False)
+        return self.epoch
 
     def _take(self, highest: int, *, respect: float, take_over: bool) -> None:
         try:
@@ -53,7 +58,7 @@ class Reign:
             if error.code != "REIGNING":
                 raise
             other = str(error).rpartition(" ")[2]
-            raise Error(f"manager {other} published a moment ago: stop it, or use --take-over") from None
+            raise Reigning(f"manager {other} published a moment ago: stop it, or use --take-over") from None
 
     def publish(
         self, rows: Rows, queues: tuple[QueuePlan, ...], changes: Iterable[Change], *, now: float,
@@ -63,7 +68,7 @@ class Reign:
         self.rows, self._queues = rows, queues
         changes = tuple(changes)
         if changes:
-            log.info("map %d.%d: %s", self.epoch, self._seq + 1, summary(changes))
+            log.info("map %d.%d: %s", self.epoch, self.seq + 1, summary(changes))
             if log.isEnabledFor(logging.DEBUG):
                 for line in told(changes):
                     log.debug("%s", line)
@@ -71,14 +76,14 @@ class Reign:
 
     def hold(self, *, now: float, declared: Iterable[str]) -> None:
         """The last decision again: it is in force, and we are there."""
-        self._seq += 1
+        self.seq += 1
         changed = {
-            name: MapRow(self.epoch, self._seq, self._manager, slots)
+            name: MapRow(self.epoch, self.seq, self._manager, slots)
             for name, slots in self.rows.items()
             if name not in self._there or self._there[name].slots != slots or self._there[name].epoch != self.epoch
         }
         gone = [name for name in self._there if name not in self.rows]
-        plan = Plan(self.epoch, self._seq, self._manager, now, self._queues, tuple(declared))
+        plan = Plan(self.epoch, self.seq, self._manager, now, self._queues, tuple(declared))
         try:
             found = self._control.publish(plan, changed, gone)
         except QueueServerError as error:
