@@ -48,13 +48,16 @@ class Control:
             "control", "takeover", [keys.MASTERS, keys.SEEN], [name, place, incarnation, round(gone_after * 1e6)]
         )
 
-    def report(self, report: Report, declared: Declared | None) -> tuple[MapRow | None, bool, Orders]:
-        """Publishes a report; returns this server's row, whether its declaration is wanted, and its orders."""
+    def report(self, report: Report, declared: Declared | None) -> tuple[MapRow | None, bool, Orders, float | None]:
+        """Publishes a report; returns this server's row, whether its declaration is wanted, its orders, and how many
+        seconds ago a manager has published.
+        """
         names = [keys.MASTERS, keys.SEEN, keys.REPORTS, keys.MAP, keys.DECLARED, keys.PULSE, keys.ORDERS]
         told = pack(declared) if declared is not None else b""
         args = [report.server, report.incarnation, pack(report), report.declared, told]
-        row, wanted, orders = self.server.run("control", "report", names, args)
-        return _read_row(row, report.server), bool(wanted), _read_orders(orders)
+        row, wanted, orders, planned = self.server.run("control", "report", names, args)
+        age = int(planned) / 1e6 if planned else None
+        return _read_row(row, report.server), bool(wanted), _read_orders(orders), age
 
     def order(
         self, name: str, *, draining: bool | None = None, recycle: Mapping[int, int] = MappingProxyType({})
@@ -153,7 +156,7 @@ class Control:
         """
         flat = [part for name, row in rows.items() for part in (name, pack(row))]
         args = [plan.manager, plan.epoch, plan.seq, pack(plan), msgspec.msgpack.encode(gone), *flat]
-        return int(self.server.run("control", "publish", [keys.EPOCH, keys.MAP, keys.PLAN], args))
+        return int(self.server.run("control", "publish", [keys.EPOCH, keys.MAP, keys.PLAN, keys.PULSE], args))
 
     def forget(self, silent: float, digests: Sequence[str]) -> list[str]:
         """Strikes a few servers off the books that have been silent for so many seconds, and these declarations.

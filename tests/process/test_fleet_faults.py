@@ -196,10 +196,48 @@ def test_clocks_that_are_wrong_by_an_hour_make_no_difference(fleet: Fleet) -> No
     before = wait_rows(fleet, "ahead", "behind")
     fleet.app.work.enqueue(1)
     fleet.wait_run("work", 1)
-    clocks[2](-1800.0)  # the manager's clock is set back
+    clocks[2](5400.0)  # and they jump
     wait_cycles(fleet, 3)
     assert rows(fleet).keys() == before.keys()
     assert count_lines(told, "lost") == count_lines(told, "silent at once") == 0, told.said()
+
+
+# What people ask and say
+
+
+def command(fleet: Fleet, *words: str) -> Program:
+    """One that has ended."""
+    program = fleet.start(*words)
+    program.ended(START)
+    return program
+
+
+def test_a_dry_run_beside_the_manager_says_what_a_lost_server_would_cost_and_publishes_nothing(fleet: Fleet) -> None:
+    fleet.write_app(WORK.replace("@task\ndef work", "@task(min_slots=2)\ndef work"))
+    told = manager(fleet)
+    fleet.start_master()
+    another(fleet, "b")
+    wait_rows(fleet, SERVER, "b")
+
+    def at_rest() -> bool:
+        return command(fleet, "qmanager", "plan").said().startswith("nothing changes; every queue has what it wants\n")
+
+    wait_for(at_rest, lambda: command(fleet, "qmanager", "plan").said() + fleet.all_said(), START)
+    told.signal(signal.SIGTERM)
+    told.ended(START)
+    before, seq = rows(fleet), published(fleet)
+    found = json.loads(command(fleet, "qmanager", "plan", "--without", "b", "--json").out.read_text())
+    assert (found["without"], found["rests_on"]["seq"]) == (["b"], seq)
+    gone = next(each for each in found["servers"] if each["name"] == "b")
+    assert (gone["there"], gone["after"], gone["before"]) == (False, 0, sum(map(bool, before["b"].slots)))
+    work = next(each for each in found["queues"] if each["name"] == "work")
+    assert work["after"] + work["short"] == work["wanted"] == 2
+    nobody = command(fleet, "qmanager", "plan", "--without", "b", "--without", SERVER)
+    assert "1 queue short: work" in nobody.said() and "queue work: 2 -> 0 slots, 2 short of 2" in nobody.said()
+    wrong = command(fleet, "qmanager", "plan", "--without", "c")
+    assert wrong.process.returncode == 1
+    assert wrong.said() == f"qmanager: there is no server c: known here: b, {SERVER}\n"
+    assert (rows(fleet), published(fleet)) == (before, seq)
 
 
 # Keys and queue servers

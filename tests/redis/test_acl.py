@@ -249,7 +249,7 @@ def test_manager_reigns_and_readers_read(empty: Guarded) -> None:
     Control(empty.client("slot")).report(report(), None)
     control = Control(empty.client("manager"))
     epoch = control.take_epoch("m", 0, respect=3.0, take_over=False)
-    control.publish(Plan(epoch, 1, "m", 0.0, ()), {"web": MapRow(epoch, 1, "m", ((QUEUE,),))}, ["gone"])
+    control.publish(Plan(epoch, 1, "m", control.heard().now, ()), {"web": MapRow(epoch, 1, "m", ((QUEUE,),))}, ["gone"])
     control.pin("mail", 3)
     assert control.forget(60.0, ["d"]) == []
     for role in ("manager", "reader"):

@@ -90,7 +90,7 @@ def test_report_of_a_master_that_was_replaced_is_refused_and_not_stored(control:
 
 def test_report_is_read_back_with_its_age_by_the_servers_clock(control: Control) -> None:
     control.take_over("web", "", "i1", gone_after=10)
-    assert control.report(report(), None) == (None, False, Orders())
+    assert control.report(report(), None)[:3] == (None, False, Orders())
     found, ages, unreadable = control.reports()
     assert found == {"web": report()}
     assert 0 <= ages["web"] < 2
@@ -106,9 +106,9 @@ def test_declaration_is_asked_for_until_it_is_stored(control: Control) -> None:
     declared = Declared((QueueDeclared("resize"),))
     digest = declared.digest()
     control.take_over("web", "", "i1", gone_after=10)
-    assert control.report(report(declared=digest), None) == (None, True, Orders())
-    assert control.report(report(declared=digest), declared) == (None, False, Orders())
-    assert control.report(report(declared=digest), None) == (None, False, Orders())
+    assert control.report(report(declared=digest), None)[:3] == (None, True, Orders())
+    assert control.report(report(declared=digest), declared)[:3] == (None, False, Orders())
+    assert control.report(report(declared=digest), None)[:3] == (None, False, Orders())
     control.server.redis.hset(keys.DECLARED, "bad", b"\xc1")
     assert control.declared({digest, "", "unknown", "bad"}) == {digest: declared}
     assert control.declared({""}) == {}
@@ -174,7 +174,7 @@ def test_master_hears_its_row_with_the_report(control: Control) -> None:
     epoch = control.take_epoch("m1", 0, respect=3, take_over=False)
     control.publish(plan("m1", epoch, 1), {"web": row(epoch, 1, "a", "b"), "db": row(epoch, 1)}, [])
     control.take_over("web", "", "i1", gone_after=10)
-    assert control.report(report(), None) == (row(epoch, 1, "a", "b"), False, Orders())
+    assert control.report(report(), None)[:3] == (row(epoch, 1, "a", "b"), False, Orders())
     control.server.redis.hset(keys.MAP, "bad", b"\xc1")
     assert set(control.rows()) == {"web", "db"}
 
@@ -315,3 +315,14 @@ def test_a_map_that_has_lost_rows_shows_in_the_answer(control: Control) -> None:
     assert control.publish(plan("m1", epoch, 1), {"web": row(epoch, 1, "a"), "db": row(epoch, 1)}, []) == 2
     control.server.redis.hdel(keys.MAP, "db")
     assert control.publish(plan("m1", epoch, 2), {}, []) == 1
+
+
+def test_masters_hear_how_long_ago_a_manager_has_published(control: Control) -> None:
+    assert control.report(report(), None)[3] is None
+    epoch = control.take_epoch("m1", 0, respect=3, take_over=False)
+    control.publish(plan("m1", epoch, 1), {}, [])
+    ago = control.report(report(), None)[3]
+    assert ago is not None and 0 <= ago < 5
+    control.server.redis.hset(keys.PULSE, "planned", micros_now(control.server) - 90_000_000)
+    ago = control.report(report(), None)[3]
+    assert ago is not None and 90 <= ago < 95

@@ -1,6 +1,6 @@
 -- publish: a manager's new slot map, if its epoch still reigns.
 --
--- KEYS    epoch, map, plan
+-- KEYS    epoch, map, plan, pulse
 -- ARGV    [1] manager id  [2] epoch  [3] seq  [4] plan  [5] servers whose row goes (msgpack array)
 --         [6…] per changed row: server, row
 -- Returns how many rows the map has now; DEPOSED: another manager reigns, and nothing was written
@@ -21,4 +21,5 @@ for _, server in ipairs(cmsgpack.unpack(ARGV[5])) do redis.call('HDEL', KEYS[2],
 for i = 6, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
 redis.call('SET', KEYS[3], ARGV[4])
 redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'manager', ARGV[1], 'seq', ARGV[3], 'published', now)
+redis.call('HSET', KEYS[4], 'planned', now) -- masters, who may not read the epoch, are told
 return redis.call('HLEN', KEYS[2])
