@@ -82,7 +82,7 @@ class Roster:
             if digest not in self._told:
                 self._told.add(digest)
                 log.warning(
-                    "declaration %s is not believed, its servers stay as they are: %s", ascii(digest)[1:60], why
+                    "declaration %s is not believed, its servers stay as they are: %s", ascii(digest)[1:-1][:60], why
                 )
         settled = {
             digest: Declared(tuple(overridden(queue, self._overrides.get(queue.name)) for queue in each.queues))
@@ -93,7 +93,7 @@ class Roster:
 
     def _tell_of_faults(self, heard: Heard) -> None:
         """Once a server, until it reports no longer."""
-        self._told &= heard.seen.keys() | heard.faults.keys() | self._declared.keys()
+        self._told &= heard.seen.keys() | heard.faults.keys() | self._named
         new = sorted(heard.faults.keys() - self._told)
         for name in new[:MOST_TOLD]:
             log.warning(
