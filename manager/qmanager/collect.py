@@ -13,12 +13,14 @@ from dataclasses import dataclass
 import msgspec
 
 from qslots import gates
+from qslots.connection import translated
 from qslots.errors import QueueServerDown, QueueServerError
 from qslots.reports import QueueDeclared, QueueStats, merged
 from qslots.servers import QueueServers
 from qslots.units import counted
 
 from .readings import counted_from
+from .views import clock
 
 log = logging.getLogger("qmanager")
 FIRST_PAUSE = 1.0  # s until a server that is away is asked again, doubled each time
@@ -54,8 +56,8 @@ class Collector:
         """The servers that did not answer when they were asked last."""
         return frozenset(self._away)
 
-    def collect(self, queues: Mapping[str, QueueDeclared], now: float, *, clock: float) -> dict[str, QueueStats]:
-        """One reading a queue; none of a queue that was never seen. ``now`` is monotonic, ``clock`` the first server's.
+    def collect(self, queues: Mapping[str, QueueDeclared], now: float) -> dict[str, QueueStats]:
+        """One reading a queue; none of a queue that was never seen. ``now`` is monotonic.
 
         QueueServerError if the first queue server does not answer. Locks past their time are taken back on the way.
         """
@@ -70,10 +72,12 @@ class Collector:
         self._broken = {place: again for place, again in self._broken.items() if place[0] in queues}
         self._rounds += 1
         self._level_gates(queues)
-        return self._merged(queues, clock)
+        return self._merged(queues)
 
-    def _merged(self, queues: Iterable[str], now: float) -> dict[str, QueueStats]:
-        found = {}
+    def _merged(self, queues: Iterable[str]) -> dict[str, QueueStats]:
+        control, found = self._servers.control, {}
+        with translated(control.url):
+            now = clock(control)
         for queue in queues:
             places = [(queue, server) for server in self._servers.places(queue) if (queue, server) in self._newest]
             if places:

@@ -143,7 +143,7 @@ class Manager:
     def _cycle(self) -> None:
         """One turn: collect, plan, publish."""
         fleet = self._roster.look()
-        stats = self._collector.collect(fleet.queues, time.monotonic(), clock=fleet.now) if fleet.queues else {}
+        stats = self._collector.collect(fleet.queues, time.monotonic()) if fleet.queues else {}
         if fleet.held:
             self._reign.hold(now=fleet.now, declared=fleet.declared)
         else:
