@@ -38,22 +38,24 @@ class Reign:
 
     def begin(self, highest: int, *, respect: float, take_over: bool) -> Plan | None:
         """Takes the next epoch, above ``highest``; returns the plan in force. Reigning: another manager does."""
-        self._take(highest, respect=respect, take_over=take_over)
+        self.epoch = 0  # it counts when the map in force is known, too: a plan without that would begin from nothing
+        epoch = self._take(highest, respect=respect, take_over=take_over)
         self._there = self._control.rows()
         self.rows = {name: row.slots for name, row in self._there.items()}
         with translated(self._control.server.url):
             former, _ = newest_plan(self._control.server.redis)
         self._queues = former.queues if former else ()
+        self.epoch = epoch
         return former
 
     def rise(self, highest: int) -> int:
         """The next epoch, above ``highest``; the map stays ours. Reigning: another manager has begun to."""
-        self._take(highest, respect=AGES, take_over=False)
+        self.epoch = self._take(highest, respect=AGES, take_over=False)
         return self.epoch
 
-    def _take(self, highest: int, *, respect: float, take_over: bool) -> None:
+    def _take(self, highest: int, *, respect: float, take_over: bool) -> int:
         try:
-            self.epoch = self._control.take_epoch(self._manager, highest, respect=respect, take_over=take_over)
+            return self._control.take_epoch(self._manager, highest, respect=respect, take_over=take_over)
         except QueueServerError as error:
             if error.code != "REIGNING":
                 raise
