@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from qslots.keys import NAME
 from qslots.reports import Report
 
+RECENT = 12  # times ``lost_after``
 MANY = 0.2  # of the servers that were there: more than these, and more than one, going at once are no plain loss
 
 
@@ -36,6 +37,8 @@ def present(seen: Mapping[str, float], before: Presence, now: float, *, lost_aft
     newest = max(heard.values(), default=now)
     fresh = frozenset(name for name, at in heard.items() if newest - at <= lost_after)
     missing = before.there - fresh
+    if before.at is None:  # of a map that nobody has looked after, who is long gone is no news
+        missing &= {name for name, at in heard.items() if newest - at <= RECENT * lost_after}
     if before.held:
         ends = not missing or not now < before.held_until <= now + lost_after  # beyond that the clock was set back
         if ends:
@@ -43,7 +46,7 @@ def present(seen: Mapping[str, float], before: Presence, now: float, *, lost_aft
         return Presence(before.there | fresh, now, before.held_until, ahead)
     blind = before.at is None or not 0 <= now - before.at <= lost_after
     if missing and (blind or _many(missing, before.there, fresh)):
-        return Presence(before.there | fresh, now, now + lost_after, ahead)
+        return Presence(fresh | missing, now, now + lost_after, ahead)
     return Presence(fresh, now, 0.0, ahead)
 
 

@@ -295,6 +295,28 @@ def test_an_emptied_queue_server_gets_the_whole_map_again(fleet: Fleet) -> None:
     assert count_lines(told, "Traceback") == 0
 
 
+def test_a_queue_server_that_was_killed_or_loads_is_waited_for_and_the_same_manager_goes_on(fleet: Fleet) -> None:
+    fleet.write_app(WORK)
+    told = manager(fleet)
+    fleet.start_master()
+    before = wait_rows(fleet, SERVER)[SERVER]
+    redis = fleet.redis
+    assert redis is not None and redis.process is not None
+    fleet.client.redis.config_set("appendfsync", "always")
+    redis.process.kill()
+    redis.process.wait()
+    wait_for(lambda: count_lines(told, "the last map stays in force"), told.said, START)
+    redis.spawn()
+    redis.wait_ready(lambda _: None)
+    wait_for(lambda: count_lines(told, "the queue server answers again"), told.said, START)
+    wait_cycles(fleet, 4)
+    after = rows(fleet)[SERVER]
+    assert (after.epoch, after.slots) == (before.epoch, before.slots)
+    fleet.app.work.enqueue(1)
+    fleet.wait_run("work", 1)
+    assert count_lines(told, "the last map stays in force") <= 2, told.said()  # refused, and loading
+
+
 class Relay:
     """A port that leads to a queue server, until it babbles: then it answers with what is not Redis."""
 

@@ -66,8 +66,9 @@ def test_a_manager_that_was_stopped_takes_one_silent_server_for_blindness_too() 
 
 
 def test_a_new_manager_keeps_the_servers_of_the_map_for_a_while() -> None:
-    found = step({"a": 99.5}, Presence(frozenset("ab")))
+    found = step({"a": 99.5, "b": 60.0}, Presence(frozenset("abc")))
     assert (found.there, found.held_until) == ({"a", "b"}, 105.0)
+    assert step({"a": 99.5, "b": 39.0}, Presence(frozenset("ab"))) == Presence(frozenset("a"), 100.0)
     assert step({"a": 99.5, "b": 99.0}, Presence(frozenset("ab"))).held is False
     assert step({}, Presence()) == Presence(frozenset(), 100.0)
 
