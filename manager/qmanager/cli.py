@@ -8,11 +8,13 @@ import sys
 import click
 
 from qslots import __version__, logs
+from qslots.completion import completion_of
 from qslots.connection import KINDS
 from qslots.daemon.faults import EX_SOFTWARE, Broken
 from qslots.errors import Error, SettingsError
 from qslots.settings import Settings, read
 
+from .plancommand import plan_
 from .statuscommand import status
 
 file_option = click.option("-c", "file", metavar="FILE", help="Settings file; QSLOTS_CONFIG by default.")
@@ -77,4 +79,6 @@ def _named(file: str | None, redis: str | None) -> Settings:
     return settings
 
 
+main.add_command(plan_)
 main.add_command(status)
+main.add_command(completion_of(main, "qmanager"))

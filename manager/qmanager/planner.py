@@ -8,11 +8,12 @@ import math
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from qslots.reports import Declared, QueueDeclared, QueuePlan, QueueStats, Report, SlotReport
 
 from .demand import Demand, Samples, measure, observe, unknown
-from .grant import Grant, Held, Holding, Names, grant, remembered
+from .grant import Grant, Held, Holding, Names, dead_band, grant, remembered, stabilization
 from .placement import Change, Rows, Server, place
 from .unserved import in_words, servable, unserved
 
@@ -235,7 +236,23 @@ def _plans(
             arrivals=demand.arrivals,
             mean_time=demand.mean_time,
             reason=reason + note,
+            **_behind(demand, granted.get(name), held or Held()),
         )
+
+
+def _behind(demand: Demand, mine: Grant | None, held: Held) -> dict[str, Any]:
+    """The numbers between what is wanted and what is granted, for ``qslots explain``."""
+    name = demand.queue.name
+    return {
+        "target_delay": demand.queue.target_delay,
+        "slots": mine.slots if mine else 0,
+        "shares": tuple(other for other in mine.queues if other != name) if mine else (),
+        "need": held.need,
+        "kept": held.own,
+        "peak": held.level,
+        "window": stabilization(demand),
+        "dead_band": dead_band(demand.queue.priority),
+    }
 
 
 def _granted(demand: Demand, mine: Grant | None, held: Held) -> tuple[float, str]:

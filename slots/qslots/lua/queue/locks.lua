@@ -28,8 +28,8 @@ end
 
 -- Looks at some slots, and forgets those that have died, or asked here for the last time, long ago: a slot may serve other
 -- queues now, and die there. One that still holds what it asked for is not forgotten.
-local function forget_holders()
-  local some = call('HRANDFIELD', HOLDERS, 4, 'WITHVALUES')
+local function forget_holders(most)
+  local some = call('HRANDFIELD', HOLDERS, most or 4, 'WITHVALUES')
   for i = 1, #some, 2 do
     local seq, at = string.match(some[i + 1], '^(%w+):(%d+)$')
     if at and tonumber(at) < now - HOLDER_KEPT and call('HEXISTS', PACKS, string.format('%s:%s', some[i], seq)) == 0 then
