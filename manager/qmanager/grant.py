@@ -11,7 +11,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from .demand import WINDOW, Demand
+from .demand import Demand
+from .history import WINDOW
 
 Names = tuple[str, ...]  # the queues of a slot, sorted
 
@@ -169,7 +170,7 @@ class _Pool:
     def __init__(self, demand: Demand, where: Mapping[str, Hashable]) -> None:
         self.key = _kin(demand, where)
         self.names = [demand.queue.name]
-        self.slowest = demand.mean_time or 0.0
+        self.slowest = demand.run_time
         self.delay = demand.queue.target_delay
 
     def fits(self, slowest: float, delay: float, slack: float = 1.0) -> bool:
@@ -205,7 +206,7 @@ def share(sharing: Mapping[str, Demand], before: Sequence[Names], where: Mapping
 
 
 def _join(demand: Demand, pools: Iterable[_Pool], where: Mapping[str, Hashable], slack: float) -> bool:
-    key, slowest, delay = _kin(demand, where), demand.mean_time or 0.0, demand.queue.target_delay
+    key, slowest, delay = _kin(demand, where), demand.run_time, demand.queue.target_delay
     for pool in pools:
         if pool.fits(slowest, delay, slack) and pool.key == key:
             pool.add([demand.queue.name], slowest, delay)
@@ -253,7 +254,7 @@ def _folded(
 
 def _pace(names: Names, served: Mapping[str, Demand]) -> int:
     """The longest run time as a power of two: rough, so that its noise does not reshuffle the groups."""
-    return math.frexp(max(served[name].mean_time or 0.0 for name in names))[1]
+    return math.frexp(max(served[name].run_time for name in names))[1]
 
 
 def _own_claim(demand: Demand, held: Held, present: Mapping[Names, int]) -> _Claim:

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, replace
 
 from qslots.reports import Declared, QueueDeclared, QueuePlan, QueueStats, Report, SlotReport
 
-from .demand import Demand, Samples, measure, observe, unknown
+from .demand import Demand, measure, unknown
 from .grant import Grant, Held, Holding, Names, grant, remembered
+from .history import Samples, observe
 from .placement import Change, Rows, Server, place
+from .saturation import CALM
 from .unserved import in_words, servable, unserved
 
 
@@ -139,7 +141,8 @@ def _demands(
         ages, slots = running.get(name, ()), listening[name]
         if reading is not None:
             history = observe(history, reading, running=ages, slots=slots)
-            demand = measure(queue, history, reading, running=ages, slots=slots, interval=interval)
+            growth = memory.demands[name].growth if name in memory.demands else CALM
+            demand = measure(queue, history, reading, running=ages, slots=slots, interval=interval, growth=growth)
             demands[name] = counted.told(demand)
         elif name in memory.demands:
             demands[name] = replace(memory.demands[name], queue=queue)

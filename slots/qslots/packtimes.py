@@ -1,4 +1,4 @@
-"""How long packs take, as counters that only rise: what is needed to tell a pack's own cost from that of its tasks. Pure.
+"""How long packs take, as counters that only rise: enough to tell a pack's own cost from that of its tasks. Pure.
 
 Only differences of two readings mean something. Readings of several queue servers add up. Time is in seconds.
 """
@@ -26,9 +26,10 @@ class PackTimes(msgspec.Struct, frozen=True):
     @classmethod
     def counted(cls, counters: Mapping[str, int]) -> "PackTimes":
         """Those of the ``counters`` of a queue."""
+        n, k, kk, t, kt, tt = (counters.get(f"pack:{name}", 0) / unit for name, unit in _SUMS.items())
         powers = {int(name[5:]): times for name, times in counters.items() if name.startswith("took:")}
         took = tuple(powers.get(power, 0) for power in range(max(powers, default=-1) + 1))
-        return cls(*(counters.get(f"pack:{name}", 0) / unit for name, unit in _SUMS.items()), took=took)
+        return cls(n, k, kk, t, kt, tt, took)
 
     def plus(self, other: "PackTimes", sign: int = 1) -> "PackTimes":
         """Both together."""
@@ -42,11 +43,15 @@ class PackTimes(msgspec.Struct, frozen=True):
         """What has come since an earlier reading."""
         return self.plus(earlier, -1)
 
-    def quantile(self, share: float) -> float | None:
-        """Seconds within which ``share`` of all runs ended; between two powers of two a guess. None of no runs."""
-        due = share * sum(self.took)
-        for power, times in enumerate(self.took):
+    def quantile(self, share: float, earlier: "PackTimes") -> tuple[int, float | None]:
+        """How often handlers ran since an earlier reading, and the seconds within which ``share`` of these runs ended:
+        between two powers of two a guess, None if there were none.
+        """
+        runs = [now - then for now, then in itertools.zip_longest(self.took, earlier.took, fillvalue=0)]
+        total = sum(runs)
+        due = share * total
+        for power, times in enumerate(runs):
             if times > 0 and due <= times:
-                return math.ldexp(0.5 + 0.5 * max(0.0, due) / times, power) / 1e6
+                return total, math.ldexp(0.5 + 0.5 * max(0.0, due) / times, power) / 1e6
             due -= times
-        return None
+        return total, None

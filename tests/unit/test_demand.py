@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmanager.demand import Demand, Samples, measure, observe, unknown
+from qmanager.demand import Demand, measure, unknown
+from qmanager.history import Samples, observe
 from qslots.reports import HandlerDeclared, QueueDeclared, QueueStats
 
 HANDLERS = (HandlerDeclared("resize"),)

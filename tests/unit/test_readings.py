@@ -23,4 +23,6 @@ def test_a_server_that_was_emptied_counts_from_nothing() -> None:
 
 def test_every_counter_is_counted_so_and_nothing_else() -> None:
     now = {"name", "now", "active", "inactive", "locked", "buried", "oldest", "parked", "takeable", "expired"}
-    assert set(CUMULATIVE) | now | {"paused", "gates", "reasons", "packing", "handlers"} == set(QueueStats.__struct_fields__)
+    assert set(CUMULATIVE) | now | {"paused", "gates", "reasons", "packing", "handlers"} == set(
+        QueueStats.__struct_fields__
+    )
