@@ -6,6 +6,7 @@ is kept that is not there: a peak that is over makes nobody grow. The holding (r
 is handed back to the caller as data and is taken before capacity cuts it, so that a shortage cannot make it swing.
 """
 
+import heapq
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -314,22 +315,30 @@ def _spared(claims: Sequence[_Claim], got: Sequence[int], left: int, ranked: Seq
 def _filled(claims: Sequence[_Claim], got: list[int], left: int, ranked: Sequence[int]) -> list[int]:
     """Weighted max-min fairness (Bertsekas and Gallager, Data Networks, 6.5.2) above what each has got.
 
-    The water level is found by halving; whole slots that rounding leaves go to the largest fractions.
+    The n-th slot of a claim comes at the water level n / priority, so slots come in one order whatever their number
+    (the divisor method of Jefferson): one more takes none from anybody. All below a level are found by halving.
     """
     if sum(max(0, claim.target - n) for claim, n in zip(claims, got, strict=True)) <= left:
         return [max(claim.target, n) for claim, n in zip(claims, got, strict=True)]
-    low, high, total = 0.0, float(max(claim.target for claim in claims)), sum(got) + left
+    wanting = [i for i in ranked if got[i] < claims[i].target]
+    bounds = [(got[i], claims[i].target, claims[i].priority) for i in wanting]
+    most, low, high = sum(got[i] for i in wanting) + left, 0.0, max(target / priority for _, target, priority in bounds)
+    below = [n for n, _, _ in bounds]
     for _ in range(50):
         level = (low + high) / 2
-        low, high = (level, high) if sum(_shares(claims, got, level)) <= total else (low, level)
-    shares = _shares(claims, got, low)
-    filled = [math.floor(each + 1e-6) for each in shares]
-    left = total - sum(filled)
-    wanting = [i for i in ranked if filled[i] < claims[i].target]
-    for i in sorted(wanting, key=lambda i: round(filled[i] - shares[i], 6))[:left]:
+        there = [max(n, min(target, int(level * priority))) for n, target, priority in bounds]
+        if sum(there) <= most:
+            low, below = level, there
+        else:
+            high = level
+    filled = dict(zip(wanting, below, strict=True))
+    coming = [
+        ((n + 1) / claims[i].priority, place, i) for place, (i, n) in enumerate(filled.items()) if n < claims[i].target
+    ]
+    heapq.heapify(coming)
+    for _ in range(most - sum(below)):
+        _, place, i = heapq.heappop(coming)
         filled[i] += 1
-    return filled
-
-
-def _shares(claims: Sequence[_Claim], got: Sequence[int], level: float) -> list[float]:
-    return [max(n, min(claim.target, level * claim.priority)) for claim, n in zip(claims, got, strict=True)]
+        if filled[i] < claims[i].target:
+            heapq.heappush(coming, ((filled[i] + 1) / claims[i].priority, place, i))
+    return [filled.get(i, n) for i, n in enumerate(got)]
