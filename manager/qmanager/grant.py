@@ -45,7 +45,7 @@ class Holding:
     """What must be remembered between two cycles."""
 
     queues: Mapping[str, Held] = field(default_factory=dict)
-    groups: Mapping[Names, Held] = field(default_factory=dict)  # of those who share, without peaks
+    groups: Mapping[Names, Held] = field(default_factory=dict)  # of those who share
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +85,12 @@ def remembered(counts: Mapping[Names, int], now: float) -> Holding:
     An empty memory is no proof of idleness: it takes nothing away until rates are known, and without a shortage not
     for a full stabilization window.
     """
-    own = {
-        names[0]: _taken_over(count, now, ((now, float(count)),)) for names, count in counts.items() if len(names) == 1
+    found = {
+        names: Held(((now, float(count)),), own=count, need=count, found=count, since=now)
+        for names, count in counts.items()
     }
-    return Holding(own, {names: _taken_over(count, now) for names, count in counts.items() if len(names) > 1})
-
-
-def _taken_over(count: int, now: float, peaks: tuple[tuple[float, float], ...] = ()) -> Held:
-    return Held(peaks, own=count, need=count, found=count, since=now)
+    own = {names[0]: held for names, held in found.items() if len(names) == 1}
+    return Holding(own, {names: held for names, held in found.items() if len(names) > 1})
 
 
 def _still_found(before: Held, now: float, mean_time: float | None) -> int:
@@ -269,11 +267,14 @@ def _together(
 ) -> Held:  # fmt: skip
     """Slots that the members are worth together, within the least of their max."""
     priority = max(served[name].queue.priority for name in names)
-    own = _steady(sum(held[name].level for name in names), before.own, priority)
+    window = max(stabilization(served[name]) for name in names) if before.peaks else 0.0
+    peaks = tuple(peak for peak in before.peaks if peak[0] > now - window)  # the members have their own
+    level = max(sum(held[name].level for name in names), peaks[0][1] if peaks else 0.0)
+    own = _steady(level, before.own, priority)
     need = _steady(sum(served[name].wanted for name in names), before.need, priority)
     most = _group_max(names, served, own)
     found = _still_found(before, now, max(served[name].mean_time or 0.0 for name in names))
-    return Held((), min(own, most), min(need, own, most), found, before.since)
+    return Held(peaks, min(own, most), min(need, own, most), found, before.since)
 
 
 def _group_claim(names: Names, served: Mapping[str, Demand], held: Held, present: Mapping[Names, int]) -> _Claim:
