@@ -65,6 +65,7 @@ class _Need:
     mean: float | None
     running: int
     slots: int
+    batch: int  # the most tasks that a slot takes in one go
 
     def worth(self, steady: float, backlog: float) -> tuple[float, float]:
         """arrivals * t / utilisation, and takeable * t / max(within, t): of each the seconds a task, ``t``."""
@@ -88,7 +89,8 @@ def measure(
     mean = mean_time(last, since, max(running, default=None))
     arrivals = arriving(samples, max(WINDOW, 2 * (mean or 0.0)))
     within = max(queue.target_delay, 2 * interval)
-    need = _Need(queue, stats.takeable, arrivals, within, mean, len(running), slots)
+    batch = max([handler.batch for handler in queue.handlers], default=1)
+    need = _Need(queue, stats.takeable, arrivals, within, mean, len(running), slots, batch)
     growth = _growth(need, samples, growth)
     wanted, reason = _limited(*_worth(need, samples, first), need, stats, samples, growth)
     wanted, reason = _clamped(queue, *_gated(*_paced(queue, wanted, reason, mean), stats))
@@ -117,10 +119,12 @@ def _worth(need: _Need, samples: Samples, first: Sample) -> tuple[float, str]:
     if not need.takeable and not need.running and steady < NEGLIGIBLE:
         return steady, "nothing to do"
     size = "" if alone >= mean else f" in larger packs ({figure(mean)} s now)"
-    reason = f"{figure(need.arrivals)}/s of {figure(alone)} s{size} at {UTILISATION:.0%} busy = {figure(steady)}"
+    reason = (
+        f"{figure(need.arrivals)}/s arrive, {figure(alone)} s each{size}: {figure(steady)} at {UTILISATION:.0%} busy"
+    )
     if need.takeable:
         within = figure(max(need.within, packed))
-        reason += f", {need.takeable:,} waiting to be done in {within} s = {figure(backlog)}"
+        reason += f"; {need.takeable:,} waiting, to be done in {within} s: {figure(backlog)} more"
     return steady + backlog, reason
 
 
@@ -129,7 +133,7 @@ def _in_packs(need: _Need, samples: Samples, first: Sample) -> tuple[float, floa
 
     Packs at least half full say it themselves. Else a line through the packs of the last minute, or of longer ago.
     """
-    mean, most = need.mean or 0.0, _batch(need.queue)
+    mean, most = need.mean or 0.0, need.batch
     if most == 1:
         return mean, mean
     last = samples[-1]
@@ -150,15 +154,10 @@ def _in_packs(need: _Need, samples: Samples, first: Sample) -> tuple[float, floa
     return alone, min(alone, first_fitted(windows(), min(need.takeable, most)) or alone)
 
 
-def _batch(queue: QueueDeclared) -> int:
-    """The most tasks that a slot takes in one go."""
-    return max((handler.batch for handler in queue.handlers), default=1)
-
-
 def _growth(need: _Need, samples: Samples, growth: Growth) -> Growth:
     """Whether slots that were added have helped: asked only while each could take a full pack at once."""
     mean = need.mean or 0.0
-    full = min(_batch(need.queue), max(1, int(PACK_TIME / mean))) if mean else 1
+    full = min(need.batch, max(1.0, PACK_TIME / max(mean, 1e-6)))
     backlogged = need.takeable >= need.slots * full
     return watch(
         growth, samples[-1].now, slots=need.slots, mean=mean, backlogged=backlogged, work=partial(work, samples)
@@ -172,9 +171,9 @@ def _limited(
     wanted, reason = _grown(wanted, reason, need, growth, samples[-1].now)
     last, proven = samples[-1], max(1, 2 * max(need.running, need.slots if samples[-1].finished else 0))
     if last.finished < ENOUGH and wanted > proven:
-        wanted, reason = proven, f"{reason}; {proven} until {ENOUGH} tasks have finished"
-    elif _batch(need.queue) > 1 and last.packing.n < PACKS and wanted > proven:
-        wanted, reason = proven, f"{reason}; {proven} until {PACKS} packs have finished"
+        wanted, reason = proven, f"{reason}; no more than {proven} until {ENOUGH} tasks have finished"
+    elif need.batch > 1 and last.packing.n < PACKS and wanted > proven:
+        wanted, reason = proven, f"{reason}; no more than {proven} until {PACKS} packs have finished"
     usable = math.ceil(need.takeable + need.running + need.arrivals * max(need.mean or 0.0, 1.0))
     if wanted > usable:
         wanted, reason = usable, f"{reason}; {counted(usable, 'task')} can use no more"
@@ -195,7 +194,7 @@ def _grown(wanted: float, reason: str, need: _Need, growth: Growth, now: float) 
         step = max(growth.doubling(now), sum(need.worth(usual, usual)))
         if wanted > step:
             slower = f"tasks take {figure(need.mean)} s since there are more slots, {figure(usual)} s before"
-            return step, f"{reason}; {slower}: {figure(step)} until it shows whether more slots help"
+            return step, f"{reason}; {slower}: no more than {figure(step)} until it shows whether they help"
     return wanted, reason
 
 

@@ -143,7 +143,7 @@ def hold(demand: Demand, before: Held, now: float) -> Held:
     """Up at once, down only from the highest peak of the window; whole slots with a dead band around them."""
     queue = demand.queue
     window = stabilization(demand)
-    peaks = tuple((at, wanted) for at, wanted in before.peaks if at > now - window and wanted > demand.wanted)
+    peaks = _recent(before.peaks, now - window, demand.wanted)
     if not peaks or now - peaks[-1][0] >= window / _PARTS:
         peaks = (*peaks, (now, demand.wanted))
     level = peaks[0][1]
@@ -153,6 +153,16 @@ def hold(demand: Demand, before: Held, now: float) -> Held:
     need = max(_steady(demand.wanted, before.need, queue.priority) if needs else 0, queue.min_slots)
     most = own if queue.max_slots is None else min(own, queue.max_slots)
     return Held(peaks, most, min(need, most), _still_found(before, now, demand.mean_time), before.since)
+
+
+def _recent(peaks: tuple[tuple[float, float], ...], instant: float, wanted: float) -> tuple[tuple[float, float], ...]:
+    """Those after ``instant`` that are above what is wanted now: as they fall with time, it is a part of them."""
+    first, last = 0, len(peaks)
+    while last and peaks[last - 1][1] <= wanted:
+        last -= 1
+    while first < last and peaks[first][0] <= instant:
+        first += 1
+    return peaks[first:last]
 
 
 def _steady(level: float, held: int, priority: int) -> int:
@@ -325,7 +335,7 @@ def _filled(claims: Sequence[_Claim], got: list[int], left: int, ranked: Sequenc
     bounds = [(got[i], claims[i].target, claims[i].priority) for i in wanting]
     most, low, high = sum(got[i] for i in wanting) + left, 0.0, max(target / priority for _, target, priority in bounds)
     below = [n for n, _, _ in bounds]
-    for _ in range(50):
+    while most - sum(below) > len(bounds) and high - low > 1e-9 * high:
         level = (low + high) / 2
         there = [max(n, min(target, int(level * priority))) for n, target, priority in bounds]
         if sum(there) <= most:

@@ -81,7 +81,7 @@ def mean_time(last: Sample, first: Sample, oldest_running: float | None) -> floa
     """
     finished = last.finished - first.finished
     if finished <= 0:
-        return oldest_running
+        return None if oldest_running is None else max(0.0, oldest_running)
     exposed = (last.busy - first.busy) / finished
     return max((last.booked - first.booked) / finished, min(exposed, oldest_running or 0.0), 0.0)
 

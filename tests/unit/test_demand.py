@@ -95,8 +95,12 @@ def test_mean_time_of_an_old_queue_is_known_to_a_new_manager() -> None:
     ("fields", "running", "reason"),
     [
         ({}, (), "nothing to do"),
-        ({"active": 1}, (), "0.0667/s of 0.0515 s at 80% busy = 0.00429, 1 waiting to be done in 5 s = 0.0103"),
-        ({}, (0.01,), "0.0667/s of 0.0515 s at 80% busy = 0.00429"),
+        (
+            {"active": 1},
+            (),
+            "0.0667/s arrive, 0.0515 s each: 0.00429 at 80% busy; 1 waiting, to be done in 5 s: 0.0103 more",
+        ),
+        ({}, (0.01,), "0.0667/s arrive, 0.0515 s each: 0.00429 at 80% busy"),
     ],
 )
 def test_reason_is_plain_where_nothing_worth_a_slot_happens(
