@@ -116,7 +116,7 @@ def _grown(before: Growth, now: float, slots: int, done: Work) -> Growth:
 def _judged(before: Growth, done: Work, now: float, *, slots: int, patient: bool) -> Growth:
     base, afresh = before.base or done, Growth(top=slots, begun=now)
     growth, gain, noise = done.slots / base.slots, done.rate / base.rate, _noise(base, done)
-    if growth < GREW:
+    if growth < GREW or done.finished < ENOUGH:
         return before if patient else afresh
     if gain * (1 + noise) < CHANGED:
         return replace(afresh, base=done, judging=True)
