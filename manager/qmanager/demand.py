@@ -16,7 +16,20 @@ from qslots.packtimes import PackTimes
 from qslots.reports import QueueDeclared, QueueStats
 from qslots.units import counted, figure
 
-from .history import ENOUGH, HORIZON, WINDOW, YOUNG, Sample, Samples, before, long_run, mean_time, stretched, work
+from .history import (
+    ENOUGH,
+    HORIZON,
+    NO_PACKS,
+    WINDOW,
+    YOUNG,
+    Sample,
+    Samples,
+    before,
+    long_run,
+    mean_time,
+    stretched,
+    work,
+)
 from .history import arrivals as arriving
 from .history import load as loaded
 from .packfit import ENOUGH as PACKS
@@ -133,25 +146,22 @@ def _in_packs(need: _Need, samples: Samples, first: Sample) -> tuple[float, floa
 
     Packs at least half full say it themselves. Else a line through the packs of the last minute, or of longer ago.
     """
-    mean, most = need.mean or 0.0, need.batch
-    if most == 1:
-        return mean, mean
-    last = samples[-1]
-    lately = last.packing.since(first.packing)
-    if lately.k >= FULL * most * lately.n > 0:
+    mean, most, last = need.mean or 0.0, need.batch, samples[-1]
+    is_full = last.taken - first.taken >= FULL * most * (last.packs - first.packs)
+    if most == 1 or is_full or sum(need.worth(mean, mean)) < NEGLIGIBLE:
         return mean, mean
 
-    def windows() -> Iterator[PackTimes]:
-        yield lately
+    def earlier() -> Iterator[PackTimes]:
+        yield first.packing
         for age in (10 * WINDOW, 100 * WINDOW, HORIZON):
-            yield last.packing.since(before(samples, last.now - age).packing)
-        yield last.packing
+            yield before(samples, last.now - age).packing
+        yield NO_PACKS
 
     size = min(max(need.arrivals * need.within, 1.0), most)
-    alone = min(mean, first_fitted(windows(), size) or mean)
+    alone = min(mean, first_fitted(last.packing, earlier(), size) or mean)
     if need.takeable <= size:
         return alone, alone
-    return alone, min(alone, first_fitted(windows(), min(need.takeable, most)) or alone)
+    return alone, min(alone, first_fitted(last.packing, earlier(), min(need.takeable, most)) or alone)
 
 
 def _growth(need: _Need, samples: Samples, growth: Growth) -> Growth:
@@ -172,7 +182,7 @@ def _limited(
     last, proven = samples[-1], max(1, 2 * max(need.running, need.slots if samples[-1].finished else 0))
     if last.finished < ENOUGH and wanted > proven:
         wanted, reason = proven, f"{reason}; no more than {proven} until {ENOUGH} tasks have finished"
-    elif need.batch > 1 and last.packing.n < PACKS and wanted > proven:
+    elif need.batch > 1 and last.packs - need.running < PACKS and wanted > proven:
         wanted, reason = proven, f"{reason}; no more than {proven} until {PACKS} packs have finished"
     usable = math.ceil(need.takeable + need.running + need.arrivals * max(need.mean or 0.0, 1.0))
     if wanted > usable:

@@ -21,7 +21,7 @@ LONG = 0.95  # this part of all runs is shorter than what counts as long
 HORIZON = 86400.0  # older readings are forgotten
 _READINGS = 256  # a history longer than this is thinned
 _FINENESS = 16  # thinned readings lie at least 1/16 of their age apart: a day fits into 150
-_NO_PACKS = PackTimes()
+NO_PACKS = PackTimes()
 _now, _finished = attrgetter("now"), attrgetter("finished")
 
 
@@ -36,7 +36,8 @@ class Sample:
     booked: float = 0.0  # slot seconds of the finished tasks
     busy: float = 0.0  # booked, and what the running tasks have used so far
     lifetime: float = 0.0  # slot seconds that listened to this queue since the first reading
-    packing: PackTimes = _NO_PACKS
+    packs: int = 0  # taken
+    packing: PackTimes = NO_PACKS
 
 
 Samples = tuple[Sample, ...]  # oldest first
@@ -54,7 +55,9 @@ def observe(samples: Samples, stats: QueueStats, *, running: Sequence[float] = (
         samples, last = (), None  # another server or an emptied one: differences would mean nothing
     lifetime = last.lifetime + slots * (stats.now - last.now) if last else 0.0
     taken, busy = stats.taken - stats.returned, stats.busy + sum(running)
-    newest = Sample(stats.now, stats.takeable, taken, finished, stats.busy, busy, lifetime, stats.packing)
+    newest = Sample(
+        stats.now, stats.takeable, taken, finished, stats.busy, busy, lifetime, stats.packs, stats.packing
+    )  # fmt: skip
     return _thinned((*samples, newest)) if len(samples) >= _READINGS else (*samples, newest)
 
 

@@ -15,26 +15,27 @@ ENOUGH = 10  # packs through which a line is drawn
 SPREAD = 0.1  # least standard deviation of their sizes, in mean sizes: packs of one size show no line
 
 
-def fitted(times: PackTimes, size: float) -> float | None:
-    """Seconds a task in packs of ``size`` tasks; None where the packs counted are too few or too much alike."""
-    if times.n < ENOUGH or times.k <= 0:
+def fitted(later: PackTimes, earlier: PackTimes, size: float) -> float | None:
+    """Seconds a task in packs of ``size`` tasks, by those between two readings; None if they are too few or alike."""
+    n, k, t = later.n - earlier.n, later.k - earlier.k, later.t - earlier.t
+    if n < ENOUGH or k <= 0:
         return None
-    mean_size, mean_time = times.k / times.n, times.t / times.n
-    spread = times.kk - times.k * mean_size
-    if spread < times.n * (SPREAD * mean_size) ** 2:
+    kk, kt, tt = later.kk - earlier.kk, later.kt - earlier.kt, later.tt - earlier.tt
+    mean_size, mean_time = k / n, t / n
+    spread = kk - k * mean_size
+    if spread < n * (SPREAD * mean_size) ** 2:
         return None
-    each = (times.kt - times.t * mean_size) / spread
+    each = (kt - t * mean_size) / spread
     own = mean_time - each * mean_size
     if each < 0.0:
         own, each = mean_time, 0.0
     elif own < 0.0:
-        own, each = 0.0, times.kt / times.kk
-    left = times.tt - 2 * own * times.t - 2 * each * times.kt + 2 * own * each * times.k
-    left += own * own * times.n + each * each * times.kk  # sum of squares beside the line
-    variance = max(0.0, left) / (times.n - 2) * (1 / times.n + (size - mean_size) ** 2 / spread)
+        own, each = 0.0, kt / kk
+    left = tt - 2 * own * t - 2 * each * kt + 2 * own * each * k + own * own * n + each * each * kk  # beside the line
+    variance = max(0.0, left) / (n - 2) * (1 / n + (size - mean_size) ** 2 / spread)
     return (own + each * size + 2 * math.sqrt(variance)) / size
 
 
-def first_fitted(windows: Iterable[PackTimes], size: float) -> float | None:
-    """By the first of these windows through whose packs a line can be drawn."""
-    return next((found for times in windows if (found := fitted(times, size)) is not None), None)
+def first_fitted(later: PackTimes, earlier: Iterable[PackTimes], size: float) -> float | None:
+    """By the first of these earlier readings since which there were packs through which a line can be drawn."""
+    return next((found for each in earlier if (found := fitted(later, each, size)) is not None), None)

@@ -15,7 +15,7 @@ _SUMS = {"n": 1.0, "k": 1.0, "kk": 1.0, "t": 1e6, "kt": 1e6, "tt": 1e12}  # fiel
 class PackTimes(msgspec.Struct, frozen=True):
     """Sums over packs of handlers that take several tasks at a time; ``took`` is of all handlers."""
 
-    n: float = 0.0  # packs that were done in one go
+    n: float = 0.0  # packs that were done in one go; of those with one task every fourth
     k: float = 0.0  # their tasks
     kk: float = 0.0  # squares of their tasks
     t: float = 0.0  # their time

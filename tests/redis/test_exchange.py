@@ -298,6 +298,13 @@ def test_packs_are_counted_by_size_and_time(server: QueueServer, slot: Holder) -
     assert packing.quantile(0.95, PackTimes()) == (3, pytest.approx(0.5, rel=0.2))
 
 
+def test_of_packs_of_one_task_every_fourth_request_counts_one(server: QueueServer, slot: Holder) -> None:
+    for number in range(13):
+        put(server, f"{number}")
+        slot.keep(slot.take(100, busy=0.25 if slot.held else 0.0))
+    assert (stats(server).packing.n, stats(server).packing.k) == (3, 3)
+
+
 def test_a_pack_of_which_some_was_settled_before_is_counted_only_as_time(server: QueueServer, slot: Holder) -> None:
     put(server, *"abc")
     slot.work(2)

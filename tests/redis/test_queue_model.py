@@ -141,7 +141,8 @@ class Queue(RuleBasedStateMachine):
         while True:
             busy = BUSY if previous else 0
             answer = slot.holder.take(slot.want, wait=3600.0, window=float(window) * 3600, busy=busy / 1e6)
-            gone = self.model.visit(slot.holder.name, previous, slot.want, window, busy)
+            seq = slot.holder.seq
+            gone = self.model.visit(slot.holder.name, previous, slot.want, window=window, busy=busy, seq=seq)
             offered = self.model.offer(slot.handlers) if most else None
             assert answer.gone == gone
             self.compare_pack(slot, ids(answer), answer.pack.handler if answer.pack else "", offered)

@@ -36,13 +36,14 @@ class Loop:
     arrivals: float = 0.0  # tasks a second
     most: int = 2000  # slots that there are
     forks: int = 1000  # slots born a second
-    kept: int = 0  # slots that nobody else claims
+    whole: bool = False  # whether the handler has its packs whole
     now: float = 0.0
     waiting: float = 0.0
     wanted: int = 1
     slots: list[Slot] = field(default_factory=list)
     samples: Samples = ()
     taken: int = 0
+    packs: int = 0
     done: int = 0
     busy: float = 0.0
     counters: Counter[str] = field(default_factory=Counter)
@@ -59,7 +60,7 @@ class Loop:
         running = [self.now - slot.began for slot in self.slots if slot.pack]
         stats = QueueStats(
             "q", self.now, active=int(self.waiting), takeable=int(self.waiting), taken=self.taken, done=self.done,
-            busy=self.busy, packing=PackTimes.counted(self.counters),
+            busy=self.busy, packs=self.packs, packing=PackTimes.counted(self.counters),
         )  # fmt: skip
         self.samples = observe(self.samples, stats, running=running, slots=len(self.slots))
         growth = {"growth": self.demand.growth} if self.demand else {}
@@ -73,7 +74,7 @@ class Loop:
     def _births(self, wanted: int) -> None:
         wanted = max(1, min(wanted, self.most, len(self.slots) + self.forks))
         batch = max(handler.batch for handler in self.queue.handlers)
-        self.slots += [Slot(PackSize(batch)) for _ in range(wanted - len(self.slots))]
+        self.slots += [Slot(PackSize(batch, whole=self.whole)) for _ in range(wanted - len(self.slots))]
         self.wanted = wanted
 
     def _end(self) -> None:
@@ -85,7 +86,7 @@ class Loop:
                 self.done += size
                 self._count(size, seconds * 1e6)
                 slot.pack = 0
-        spare = len(self.slots) - max(self.wanted, self.kept)
+        spare = len(self.slots) - self.wanted
         leaving = {id(slot) for slot in [slot for slot in self.slots if not slot.pack][: max(0, spare)]}
         self.slots = [slot for slot in self.slots if id(slot) not in leaving]
 
@@ -101,6 +102,7 @@ class Loop:
                 slot.pack = min(slot.size.want(), math.ceil(int(self.waiting) / len(self.slots)))
                 self.waiting -= slot.pack
                 self.taken += slot.pack
+                self.packs += 1
                 slot.began = self.now
                 busy += 1
                 slot.until = self.now + self.takes(slot.pack, busy)
@@ -121,13 +123,20 @@ def through(storage: float, seconds: float) -> Callable[[int, int], float]:
 
 
 def test_pack_handler_gets_what_full_packs_need() -> None:  # case 39
-    loop = Loop(lambda pack, _: 0.3 + 0.001 * pack, queue(1000), arrivals=1000.0)
+    loop = Loop(lambda pack, _: 0.3 + 0.001 * pack, queue(1000), arrivals=1000.0, whole=True)
     wanted = loop.run(60)
     assert max(wanted) <= 16  # while nothing is known of its packs
     assert max(wanted[20:]) < 2
     assert wanted[-1] == pytest.approx(1.6, abs=0.2)
     assert "in larger packs" in loop.second().reason
     assert loop.waiting < 1000
+
+
+@pytest.mark.parametrize(("own", "slots"), [(0.9, 4), (2.0, 8), (4.0, 40)])
+def test_packs_that_take_longer_than_a_second_want_few_slots_too(own: float, slots: int) -> None:
+    loop = Loop(lambda pack, _: own + 0.001 * pack, queue(1000), arrivals=1000.0, whole=True)
+    assert max(loop.run(60)[45:]) <= slots
+    assert loop.waiting < 15_000
 
 
 @pytest.mark.parametrize("batch", [1, 100])

@@ -26,27 +26,27 @@ def counted(packs: Iterable[tuple[int, float]]) -> PackTimes:
 @pytest.mark.parametrize("size", [1, 100, 1000])
 def test_a_line_gives_what_a_task_takes_in_packs_of_any_size(size: int) -> None:
     times = counted((n, 0.3 + 0.001 * n) for n in range(1, 21))
-    assert fitted(times, size) == pytest.approx(0.3 / size + 0.001, rel=1e-3)
+    assert fitted(times, PackTimes(), size) == pytest.approx(0.3 / size + 0.001, rel=1e-3)
 
 
 def test_too_few_packs_or_packs_of_one_size_give_no_line() -> None:
-    assert fitted(PackTimes(), 10) is None
-    assert fitted(counted((n, 0.3 + 0.001 * n) for n in range(1, 9)), 10) is None
-    assert fitted(counted((50 + n % 2, 0.3) for n in range(100)), 10) is None
+    assert fitted(PackTimes(), PackTimes(), 10) is None
+    assert fitted(counted((n, 0.3 + 0.001 * n) for n in range(1, 9)), PackTimes(), 10) is None
+    assert fitted(counted((50 + n % 2, 0.3) for n in range(100)), PackTimes(), 10) is None
 
 
 def test_costs_are_never_negative() -> None:
     shrinking = counted((n, 1.0 / n) for n in range(1, 41))
-    assert (fitted(shrinking, 100) or 0) > 0
+    assert (fitted(shrinking, PackTimes(), 100) or 0) > 0
     convex = counted((n, 0.001 * n * n) for n in range(1, 41))
-    assert (fitted(convex, 1) or 0) >= 0.001
+    assert (fitted(convex, PackTimes(), 1) or 0) >= 0.001
 
 
 @given(st.integers(0, 10**6), st.floats(0.0, 1.0), st.floats(0.001, 0.1))
 def test_noise_seldom_makes_tasks_look_cheaper_than_they_are(seed: int, own: float, each: float) -> None:
     draw = random.Random(seed)
     packs = [(n, (own + each * n) * draw.uniform(0.5, 1.5)) for n in range(1, 31)]
-    assert (fitted(counted(packs), 100) or 0) > 0.5 * (own / 100 + each)
+    assert (fitted(counted(packs), PackTimes(), 100) or 0) > 0.5 * (own / 100 + each)
 
 
 def test_readings_add_up_and_their_difference_is_what_came_between() -> None:
