@@ -47,6 +47,8 @@ class PackTimes(msgspec.Struct, frozen=True):
         """How often handlers ran since an earlier reading, and the seconds within which ``share`` of these runs ended:
         between two powers of two a guess, None if there were none.
         """
+        if self.took == earlier.took:
+            return 0, None
         runs = [now - then for now, then in itertools.zip_longest(self.took, earlier.took, fillvalue=0)]
         total = sum(runs)
         due = share * total

@@ -145,6 +145,15 @@ def test_a_batch_whose_packs_cost_nothing_of_their_own_wants_as_many_slots_as_ta
     assert wanted[-1] == pytest.approx(200 * 0.05 / 0.8, rel=0.1)
 
 
+@pytest.mark.parametrize("sigma", [0.5, 2.0])
+@pytest.mark.parametrize("mean", [0.02, 0.2])
+def test_run_times_that_vary_widely_are_no_reason_for_fewer_slots(mean: float, sigma: float) -> None:
+    draw, middle = random.Random(1), math.log(mean) - sigma**2 / 2
+    takes = lambda pack, _: sum(draw.lognormvariate(middle, sigma) for _ in range(pack))  # noqa: E731
+    loop = Loop(takes, queue(100), arrivals=10 / mean, most=100)
+    assert min(loop.run(100)[60:]) > 10  # that would be busy all the time
+
+
 def test_cold_queue_with_a_hundred_thousand_tasks_doubles_until_it_knows() -> None:
     loop = Loop(alone(0.5), queue(), most=200, waiting=100_000)
     wanted = loop.run(4)
