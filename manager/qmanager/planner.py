@@ -12,10 +12,14 @@ from typing import Any
 
 from qslots.reports import Declared, QueueDeclared, QueuePlan, QueueStats, Report, SlotReport
 
-from .demand import Demand, Samples, measure, observe, unknown
+from .demand import Demand, measure, unknown
 from .grant import Grant, Held, Holding, Names, dead_band, grant, remembered, stabilization
+from .history import Samples, observe
 from .placement import Change, Rows, Server, place
+from .saturation import CALM
 from .unserved import in_words, servable, unserved
+
+STALE = 600.0  # seconds for which a queue keeps its demand while no server answers that it lives on
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,9 @@ def plan(
         digest: frozenset(queue.name for queue in each.queues if queue.handlers) for digest, each in declared.items()
     }
     servers = [_server(report, knows.get(report.declared)) for report in sorted(reports, key=lambda each: each.server)]
-    samples, demands = _demands(queues, _Counted(stats, _known(declared, reports)), reports, memory, interval)
+    away = _told_of_away(places or {}, silent)
+    counted = _Counted(_fresh(stats, away, memory), _known(declared, reports))
+    samples, demands = _demands(queues, counted, reports, memory, interval)
     rows = {server.name: current.get(server.name, ()) for server in servers}
     present = Counter(names for row in rows.values() for names in row if names)
     before = memory.holding or remembered(present, now)
@@ -74,7 +80,7 @@ def plan(
     grants, holding = grant(demands.values(), capacity, before, now, _where(declared, reports, places or {}), present)
     most = {name: demand.queue.max_slots for name, demand in demands.items() if demand.served}
     placed, changes = place(rows, grants, servers, most)
-    plans = tuple(_plans(demands, grants, holding, _told_of_away(places or {}, silent)))
+    plans = tuple(_plans(demands, grants, holding, away))
     # Without any declaration nothing was learnt; what is known of the queues must outlive that.
     return PlanResult(placed, plans, changes, Memory(samples, demands, holding) if queues else memory)
 
@@ -96,6 +102,18 @@ def _known(declared: Mapping[str, Declared], reports: Sequence[Report]) -> dict[
         for queue in declared[digest].queues:
             known.setdefault(queue.name, set()).update(handler.name for handler in queue.handlers)
     return known
+
+
+def _fresh(
+    stats: Mapping[str, QueueStats], away: Mapping[str, tuple[str, bool]], memory: Memory
+) -> dict[str, QueueStats]:  # fmt: skip
+    """Without the counts that only repeat what was last known, for a while: they look as if no work came any more."""
+    fresh = {}
+    for name, each in stats.items():
+        history = memory.samples.get(name)
+        if not (history and away.get(name, ("", False))[1] and each.now - history[-1].now < STALE):
+            fresh[name] = each
+    return fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +158,8 @@ def _demands(
         ages, slots = running.get(name, ()), listening[name]
         if reading is not None:
             history = observe(history, reading, running=ages, slots=slots)
-            demand = measure(queue, history, reading, running=ages, slots=slots, interval=interval)
+            growth = memory.demands[name].growth if name in memory.demands else CALM
+            demand = measure(queue, history, reading, running=ages, slots=slots, interval=interval, growth=growth)
             demands[name] = counted.told(demand)
         elif name in memory.demands:
             demands[name] = replace(memory.demands[name], queue=queue)

@@ -46,7 +46,7 @@ class QueueKeys:
         # [gone, the counter of its end]
         "gates",  # HASH queue: | handler:X | collection:X -> paused[: reason] | resuming; drop:X -> instant (µs);
         # version of these; rate, tokens, filled (µs): the token bucket
-        "counters",  # HASH: cumulative counts and busy time (µs); put:HANDLER counts what was put
+        "counters",  # HASH: cumulative counts and busy time (µs); put:HANDLER counts what was put; see PackTimes
         "waiters",  # ZSET slot incarnation -> when it wakes by itself (µs)
         "wake",  # LIST of tokens
         "handlers",  # SET of the names of handlers that ever had a task here

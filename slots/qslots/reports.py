@@ -4,6 +4,7 @@ Times are seconds, memory is bytes. Unknown fields are ignored on reading, so th
 is rolled out.
 """
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import Annotated
@@ -16,6 +17,8 @@ Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_][A-Za-z0-9_.\-]{0,63}\Z")]  #
 Index = Annotated[int, Meta(ge=0, lt=MOST_SLOTS)]
 Whole = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0, le=1e10)]  # neither below zero nor NaN
+
+from .packtimes import PackTimes
 
 
 class Periodic(msgspec.Struct, frozen=True):
@@ -168,7 +171,7 @@ class QueueStats(msgspec.Struct, frozen=True):
     paused: bool = False
     gates: tuple[str, ...] = ()  # what is paused or being dropped: queue:, handler:NAME, collection:NAME, drop:NAME
     reasons: dict[str, str] = {}  # gate -> why, of those that have closed by themselves
-
+    packing: PackTimes = PackTimes()
     handlers: tuple[HandlerStats, ...] = ()  # those that ever had a task here
 
     @property
@@ -181,14 +184,15 @@ def merged(parts: Sequence[QueueStats]) -> QueueStats:
     """The counts of a queue that lives on several servers: sums, the oldest of all, closed gates of any."""
     if len(parts) == 1:
         return parts[0]
-    counted = set(QueueStats.__struct_fields__) - {"name", "now", "oldest", "paused", "gates", "reasons", "handlers"}
+    apart = {"name", "now", "oldest", "paused", "gates", "reasons", "packing", "handlers"}
+    counted = set(QueueStats.__struct_fields__) - apart
     chosen = {name: sum(getattr(part, name) for part in parts) for name in counted}
     gates = tuple(sorted({gate for part in parts for gate in part.gates}))
     reasons = {gate: why for part in parts for gate, why in part.reasons.items()}
     oldest, paused = max(part.oldest for part in parts), any(part.paused for part in parts)
     return QueueStats(
         parts[0].name, parts[0].now, oldest=oldest, paused=paused, gates=gates, reasons=reasons,
-        handlers=_handlers(parts), **chosen,
+        packing=functools.reduce(PackTimes.plus, (part.packing for part in parts)), handlers=_handlers(parts), **chosen,
     )  # fmt: skip
 
 
