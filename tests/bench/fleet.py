@@ -4,6 +4,7 @@ Nothing runs: every map is carried out at once, and every queue is kept as busy 
 seed gives the same fleet and the same noise.
 """
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ class Fleet:
     servers: int
     queues: int
     seed: int = 1
-    noise: float = 0.1  # standard deviation of a queue's load from one cycle to the next
+    noise: float = 0.2  # standard deviation of the logarithm of a queue's load, which drifts within a minute
     interval: float = 1.0
     now: float = 1e6
     rows: Rows = field(default_factory=dict)
@@ -46,20 +47,28 @@ class Fleet:
         self.sizes = {name: self.draw.randrange(15, 40) * MB for name in names}
         self.declared = Declared(tuple(self._declared(n, name) for n, name in enumerate(names)))
         self.done = dict.fromkeys(names, 1e6)
+        self.mood = {name: self.draw.gauss(0.0, 1.0) for name in names}
         self.waiting = {name: int(5 * base / TAKES) for name, base in self.base.items()}
 
-    @staticmethod
-    def _declared(n: int, name: str) -> QueueDeclared:
-        priority = PRIORITIES[n % len(PRIORITIES)]
-        return QueueDeclared(name, priority=priority, min_slots=n % 4, handlers=(HandlerDeclared(f"do_{name}"),))
+    def _declared(self, n: int, name: str) -> QueueDeclared:
+        least, priority = min(n % 4, int(self.base[name])), PRIORITIES[n % len(PRIORITIES)]
+        return QueueDeclared(name, priority=priority, min_slots=least, handlers=(HandlerDeclared(f"do_{name}"),))
 
     def ahead(self) -> None:
-        """One interval passes: what comes is worked off, with noise; the backlog of the beginning is gone."""
+        """One interval passes: what comes is worked off, with noise; the backlog of the beginning is gone.
+
+        What is worth less than two slots comes in bursts: one in three is busy, with three times the load.
+        """
         self.now += self.interval
+        keeps = math.exp(-self.interval / 60)
         for name, base in self.base.items():
-            load = max(0.0, base * self.draw.gauss(1.0, self.noise))
+            drift = self.draw.gauss(0.0, 1.0) * math.sqrt(1 - keeps * keeps)
+            self.mood[name] = self.mood[name] * keeps + drift
+            load = base * math.exp(self.noise * self.mood[name] - self.noise**2 / 2)
+            if base < 2:
+                load = 3 * base if self.mood[name] > 0.43 else 0.0
             self.done[name] += load * 0.75 / TAKES * self.interval
-            self.waiting[name] = int(self.draw.uniform(0, 0.2) * base)
+            self.waiting[name] = int(self.draw.uniform(0, 0.2) * load)
 
     def counts(self) -> dict[str, QueueStats]:
         """What the queue server has counted."""
