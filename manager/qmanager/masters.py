@@ -1,46 +1,17 @@
-"""What a cycle of the manager needs of the masters' reports, and no more of them than that. Pure.
+"""What a plan needs of the masters' reports: each summed up by itself, once, no record a slot. Pure.
 
-Ten thousand servers report 900,000 slots a second: a record kept for each would cost half a gigabyte, and more time
-than the plan. So only the fields that count are read, each report is summed up as soon as it is there, and its slots
-are forgotten.
+Ten thousand servers report 900,000 slots a second. Whoever plans with them many times, or has them in another form,
+makes a ``Master`` of each and hands that over in the place of the report.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
 
-from qslots.reports import Report, SlotReport
+from qslots.reports import Report
 
 from .grant import Names
-
-_MANY = 100_000  # names of slots that are remembered between two readings
-
-
-class _Slot(msgspec.Struct, frozen=True, gc=False):
-    """Of ``SlotReport``."""
-
-    index: int
-    state: str
-    queues: tuple[str, ...]
-    handler: str | None = None
-    task_age: float | None = None
-    queue: str | None = None
-
-
-class _Report(msgspec.Struct, frozen=True):
-    """Of ``Report``."""
-
-    server: str
-    generation: int
-    declared: str
-    budget: int
-    max_slots: int
-    slot_size: int
-    slot_sizes: dict[str, int]
-    epoch: int
-    draining: bool = False
-    slots: tuple[_Slot, ...] = ()
 
 
 class Running(msgspec.Struct, frozen=True, gc=False):
@@ -70,20 +41,6 @@ class Master:
     running: tuple[Running, ...]
 
 
-class Reader:
-    """Reads reports; slots that serve the same queues share their names, also from one cycle to the next."""
-
-    def __init__(self) -> None:
-        self._decode = msgspec.msgpack.Decoder(_Report).decode
-        self._known: dict[Names, Names] = {}
-
-    def read(self, raw: bytes) -> Master:
-        """msgspec.MsgspecError if it is no report."""
-        if len(self._known) > _MANY:
-            self._known.clear()
-        return _summed(self._decode(raw), self._known)
-
-
 def summed(reports: Iterable[Report | Master]) -> list[Master]:
     """By server."""
     known: dict[Names, Names] = {}
@@ -91,8 +48,8 @@ def summed(reports: Iterable[Report | Master]) -> list[Master]:
     return sorted(found, key=lambda each: each.server)
 
 
-def _summed(report: Report | _Report, known: dict[Names, Names]) -> Master:
-    slots: Sequence[SlotReport | _Slot] = report.slots
+def _summed(report: Report, known: dict[Names, Names]) -> Master:
+    slots = report.slots
     staying = [slot.queues for slot in slots if slot.state != "leaving"]
     return Master(
         server=report.server,

@@ -230,7 +230,8 @@ def _told_of_away(places: Mapping[str, Names], silent: Container[str]) -> dict[s
 def _plans(
     demands: Mapping[str, Demand], grants: Iterable[Grant], holding: Holding, away: Mapping[str, tuple[str, bool]]
 ) -> Iterator[QueuePlan]:
-    granted = {name: each for each in grants for name in each.queues}
+    owners_last = sorted(grants, key=lambda each: len(each.queues) == 1)  # some are heard in their old group, too
+    granted = {name: each for each in owners_last for name in each.queues}
     for name, demand in demands.items():
         held = holding.queues.get(name)
         slots, note = _granted(demand, granted.get(name), held or Held())
