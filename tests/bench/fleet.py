@@ -6,8 +6,10 @@ seed gives the same fleet and the same noise.
 
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from qmanager.grant import Names
 from qmanager.masters import Master, Running
@@ -29,7 +31,7 @@ class Fleet:
     servers: int
     queues: int
     seed: int = 1
-    noise: float = 0.2  # standard deviation of the logarithm of a queue's load, which drifts within a minute
+    noise: float = 0.3  # standard deviation of the logarithm of a queue's load, which drifts within a minute
     interval: float = 1.0
     now: float = 1e6
     rows: Rows = field(default_factory=dict)
@@ -123,6 +125,11 @@ class Fleet:
             declared={self.declared.digest(): self.declared}, stats=counts, reports=masters, current=self.rows,
             now=self.now, memory=self.memory, interval=self.interval,
         )  # fmt: skip
+
+    def owned(self, names: Sequence[str]) -> dict[str, int]:
+        """Slots of these queues on the servers that are there, those aside that are shared."""
+        slots = Counter(chain.from_iterable(self.rows.get(name, ()) for name in self.powers))
+        return {name: slots[name,] for name in names}
 
     def obey(self, result: PlanResult) -> None:
         """The map is in force."""
