@@ -6,7 +6,7 @@ their place in the list, which is sorted by name. It decides nothing and never r
 """
 
 import heapq
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice, repeat
@@ -85,7 +85,7 @@ class Board:
         self._kinds = {server.knows for server in servers}
         self._teams: dict[frozenset[frozenset[str]], _Able] = {}
         self._open: list[tuple[float, int]] | None = None
-        self._donors: dict[Names, tuple[list[Place], list[Place]] | None] | None = None
+        self._donors: dict[Names, tuple[deque[Place], deque[Place]] | None] | None = None
         self.moves = max(LEAST_MOVES, sum(self.slots) // 100)  # slots that may still change hands in this cycle
 
     def put(self, place: Place, queues: Names, reason: str) -> None:
@@ -158,8 +158,8 @@ class Board:
 
     def places(self, queues: Names) -> list[Place]:
         """Every slot of ``queues``, by server and index."""
-        homes = sorted(i for i, n in self.here(queues).items() if n)
-        return [(i, index) for i in homes for index, names in enumerate(self.rows[i]) if names == queues]
+        homes = sorted(self.here(queues).items())
+        return [(i, index) for i, n in homes for index in _indexes(self.rows[i], queues, n)]
 
     def spare(self, *, idle: bool) -> Iterator[Place]:
         """Slots beyond what was granted: those of unimportant queues first, where these have most of them."""
@@ -167,22 +167,31 @@ class Board:
             donors = [queues for queues in self.count if self.surplus(queues) > 0]
             donors.sort(key=lambda each: (self.priority.get(each, 0), -self.surplus(each), each))
             self._donors = dict.fromkeys(donors)
-        for queues, known in self._donors.items():
+        for queues in tuple(self._donors):
             if self.surplus(queues) <= 0:
+                del self._donors[queues]
                 continue
-            spare = known or self._spare(queues)
+            spare = self._donors[queues] or self._spare(queues)
             self._donors[queues] = spare
-            for place in spare[not idle]:
-                if self.surplus(queues) <= 0:
-                    break
-                if self.at(place) == queues:  # nobody has taken it since
-                    yield place
+            yield from self._untaken(queues, spare[not idle])
 
-    def _spare(self, queues: Names) -> tuple[list[Place], list[Place]]:
+    def _untaken(self, queues: Names, places: deque[Place]) -> Iterator[Place]:
+        passed: list[Place] = []
+        try:
+            while places and self.surplus(queues) > 0:
+                place = places.popleft()
+                if self.at(place) == queues:
+                    passed.append(place)
+                    yield place
+        finally:  # also when nobody wants more of them
+            places.extendleft(each for each in reversed(passed) if self.at(each) == queues)
+
+    def _spare(self, queues: Names) -> tuple[deque[Place], deque[Place]]:
         """Its idle slots and the others."""
         here = self.here(queues)
         places = sorted(self.places(queues), key=lambda place: (-here[place[0]], place[0], -place[1]))
-        return [each for each in places if self.idle(each)], [each for each in places if not self.idle(each)]
+        busy = deque(each for each in places if not self.idle(each))
+        return deque(each for each in places if self.idle(each)), busy
 
     def filled(self, i: int) -> Iterator[Place]:
         """The slots of a server that serve something."""
@@ -252,3 +261,11 @@ class Board:
         extra, priority = self.surplus(queues), self.priority.get(queues, 0)
         needed = extra <= 0
         return needed, priority if needed else 0, not self.idle(place), priority, -extra, (place[0], -place[1])
+
+
+def _indexes(row: Sequence[Names], queues: Names, count: int) -> Iterator[int]:
+    """Where they are in the row, ``count`` times."""
+    index = -1
+    for _ in range(count):
+        index = row.index(queues, index + 1)
+        yield index

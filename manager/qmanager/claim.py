@@ -88,18 +88,19 @@ def _from_room(board: Board, mine: Claim) -> None:
 
 
 def _from_emptiest(board: Board, mine: Claim, here: dict[int, int]) -> None:
-    able, aside = board.able(mine.queues).among, []
-    while mine.missing and board.open:
-        was, i = heapq.heappop(board.open)
-        if board.fullness(i) != was and board.slots[i] < board.power[i]:  # others have been served since
-            heapq.heappush(board.open, (board.fullness(i), i))
+    able, heap, aside = board.able(mine.queues).among, board.open, []
+    while mine.missing and heap:
+        was, i = heapq.heappop(heap)
+        if board.slots[i] >= board.power[i]:
+            continue
+        if board.fullness(i) != was:  # others have been served since
+            heapq.heappush(heap, (board.fullness(i), i))
             continue
         if not here.get(i) and i in able:
             mine.add(board, i)
-        if board.slots[i] < board.power[i]:
-            aside.append(i)
+        aside.append(i)
     for i in aside:
-        heapq.heappush(board.open, (board.fullness(i), i))
+        heapq.heappush(heap, (board.fullness(i), i))
 
 
 def _from_spare(board: Board, mine: Claim) -> None:

@@ -57,8 +57,8 @@ class Declared(msgspec.Struct, frozen=True):
         return hashlib.blake2b(msgspec.msgpack.encode(self), digest_size=12).hexdigest()
 
 
-class SlotReport(msgspec.Struct, frozen=True):
-    """One slot as its master sees it."""
+class SlotReport(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One slot as its master sees it. A manager reads 900,000 of them a second: short, and nothing to collect."""
 
     index: int
     pid: int
