@@ -32,6 +32,7 @@ class Master:
     declared: str
     budget: int
     max_slots: int
+    bound: str
     slot_size: int
     slot_sizes: dict[str, int]
     epoch: int
@@ -57,6 +58,7 @@ def _summed(report: Report, known: dict[Names, Names]) -> Master:
         declared=report.declared,
         budget=report.budget,
         max_slots=report.max_slots,
+        bound=report.bound,
         slot_size=report.slot_size,
         slot_sizes=report.slot_sizes,
         epoch=report.epoch,

@@ -16,7 +16,7 @@ from qslots.reports import Declared, QueueDeclared, QueuePlan, QueueStats, Repor
 from .demand import Demand, Samples, measure, observe, unknown
 from .grant import Grant, Held, Holding, Names, grant, remembered
 from .masters import Master, Running, summed
-from .placement import Change, Rows, Server, place
+from .placement import TOLERANCE, Change, Rows, Server, place
 from .unserved import in_words, servable, unserved
 
 
@@ -68,7 +68,7 @@ def plan(
     knows = {
         digest: frozenset(queue.name for queue in each.queues if queue.handlers) for digest, each in declared.items()
     }
-    servers = [_server(master, knows.get(master.declared)) for master in masters]
+    servers = [_server(each, knows.get(each.declared), len(current.get(each.server, ()))) for each in masters]
     counted = _Counted(stats, _known(declared, masters))
     samples, demands = _demands(queues, counted, masters, memory, interval)
     present = Counter(chain.from_iterable(current.get(server.name, ()) for server in servers))
@@ -126,10 +126,12 @@ class _Counted:
         return replace(demand, reason=f"{demand.reason}; {words}") if words else demand
 
 
-def _server(master: Master, knows: frozenset[str] | None) -> Server:
+def _server(master: Master, knows: frozenset[str] | None, there: int) -> Server:
+    """A server for placement. ``there``: the length of its row; noise of what memory carries shall not cut it."""
+    tolerated = int(master.max_slots * (1 + TOLERANCE)) if master.bound == "memory" else 0
     return Server(
         name=master.server,
-        max_slots=master.max_slots,
+        max_slots=max(master.max_slots, min(there, tolerated)),
         budget=master.budget,
         slot_size=master.slot_size,
         slot_sizes=master.slot_sizes,

@@ -93,7 +93,11 @@ class Fleet:
         idle = frozenset(range(1, len(row), 2))
         sizes = self._sizes(row)
         budget = power * 32 * MB
-        return Master(name, 1, digest, budget, power, 32 * MB, sizes, 1, False, idle, tuple(filter(None, row)), running)
+        return Master(
+            server=name, generation=1, declared=digest, budget=budget, max_slots=power, bound="memory",
+            slot_size=32 * MB, slot_sizes=sizes, epoch=1, draining=False, idle=idle,
+            listening=tuple(filter(None, row)), running=running,
+        )  # fmt: skip
 
     def _sizes(self, row: Sequence[Names]) -> dict[str, int]:
         return {name: self.sizes[name] for queues in row for name in queues}
