@@ -5,7 +5,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE # importing hypothesis afresh each time costs a second
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help demo demo-memory test setup-tests lint unit redis process deploy chaos bench bench-queue bench-memory clean
+.PHONY: help demo demo-memory test setup-tests lint unit redis process deploy chaos bench bench-queue bench-memory bench-plan clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,6 +56,10 @@ bench-queue: ## the queue server alone: figures beside their goals; ARGS="--deep
 bench-memory: ## memory beside Celery and gunicorn, births, idle cost; ARGS="--only idle --json ..." are passed on
 	@.ci/venv embedded,demo,dev,bench
 	@$(BIN)/python tests/bench/memory $(ARGS)
+
+bench-plan: ## the planner at 10,000 servers and 900,000 slots; ARGS="--servers 1000 --only plans --json" are passed on
+	@.ci/venv embedded,demo,dev
+	@$(BIN)/python tests/bench/plan.py $(ARGS)
 
 clean: ## forget .venv and what tools have cached; keeps .qslots
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

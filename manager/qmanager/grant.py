@@ -11,6 +11,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from types import MappingProxyType
 
 from .demand import Demand
 from .history import WINDOW
@@ -111,17 +112,29 @@ def grant(
     held = {name: hold(demand, before.queues.get(name, Held()), now) for name, demand in served.items()}
     for own in _owners(held, present):
         sharing = {name: served[name] for name in sorted(served.keys() - own)}
-        pools = share(sharing, tuple(before.groups), where)
-        groups = {names: _together(names, served, held, before.groups.get(names, Held()), now) for names in pools}
+        guests = _guests(served, own, before.groups)
+        pools = share(sharing, tuple(before.groups), where, guests)
+        members = {names: tuple(name for name in names if name in sharing) for names in pools}
+        groups = {
+            names: _together(members[names], served, held, before.groups.get(names, Held()), now) for names in pools
+        }
         alone = [_own_claim(served[name], held[name], present) for name in own]
         claims = [*alone, *(_group_claim(names, served, groups[names], present) for names in pools)]
         if sum(each.heard for each in claims) <= capacity:
             break
     if len(claims) > capacity:
-        claims = _folded(alone, pools, capacity, served, held)
+        claims = _folded(alone, [*members.values()], capacity, served, held)
     slots = _dealt(claims, capacity) if capacity > 0 else [0] * len(claims)
     grants = tuple(Grant(each.queues, n, each.priority) for each, n in zip(claims, slots, strict=True))
     return grants, Holding(held, groups)
+
+
+def _guests(served: Mapping[str, Demand], own: Iterable[str], groups: Iterable[Names]) -> dict[str, Demand]:
+    """Owners that shared before: they are heard where they were, too, or each burst of one would change all slots of
+    its group, and its end once more. Who has a max must not be heard beyond it.
+    """
+    stay = {name for names in groups for name in names}
+    return {name: served[name] for name in own if name in stay and served[name].queue.max_slots is None}
 
 
 def _owners(held: Mapping[str, Held], present: Mapping[Names, int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -196,13 +209,25 @@ def _kin(demand: Demand, where: Mapping[str, Hashable]) -> tuple[Hashable, bool]
     return where.get(demand.queue.name), demand.queue.max_slots == 1
 
 
-def share(sharing: Mapping[str, Demand], before: Sequence[Names], where: Mapping[str, Hashable]) -> tuple[Names, ...]:
-    """Groups of the queues that share, as near to the groups ``before`` as run times and delays allow."""
+def share(
+    sharing: Mapping[str, Demand], before: Sequence[Names], where: Mapping[str, Hashable],
+    guests: Mapping[str, Demand] = MappingProxyType({}),
+) -> tuple[Names, ...]:  # fmt: skip
+    """Groups of the queues that share, as near to the groups ``before`` as run times and delays allow.
+
+    ``guests`` stay in the group that they were in, but make none and join no other.
+    """
     pools: list[_Pool] = []
     seen: set[str] = set()
+    present = {**sharing, **guests}
     for names in before:
         mine: list[_Pool] = []
-        for demand in (sharing[name] for name in names if name in sharing and name not in seen):
+        if sharing.keys().isdisjoint(names):
+            continue
+        ranked = sorted((name for name in names if name in present and name not in seen), key=guests.__contains__)
+        for demand in (present[name] for name in ranked):
+            if demand.queue.name in guests and not mine:
+                break
             if _join(demand, mine, where, _SLACK) or not mine:
                 seen.add(demand.queue.name)
             if not mine:

@@ -12,13 +12,13 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from .packtimes import PackTimes
+
 MOST_SLOTS = 4096  # of one server: the scoreboard has no more
 Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_][A-Za-z0-9_.\-]{0,63}\Z")]  # as keys.NAME
 Index = Annotated[int, Meta(ge=0, lt=MOST_SLOTS)]
 Whole = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0, le=1e10)]  # neither below zero nor NaN
-
-from .packtimes import PackTimes
 
 
 class Periodic(msgspec.Struct, frozen=True):
@@ -68,8 +68,8 @@ class Declared(msgspec.Struct, frozen=True):
         return hashlib.blake2b(msgspec.msgpack.encode(self), digest_size=12).hexdigest()
 
 
-class SlotReport(msgspec.Struct, frozen=True):
-    """One slot as its master sees it."""
+class SlotReport(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One slot as its master sees it. A manager reads 900,000 of them a second: short, and nothing to collect."""
 
     index: Index
     pid: int
