@@ -10,17 +10,17 @@ import click
 from click.shell_completion import CompletionItem
 
 from qslots import units
-from qslots.errors import Error
+from qslots.errors import Error, UsageError
 from qslots.settings import read
 
 from .command import as_document, json_option
 from .show import printed
 from .simulation import chart, text
-from .simulation.fleet import Size
 from .simulation.load import WARM_UP, Load
 from .simulation.loadfile import load_of
 from .simulation.play import RUNS, simulated
 from .simulation.scenarios import HOUR, SCENARIOS
+from .simulation.server import Size
 
 LONGEST = 30 * 86400.0  # s
 PROGRESS = 10.0  # simulated seconds between two steps of the progress bar
@@ -36,7 +36,7 @@ def _lasting(_: click.Context, __: click.Parameter, value: str | None) -> float 
         return None
     try:
         seconds = units.duration(value)
-    except units.UsageError:
+    except UsageError:
         seconds = 0.0
     if not 1 <= seconds <= LONGEST:
         raise click.BadParameter(f"{value!r}: write 1s to 30d, such as 90s, 20m or 24h")
@@ -57,7 +57,7 @@ def _picture(_: click.Context, __: click.Parameter, value: str | None) -> pathli
 @click.option("--seed", type=int, default=1, show_default=True, help="Another one draws other tasks.")
 @click.option("--chart", "picture", callback=_picture, metavar="FILE", help="Draw curves: .html, .svg or .png.")
 @click.option("--compare/--no-compare", default=True, help="Beside a static division and an autoscaler by backlog.")
-@click.option("-c", "file", metavar="FILE", help="Settings file: its queues and manager count; QSLOTS_CONFIG by default.")
+@click.option("-c", "file", metavar="FILE", help="Settings file, for queues and manager; QSLOTS_CONFIG by default.")
 @json_option
 def simulate(
     load: str, servers: int, slots: int, duration: float | None, seed: int, picture: pathlib.Path | None, *,

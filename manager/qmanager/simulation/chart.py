@@ -12,10 +12,10 @@ from html import escape
 
 from qslots.errors import Error
 
-from .fleet import Size
 from .load import Load
 from .measures import Curves
 from .play import Outcome
+from .server import Size
 from .text import seconds
 
 WIDTH, HEIGHT = 300, 96  # of a panel's inside
@@ -87,8 +87,7 @@ def svg(load: Load, size: Size, seed: int, outcomes: Sequence[Outcome]) -> str:
     across, down = LEFT + WIDTH + RIGHT, ABOVE + HEIGHT + BELOW
     width, height = MARGIN + across * len(PANELS), HEAD + down * len(load.queues)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        'font-family="sans-serif" font-size="11">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
         _text(8, 20, _title(load, size, seed), size=15),
         *_legend(outcomes),
@@ -150,11 +149,11 @@ def _runs(curve: Points) -> Iterator[list[tuple[int, float]]]:
 
 
 def _ticks(highest: float, floor: float | None) -> list[float]:
-    """Round numbers from 0 to the highest or above it; on a logarithmic scale powers of ten, every other one if many."""
+    """Round numbers from 0 to the highest or above it; on a logarithmic scale powers of ten, not all if many."""
     if floor is not None:
         decades = max(1, math.ceil(math.log10(max(highest, floor) / floor) - 1e-9))
-        step = 1 + (decades - 1) // 4
-        return [0.0, *(float(f"{floor * 10.0**each:.3g}") for each in range(step, decades + step, step))]
+        every = 1 + (decades - 1) // 4
+        return [0.0, *(float(f"{floor * 10.0**each:.3g}") for each in range(every, decades + every, every))]
     size = 10.0 ** math.floor(math.log10(max(highest, 1.0)))
     step = next(each for each in (size / 4, size / 2, size, size * 2.5) if each * 4 >= highest)
     return [step * each for each in range(math.ceil(max(highest, 1.0) / step - 1e-9) + 1)]

@@ -10,37 +10,20 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
-from qslots.lottery import Lottery, PackSize
+from qslots.lottery import PackSize
 from qslots.reports import QueueStats, Report, SlotReport
 
 from .line import Line
+from .server import SLOT_SIZE, Pack, Row, Server, Size, Slot
 
-Row = tuple[tuple[str, ...], ...]  # the queues of slot 0, 1, 2, …
 CLOCK = 1e9  # the queue server's time at 0
 DIGEST = "simulated"  # of the one declaration that all servers report
 FORK = 0.1  # s from the order to a slot that takes
 BIRTHS = 8  # under way at a time, of one server
 RELIEF = 1.0  # s that a task may run before those behind it in its pack go back
-SLOT_SIZE = 64 << 20  # bytes of a slot of a queue that declares none
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How large the fleet is. A slot of ordinary size (SLOT_SIZE) takes one place, a larger one more of the bytes."""
-
-    servers: int
-    slots: int  # of each server
-    interval: float = 1.0  # s between two cycles of the manager
-    lost_after: float = 5.0  # s after which a server that does not report is lost
-
-    @property
-    def capacity(self) -> int:
-        """All slots of ordinary size."""
-        return self.servers * self.slots
 
 
 class Policy(Protocol):
@@ -59,64 +42,6 @@ class Watcher(Protocol):
         """``moved``: slots of living servers whose queues have changed with this map."""
 
 
-class Pack:
-    """What a slot works on. ``starts``: when each of ``tasks`` begins; ``tail``: what stands behind a long one."""
-
-    __slots__ = ("begun", "line", "slot", "starts", "tail", "tasks")
-
-    def __init__(self, slot: "Slot", line: Line, begun: float, tasks: list[int]) -> None:
-        self.slot, self.line, self.begun, self.tasks = slot, line, begun, tasks
-        self.starts = [begun]
-        self.tail: list[int] = []
-
-
-class Slot:
-    """A place with its tenant."""
-
-    __slots__ = ("bytes", "index", "leaving", "lines", "lottery", "names", "pack", "server", "sizes", "starting")
-
-    def __init__(self, server: "Server", index: int, lines: list[Line]) -> None:
-        self.server, self.index = server, index
-        self.pack: Pack | None = None
-        self.sizes: dict[str, PackSize] = {}
-        self.leaving, self.starting = False, True
-        self.serve(lines)
-
-    def serve(self, lines: list[Line]) -> None:
-        """It is told its queues."""
-        self.lines = lines
-        self.names = tuple(line.name for line in lines)
-        self.bytes = max(line.declared.memory or SLOT_SIZE for line in lines)
-        shared = {line.name: line.declared.priority for line in lines} if len(lines) > 1 else {}
-        self.lottery = Lottery(shared)
-
-    def report(self, now: float) -> SlotReport:
-        """As its master would see it."""
-        pack = self.pack
-        state = "starting" if self.starting else "leaving" if self.leaving else "busy" if pack else "idle"
-        if pack is None:
-            return SlotReport(self.index, self.index + 1, 1, state, self.names)
-        start = next((at for at in reversed(pack.starts) if at <= now), pack.begun)
-        name = pack.line.name
-        return SlotReport(
-            self.index, self.index + 1, 1, state, self.names, "task", name, now - start, 0, None, None, name
-        )  # fmt: skip
-
-
-class Server:
-    """One server: its slots, the row that it obeys, the row that was published for it."""
-
-    __slots__ = ("alive", "name", "row", "seen", "tenants", "wanted")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.alive = True
-        self.tenants: dict[int, Slot] = {}
-        self.row: Row = ()
-        self.wanted: Row = ()
-        self.seen: tuple[float, Report] | None = None
-
-
 class Fleet:
     """All servers and queues, and what is to happen."""
 
@@ -127,7 +52,7 @@ class Fleet:
         self.adrift: list[Pack] = []  # packs of lost servers
         self._policy = policy
         self._sizes = {line.name: line.declared.memory for line in self.lines.values() if line.declared.memory}
-        self._random = Random(f"{seed}/fleet")  # noqa: S311: a play, no secret
+        self._random = Random(f"{seed}/fleet")
         self._numbers = itertools.count()
         self._events: list[tuple[float, int, Callable[[float, Any], None], Any]] = []
 
@@ -372,6 +297,7 @@ class Fleet:
         for server in self.servers:
             wanted = rows.get(server.name, ())
             if wanted != server.wanted and server.alive:
-                moved += sum(before not in ((), after) for before, after in itertools.zip_longest(server.wanted, wanted, fillvalue=()))
+                both = itertools.zip_longest(server.wanted, wanted, fillvalue=())
+                moved += sum(before not in ((), after) for before, after in both)
             server.wanted = wanted
         watcher.look(now, self, moved)

@@ -14,14 +14,14 @@ from qslots.reports import HandlerStats, QueueStats
 from .load import QueueLoad, Tasks
 
 if TYPE_CHECKING:
-    from .fleet import Slot
+    from .server import Slot
 
 
 class Line:
     """A queue while it is played. Tasks are their numbers in ``tasks``."""
 
     __slots__ = (
-        "back", "batch", "begun", "busy", "declared", "done", "empty", "head", "heard", "idle", "listening", "load", "lost",
+        "back", "batch", "begun", "busy", "declared", "done", "empty", "head", "idle", "listening", "load", "lost",
         "mean", "name", "packs", "parallel", "put", "returned", "running", "sizes", "slots", "taken", "times",
         "unheard", "unheard_since", "waits",
     )  # fmt: skip

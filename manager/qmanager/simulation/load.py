@@ -7,12 +7,15 @@ tasks. Times are seconds from the start of what is measured; what comes before 0
 import math
 from array import array
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from random import Random
 
+from qslots.errors import Error
 from qslots.reports import QueueDeclared
 
+MOST_TASKS = 50_000_000  # a run keeps all of them in memory
 WARM_UP = 120.0  # s played before anything is measured: a fleet that begins with nothing is no steady one
 
 
@@ -43,18 +46,23 @@ class QueueLoad:
 
     def mean_load(self, duration: float) -> float:
         """Slots that it keeps busy on average, in full packs and were nothing behind it ever slow."""
-        sizes = zip(self.phases, [*(phase.at for phase in self.phases[1:]), math.inf], strict=True)
         fixed = self.pack_cost / max(handler.batch for handler in self.declared.handlers)
-        parts = (phase.arrivals * (phase.service_time + fixed) * _within(phase.at, end, duration) for phase, end in sizes)
-        return sum(parts) / duration
+        spans = self._spans(0.0, duration)
+        return sum(phase.arrivals * (phase.service_time + fixed) * seconds for phase, seconds in spans) / duration
+
+    def tasks(self, duration: float) -> float:
+        """How many tasks are drawn, on average."""
+        return sum(phase.arrivals * seconds for phase, seconds in self._spans(-WARM_UP, duration))
+
+    def _spans(self, start: float, end: float) -> Iterator[tuple[Phase, float]]:
+        """How long each phase holds between two instants."""
+        begins = [-WARM_UP, *(phase.at for phase in self.phases[1:])]
+        for phase, at, until in zip(self.phases, begins, [*begins[1:], math.inf], strict=True):
+            yield phase, max(0.0, min(until, end) - max(at, start))
 
     def phase(self, at: float) -> Phase:
         """The phase at an instant."""
         return self.phases[max(0, bisect_right(self.phases, at, key=attrgetter("at")) - 1)]
-
-
-def _within(start: float, end: float, duration: float) -> float:
-    return max(0.0, min(end, duration) - max(start, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +99,15 @@ class Tasks:
 
 
 def drawn(load: Load, seed: int) -> dict[str, Tasks]:
-    """Every task of every queue, warm-up included."""
+    """Every task of every queue, warm-up included. Error if they are too many."""
+    tasks = sum(queue.tasks(load.duration) for queue in load.queues)
+    if tasks > MOST_TASKS:
+        raise Error(f"{load.name} draws {tasks:,.0f} tasks, {MOST_TASKS:,} are the most: play less of it")
     return {queue.name: _tasks(queue, load.duration, f"{seed}/{queue.name}") for queue in load.queues}
 
 
 def _tasks(queue: QueueLoad, duration: float, seed: str) -> Tasks:
-    random = Random(seed)  # noqa: S311: a play, no secret
+    random = Random(seed)
     tasks = Tasks(array("d"), array("d"))
     shape = 1 / queue.cv**2 if queue.cv else math.inf
     ends = [*(phase.at for phase in queue.phases[1:]), duration]

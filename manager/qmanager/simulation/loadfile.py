@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from qslots import given, units
-from qslots.errors import Error
+from qslots.errors import Error, UsageError
 from qslots.handlers import overridden
 from qslots.keys import check_name
 from qslots.reports import HandlerDeclared, QueueDeclared
@@ -29,21 +29,21 @@ class BadCell(Error):
 def _seconds(text: str) -> float:
     try:
         return units.duration(float(text) if _is_number(text) else text)
-    except units.UsageError:
+    except UsageError:
         raise BadCell("write seconds, or a text such as '250ms', '90s', '5m'") from None
 
 
 def _per_second(text: str) -> float:
     try:
         return 0.0 if _is_number(text) and float(text) == 0 else units.rate(text)
-    except units.UsageError:
+    except UsageError:
         raise BadCell("write tasks a second, 0 or more, or a text such as '600/m'") from None
 
 
 def _bytes(text: str) -> int:
     try:
         return units.size(text)
-    except units.UsageError:
+    except UsageError:
         raise BadCell("write a number of bytes, or a text such as '64M'") from None
 
 
@@ -181,17 +181,19 @@ def _queue(name: str, rows: Sequence[Row], settings: QueueSettings | None, path:
     fixed, names = rows[0], set(QueueDeclared.__struct_fields__)
     try:
         given.slots(fixed.get("min_slots"), fixed.get("max_slots"))
-    except units.UsageError as error:
+    except UsageError as error:
         raise Error(f"{path}: queue {name}: {error}") from None
     declared = QueueDeclared(
         name=name,
         handlers=(HandlerDeclared(name, fixed.get("batch", 1)),),
         **{key: value for key, value in fixed.items() if key in names and key in FIXED},
     )
-    phases = [
-        Phase(row["time"], row["arrivals"], row["service_time"], row.get("slowdown", 1.0), row.get("parallel", math.inf))
-        for row in rows
-    ]
+    phases = [_phase(row) for row in rows]
     if phases[0].at > 0:  # what is not there yet has no load
         phases.insert(0, Phase(0.0, 0.0, phases[0].service_time))
     return QueueLoad(overridden(declared, settings), tuple(phases), fixed.get("cv", 1.0), fixed.get("pack_cost", 0.0))
+
+
+def _phase(row: Row) -> Phase:
+    slowdown, parallel = row.get("slowdown", 1.0), row.get("parallel", math.inf)
+    return Phase(row["time"], row["arrivals"], row["service_time"], slowdown, parallel)

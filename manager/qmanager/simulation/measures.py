@@ -2,7 +2,7 @@
 
 import itertools
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .fleet import Fleet
@@ -12,6 +12,8 @@ from .load import Load
 BINS = 120  # points of a curve
 STARVED = 10  # times its target_delay that a task may wait before it counts as starved
 PERCENTILES = (50, 95, 99)
+
+Tick = Callable[[float], None]  # told the simulated time of each cycle: for progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Watch:
     """What is noted while a run goes on. Readings before 0 are the warm-up's."""
 
     load: Load
-    tick: "Tick"
+    tick: Tick
     at: "array[float]" = field(default_factory=lambda: array("d"))
     slots: "array[int]" = field(default_factory=lambda: array("l"))
     moved: "array[float]" = field(default_factory=lambda: array("d"))
@@ -159,10 +161,3 @@ def _open(line: Line, fleet: Fleet, end: float) -> tuple[list[float], list[float
 def percentile(ordered: Sequence[float], part: int) -> float:
     """By nearest rank; 0 of nothing."""
     return ordered[max(0, -(-part * len(ordered) // 100) - 1)] if ordered else 0.0
-
-
-class Tick:
-    """Called with the simulated time of each cycle: for progress."""
-
-    def __call__(self, now: float) -> None:
-        """Nothing, unless overridden."""

@@ -4,18 +4,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from .fleet import Fleet, Policy, Size
+from .fleet import Fleet, Policy
 from .line import Line
 from .load import WARM_UP, Load, Tasks, drawn
-from .measures import Figures, Watch
+from .measures import Figures, Tick, Watch
 from .policies import ByBacklog, Planned, Static, divided, within
+from .server import Size
 
 SWEEP = 6  # constants that are tried
 LEAST, MOST = 0.05, 20.0  # tasks a slot, of the constants
 ALLOWANCE = 1.02  # times our mean number of slots that an autoscaler may use
 RUNS = 2 + SWEEP  # of a comparison
-
-Tick = Callable[[float], None]  # told the simulated time of each cycle
 
 
 @dataclass(frozen=True, slots=True)

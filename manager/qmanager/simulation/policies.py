@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from qslots.reports import Declared, QueueDeclared, QueueStats, Report
 
 from ..planner import Memory, plan
-from .fleet import DIGEST, Row, Size
+from .fleet import DIGEST
+from .server import Row, Size
 
 Names = tuple[str, ...]
 

@@ -73,11 +73,8 @@ def wave(slots: float, servers: int, duration: float) -> Load:  # noqa: ARG001
 
 
 def _waving(mean: Phase, duration: float) -> list[Phase]:
-    steps = [(step + 0.5) / STEPS for step in range(STEPS)]
-    return [
-        Phase((step - 0.5 / STEPS) * duration, mean.arrivals * (1 - 0.8 * math.cos(2 * math.pi * step)), mean.service_time)
-        for step in steps
-    ]
+    parts = [(step / STEPS, 1 - 0.8 * math.cos(2 * math.pi * (step + 0.5) / STEPS)) for step in range(STEPS)]
+    return [Phase(part * duration, mean.arrivals * factor, mean.service_time) for part, factor in parts]
 
 
 def _everyday(busy: float) -> tuple[QueueLoad, ...]:

@@ -8,10 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .fleet import Size
 from .load import WARM_UP, Load
 from .measures import Figures, QueueFigures
 from .play import Outcome
+from .server import Size
 
 Document = dict[str, Any]
 
