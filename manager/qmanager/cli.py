@@ -1,4 +1,4 @@
-"""The ``qmanager`` command. Errors are one line; exit 0 ok, 1 error, 2 usage."""
+"""The ``qmanager`` command. Errors are one line; exit 0 ok, 1 error, 2 usage; those of ``status`` are its own."""
 
 import os
 import sys
@@ -7,9 +7,14 @@ import click
 
 from qslots import __version__, logs
 from qslots.connection import KINDS
+from qslots.daemon.faults import EX_SOFTWARE, Broken
 from qslots.errors import Error, SettingsError
-from qslots.servers import QueueServers
-from qslots.settings import read
+from qslots.settings import Settings, read
+
+from .statuscommand import status
+
+file_option = click.option("-c", "file", metavar="FILE", help="Settings file; QSLOTS_CONFIG by default.")
+redis_option = click.option("--redis", metavar="URL", help=f"The queue server: {KINDS}.")
 
 
 class _Commands(click.Group):
@@ -33,25 +38,37 @@ def main() -> None:
 
 
 @main.command()
-@click.option("-c", "file", metavar="FILE", help="Settings file; QSLOTS_CONFIG by default.")
-@click.option("--redis", metavar="URL", help=f"The queue server: {KINDS}.")
+@file_option
+@redis_option
 @click.option("--take-over", is_flag=True, help="Reign even if another manager published a moment ago.")
-def run(file: str | None, redis: str | None, take_over: bool) -> None:
-    """Run the manager in the foreground; TERM stops it."""
-    from .loop import Manager
+@click.option("--standby", is_flag=True, help="Wait while another manager reigns; follow it when it stops publishing.")
+def run(file: str | None, redis: str | None, take_over: bool, standby: bool) -> None:
+    """Run the manager in the foreground; TERM stops it.
 
+    It needs no queue server to start: it asks on until one answers.
+    """
+    from .loop import Manager
+    from .place import Place
+
+    if take_over and standby:
+        raise click.UsageError("--take-over and --standby do not go together")
     try:
-        settings = read(file, os.environ, redis=redis)
-        if not settings.queue_servers:
-            raise SettingsError(
-                "no queue server: give --redis URL, set QSLOTS_REDIS, "
-                "or list it under queue_servers in the settings file"
-            )
-        servers = QueueServers.listed(settings, name="check")
-        servers.check()
-        servers.close()
+        settings = _named(file, redis)
         logs.to_stderr("qmanager", settings.log_level)
-        Manager(settings, take_over=take_over).run()
+        Manager(settings, Place(settings), take_over=take_over, standby=standby).run()
     except Error as error:
         click.echo(f"qmanager: {error}", err=True)
-        sys.exit(1)
+        sys.exit(EX_SOFTWARE if isinstance(error, Broken) else 1)
+
+
+def _named(file: str | None, redis: str | None) -> Settings:
+    """Settings that name a queue server."""
+    settings = read(file, os.environ, redis=redis)
+    if not settings.queue_servers:
+        raise SettingsError(
+            "no queue server: give --redis URL, set QSLOTS_REDIS, or list it under queue_servers in the settings file"
+        )
+    return settings
+
+
+main.add_command(status)

@@ -7,16 +7,15 @@ that lost its epoch ends; one that cannot reach the queue server goes on trying,
 import difflib
 import logging
 import os
-import select
-import signal
 import socket
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from setproctitle import setproctitle
 
-from qslots.connection import translated
+from qslots.connection import translated, without_password
 from qslots.control import Control
+from qslots.daemon.faults import Broken
 from qslots.errors import Error, QueueServerDown, QueueServerError
 from qslots.handlers import overridden
 from qslots.reports import Declared, MapRow, Plan, QueueStats, Report
@@ -24,8 +23,11 @@ from qslots.servers import QueueServers
 from qslots.settings import Settings
 from qslots.units import duration
 
+from . import watchdog
 from .collect import Collector
+from .desk import Desk, Vitals
 from .grant import Names
+from .place import Place, seconds
 from .placement import Change
 from .planner import Memory, PlanResult, plan
 from .schedules import aged, newest
@@ -36,18 +38,26 @@ from .views import newest_plan
 log = logging.getLogger("qmanager")
 MOST_FAULTS = 5  # cycles in a row that may fail by a fault of ours
 REIGN = 3  # intervals: a foreign map younger than this is respected
+STANDBY = 9  # by who stands by: a queue server that stalls for a moment is no reason to change hands
+
+
+class Reigning(Error):
+    """Another manager has published a moment ago."""
 
 
 class Manager:
     """One reign."""
 
-    def __init__(self, settings: Settings, *, take_over: bool) -> None:
+    def __init__(self, settings: Settings, place: Place, *, take_over: bool = False, standby: bool = False) -> None:
         self._interval = duration(settings.manager.interval)
         self._lost_after = duration(settings.manager.lost_after)
         self._overrides = settings.queues
-        self._take_over = take_over
+        self._take_over, self._standby = take_over, standby
         self._id = f"{socket.gethostname()}/{os.getpid()}"
         self._servers = QueueServers.listed(settings, name="qmanager")
+        self._vitals = Vitals(self._id, without_password(self._servers.control.url))
+        self._desk = Desk(place, self._vitals)
+        self._longest_turn = self._interval + watchdog.TURN + watchdog.A_SERVER * (len(self._servers.names) - 1)
         self._control = Control(self._servers.control)
         self._collector = Collector(self._servers)
         self._ticker = Ticker(self._servers)
@@ -59,32 +69,39 @@ class Manager:
         self._order: tuple[str, ...] = ()  # in which the manager before has seen the declarations
         self._epoch = 0
         self._seq = 0
-        self._down = False
-        self._ended, self._waker = socket.socketpair()
-        self._stopping = False
 
     def run(self) -> None:
-        """Until told to stop. Error: another manager reigns, or the first contact failed."""
-        self._listen_to_signals()
-        self._ascend()
-        setproctitle(f"qmanager: epoch {self._epoch}")
-        log.info("%s reigns with epoch %d", self._id, self._epoch)
+        """Until told to stop. Error: another manager reigns, or the queue server is none that can be used."""
+        watchdog.begin()
         due = time.monotonic()
-        faults = 0
-        while not self._stopping:
-            faults = 0 if self._turn() else faults + 1
-            if faults >= MOST_FAULTS:
-                raise Error(f"{faults} cycles in a row have failed, see the log: ending, another one may do better")
-            due = max(due + self._interval, time.monotonic())
-            self._wait(due)
+        try:
+            while not self._desk.stopping:
+                watchdog.wind(self._longest_turn)
+                faults = self._vitals.faults = 0 if self._turn() else self._vitals.faults + 1
+                if faults >= MOST_FAULTS:
+                    raise Broken(
+                        f"{faults} cycles in a row have failed, see the log: ending, another one may do better"
+                    )
+                due = max(due + self._interval, time.monotonic())
+                self._desk.serve(due)
+        finally:
+            watchdog.end()
+            self._desk.close()
 
     def _turn(self) -> bool:
         """One cycle; False if it failed by a fault of ours."""
+        began = time.monotonic()
         try:
+            if not self._epoch:
+                self._begin()
             self._cycle()
         except QueueServerDown as error:
             self._servers.control.close()
             self._noticed(error)
+        except Reigning as error:
+            if not self._standby:
+                raise
+            self._stand_by(error)
         except Error:
             raise
         except Exception:
@@ -92,42 +109,42 @@ class Manager:
             return False
         else:
             self._noticed(None)
+            self._vitals.cycle = round(time.monotonic() - began, 6)
         return True
 
-    def _listen_to_signals(self) -> None:
-        self._waker.setblocking(False)
-        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._told_to_stop)
+    def _begin(self) -> None:
+        """The first contact, whenever the queue server answers."""
+        self._servers.check()
+        self._ascend()
+        setproctitle(f"qmanager: epoch {self._epoch}")
+        log.info("%s reigns with epoch %d", self._id, self._epoch)
 
-    def _told_to_stop(self, *_: object) -> None:
-        self._stopping = True
-
-    def _wait(self, until: float) -> None:
-        ready, _, _ = select.select([self._ended], [], [], max(0.0, until - time.monotonic()))
-        if ready:
-            self._ended.recv(4096)
+    def _stand_by(self, error: Reigning) -> None:
+        self._noticed(None)
+        if self._vitals.stage != "standby":
+            self._vitals.stage = "standby"
+            log.info("%s stands by: %s", self._id, error)
 
     def _noticed(self, error: Exception | None) -> None:
-        if error is not None and not self._down:
-            log.warning("%s; the last map stays in force", error)
-        elif error is None and self._down:
+        if error is not None and not self._vitals.down:
+            log.warning("%s; %s", error, "the last map stays in force" if self._epoch else "asking on until it does")
+        elif error is None and self._vitals.down:
             log.info("the queue server answers again")
-        self._down = error is not None
+        self._vitals.down = "" if error is None else str(error)
 
     def _ascend(self) -> None:
         """Takes the next epoch: above every one that was ever published or is still obeyed."""
         reports, _, _ = self._control.reports()
         highest = max((report.epoch for report in reports.values()), default=0)
+        respect = self._interval * (STANDBY if self._standby else REIGN)
         try:
-            self._epoch = self._control.take_epoch(
-                self._id, highest, respect=REIGN * self._interval, take_over=self._take_over
-            )
+            self._epoch = self._control.take_epoch(self._id, highest, respect=respect, take_over=self._take_over)
         except QueueServerError as error:
             if error.code != "REIGNING":
                 raise
             other = str(error).rpartition(" ")[2]
-            raise Error(f"manager {other} published a moment ago: stop it, or use --take-over") from None
+            raise Reigning(f"manager {other} published a moment ago: stop it, or use --take-over") from None
+        self._vitals.stage, self._vitals.epoch = "reigning", self._epoch
         self._rows = self._control.rows()
         with translated(self._servers.control.url):
             former, _ = newest_plan(self._servers.control.redis)
@@ -206,6 +223,8 @@ class Manager:
                 raise Error(f"{self._id} ends: {str(error).partition('DEPOSED ')[2]}") from None
             raise
         self._rows = {name: row for name, row in self._rows.items() if name not in gone} | changed
+        self._vitals.seq, self._vitals.published = self._seq, seconds()
+        self._vitals.servers, self._vitals.queues = len(self._rows), len(result.queues)
 
 
 def undeclared(named: Iterable[str], declared: Collection[str]) -> list[str]:

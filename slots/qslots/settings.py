@@ -46,6 +46,7 @@ class ManagerSettings(msgspec.Struct, frozen=True):
     interval: str | float = "1s"
     lost_after: str | float = "5s"
     listen: str | None = None
+    runtime_dir: str | None = None
 
 
 class QueueSettings(msgspec.Struct, frozen=True):
@@ -112,6 +113,7 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "QSLOTS_RECYCLE_AFTER": ("server", "recycle_after"),
     "QSLOTS_INTERVAL": ("manager", "interval"),
     "QSLOTS_LOST_AFTER": ("manager", "lost_after"),
+    "QSLOTS_MANAGER_RUNTIME_DIR": ("manager", "runtime_dir"),
     "QSLOTS_LOG_LEVEL": ("log_level",),
 }
 

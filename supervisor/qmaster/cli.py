@@ -12,11 +12,11 @@ import click
 from qslots import __version__, logs
 from qslots.completion import completion_of
 from qslots.connection import KINDS
+from qslots.daemon.faults import Broken
 from qslots.errors import Error, SettingsError
 from qslots.settings import read
 
 from . import prepare, privileges
-from .faults import Broken
 from .identity import assume
 from .remote import common, drain, in_one_line, recycle, refork, reload, status, stop, undrain
 from .revision import Source

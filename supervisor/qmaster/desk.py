@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from qslots.daemon.controlsocket import Reply
+from qslots.daemon.requests import Status
 from qslots.reports import Orders
 from qslots.units import counted
 
 from . import requests
 from .byhand import ByHand
-from .control import Reply
 from .nursery import Nursery
 
 log = logging.getLogger("qmaster")
@@ -36,7 +37,7 @@ class Desk:
     def answer(self, request: requests.Request, reply: Reply) -> None:
         """Does what is asked; ``reply`` is called now or in a later turn."""
         match request:
-            case requests.Status():
+            case Status():
                 reply(self.status())
             case requests.Reload() | requests.Refork():
                 self.reload(request, reply)

@@ -7,7 +7,6 @@ lock proves dead, from a namesake on another machine. Scoreboards are named by i
 on them is settled; so a master killed twice in a row forgets nothing.
 """
 
-import fcntl
 import logging
 import os
 import pathlib
@@ -17,16 +16,16 @@ import socket
 import time
 from dataclasses import dataclass
 
+from qslots.daemon.folders import own_folder
+from qslots.daemon.places import lock_file, locked, runtime_dir
 from qslots.errors import Error
 from qslots.scoreboard import Scoreboard
-from qslots.settings import LEFT_BY_UP, ServerSettings
+from qslots.settings import ServerSettings
 
 from . import ledger, linux
-from .folders import own_folder
 
 log = logging.getLogger("qmaster")
 MARK = "QSLOTS_PLACE"  # in the environment of a mold, and so of all that its slots start
-RUN, VAR_LIB = pathlib.Path("/run/qslots"), pathlib.Path("/var/lib/qslots")
 OLD_SLOTS_WITHIN = 10.0  # seconds: old slots end within one, unless the kernel holds them
 
 
@@ -55,35 +54,6 @@ def server_name(settings: ServerSettings) -> str:
     return settings.name or re.sub(r"[^A-Za-z0-9_.\-]", "-", socket.gethostname().partition(".")[0]) or "server"
 
 
-def runtime_dir(settings: ServerSettings) -> pathlib.Path:
-    """Where scoreboard and control socket lie: as set, or that of ``qslots up`` here, or this user's on tmpfs."""
-    found = _known(settings.runtime_dir, "run", RUN)
-    own = os.environ.get("XDG_RUNTIME_DIR")
-    return found or (pathlib.Path(own) / "qslots" if own else pathlib.Path(f"/dev/shm/qslots-{os.geteuid()}"))
-
-
-def state_dir(settings: ServerSettings) -> pathlib.Path:
-    """Where what must outlive a reboot lies: as set, or that of ``qslots up`` here, or this user's."""
-    found = _known(settings.state_dir, "state", VAR_LIB)
-    own = os.environ.get("XDG_STATE_HOME")
-    return found or (pathlib.Path(own) if own else pathlib.Path("~/.local/state").expanduser()) / "qslots"
-
-
-def _known(named: str | None, of_up: str, of_system: pathlib.Path) -> pathlib.Path | None:
-    """None where there is no folder but the user's own."""
-    if named:
-        return pathlib.Path(named)
-    beside_up = LEFT_BY_UP.parent / of_up
-    if beside_up.exists():
-        return beside_up.resolve()
-    return of_system if _is_ours(of_system) else None
-
-
-def _is_ours(path: pathlib.Path) -> bool:
-    """Whether a folder of the system is for us: we are root, or it was made for this user."""
-    return os.geteuid() == 0 or (path.exists() and path.stat().st_uid == os.geteuid())
-
-
 def assume(settings: ServerSettings) -> Identity:
     """Becomes the master of this name on this machine. Error if another one is; nothing is left behind then."""
     runtime = own_folder(runtime_dir(settings), "server.runtime_dir")
@@ -97,13 +67,13 @@ def assume(settings: ServerSettings) -> Identity:
 
 
 def _assumed(name: str, runtime: pathlib.Path) -> Identity:
-    alone = _lock_file(runtime / f"{name}.master")
-    if not _locked(alone):
+    alone = lock_file(runtime / f"{name}.master")
+    if not locked(alone):
         holder = os.pread(alone, 64, 0).decode(errors="replace").split()
         os.close(alone)
         pid = f" (pid {holder[0]})" if holder else ""
         raise Error(f"a qmaster of the name {name} is running{pid}: stop it, or give this one another --server name")
-    lock = _lock_file(runtime / f"{name}.lock")
+    lock = lock_file(runtime / f"{name}.lock")
     place = _place(lock)
     _end_old_slots(lock, runtime / f"{name}.lock", place)
     left = _left_here(boards_of(name, runtime), f"{name}.{place}")
@@ -119,13 +89,6 @@ def boards_of(name: str, runtime: pathlib.Path) -> list[pathlib.Path]:
     """The scoreboards of all incarnations of a master; those of ``a.b`` are none of ``a``'s."""
     found = runtime.glob(f"{name}.*.board")
     return sorted(path for path in found if path.name.count(".") == name.count(".") + 2)
-
-
-def _lock_file(path: pathlib.Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise Error(f"{path} cannot be opened: {error.strerror}; is it another user's? remove it then") from None
 
 
 def _place(lock: int) -> str:
@@ -154,20 +117,12 @@ def _left_here(boards: list[pathlib.Path], beginning: str) -> list[pathlib.Path]
     return here
 
 
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _end_old_slots(lock: int, path: pathlib.Path, place: str) -> None:
     """The predecessor's slots die with it, what their tasks had started does not; the lock comes free with the last."""
     deadline = time.monotonic() + OLD_SLOTS_WITHIN
     mark = f"{MARK}={place}"
     linux.kill_leftovers(path, mark)
-    while not _locked(lock):
+    while not locked(lock):
         if time.monotonic() > deadline:
             raise Error(
                 f"processes of an earlier qmaster still hold {path} after {OLD_SLOTS_WITHIN:.0f} s: end them first"

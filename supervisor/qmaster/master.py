@@ -17,15 +17,17 @@ from typing import Any
 from setproctitle import setproctitle
 
 from qslots import __version__, logs
+from qslots.daemon import faults
+from qslots.daemon.controlsocket import ControlSocket, Reply
+from qslots.daemon.notices import ServiceManager, State
 from qslots.scoreboard import Field, boot_ns
 from qslots.settings import Settings, used
 from qslots.units import counted, duration
 
-from . import faults, inheritance, lateness, linux, privileges, requests, signals
+from . import inheritance, lateness, linux, privileges, requests, signals
 from .books import Books, monotonic
 from .byhand import ByHand
 from .children import Phase
-from .control import ControlSocket, Reply
 from .couriers import Couriers
 from .desk import Desk
 from .duties import Duties
@@ -35,7 +37,6 @@ from .lastmap import LastMap
 from .ledger import Ledger
 from .letters import Connect, Leave, Reopen
 from .molds import Molds
-from .notices import ServiceManager, State
 from .nursery import Nursery, Seen
 from .reaper import Reaper
 from .reconcile import Desired, reconcile
@@ -103,7 +104,9 @@ class Master:
             identity, self._couriers, self._molds, self._nursery, self._books, self._duties, self._recycler, self._hand
         )
         self._desk = Desk(self._document, self._asked_to_stop, self._asked_to_reload, self._hand, self._nursery)
-        self._control = ControlSocket(identity.control_path, self._selector, self._desk.answer)
+        self._control = ControlSocket(
+            identity.control_path, self._selector, who="qmaster", read=requests.read, answer=self._desk.answer
+        )
 
     def run(self) -> str:
         """Until stopped; returns why it could not start or go on, "" for an end in good order."""

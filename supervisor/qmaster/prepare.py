@@ -6,6 +6,8 @@ import logging
 import pathlib
 
 from qslots.connection import DENIED, without_password
+from qslots.daemon.folders import User, own_folder
+from qslots.daemon.places import runtime_dir, state_dir
 from qslots.errors import QueueServerDown, SettingsError
 from qslots.rlimits import parse
 from qslots.servers import QueueServers
@@ -13,8 +15,7 @@ from qslots.settings import ServerSettings, Settings
 from qslots.units import counted
 
 from . import privileges, rlimits, state
-from .folders import own_folder
-from .identity import runtime_dir, server_name, state_dir
+from .identity import server_name
 from .lastmap import LastMap
 
 log = logging.getLogger("qmaster")
@@ -40,7 +41,7 @@ def last_map(settings: Settings) -> LastMap:
     return LastMap(path, name, row)
 
 
-def _state_folder(settings: ServerSettings, user: privileges.User | None = None) -> pathlib.Path | None:
+def _state_folder(settings: ServerSettings, user: User | None = None) -> pathlib.Path | None:
     try:
         return own_folder(state_dir(settings), "server.state_dir", user)
     except SettingsError as error:  # a read-only disk is no reason not to work

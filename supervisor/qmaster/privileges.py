@@ -7,23 +7,13 @@ way back must be closed, or nothing is started.
 import logging
 import os
 import pwd
-from dataclasses import dataclass
 
+from qslots.daemon.folders import User
 from qslots.errors import SettingsError
 
 from . import linux
 
 log = logging.getLogger("qmaster")
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """Who slots run as."""
-
-    name: str
-    uid: int
-    gid: int
-    home: str
 
 
 def user_to_become(name: str | None) -> User | None:

@@ -14,13 +14,14 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
+from qslots.daemon.faults import EX_SOFTWARE, Broken
+from qslots.daemon.places import runtime_dir
 from qslots.errors import Error
 from qslots.settings import ServerSettings, read
 from qslots.units import counted
 
 from .asking import ask, servers_in
-from .faults import EX_SOFTWARE, Broken
-from .identity import runtime_dir, server_name
+from .identity import server_name
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

@@ -1,21 +1,12 @@
-"""What may be asked of a running master over its control socket: one JSON object a line. Pure.
-
-Every field is checked; what is not known is refused with the names that are.
-"""
+"""What may be asked of a running master over its control socket. Pure."""
 
 from typing import get_args
 
 import msgspec
 
-from qslots.errors import UsageError
-
-
-class _Request(msgspec.Struct, tag_field="command", forbid_unknown_fields=True):
-    """One line."""
-
-
-class Status(_Request, tag="status"):
-    """What the master does just now."""
+from qslots.daemon.requests import Request as _Request
+from qslots.daemon.requests import Status, command
+from qslots.daemon.requests import read as _read
 
 
 class Reload(_Request, tag="reload"):
@@ -54,15 +45,11 @@ class Stop(_Request, tag="stop"):
 
 
 Request = Status | Reload | Refork | Drain | Undrain | Recycle | Stop
-COMMANDS = tuple(str(kind.__struct_config__.tag) for kind in get_args(Request))
+COMMANDS = tuple(map(command, get_args(Request)))
 _decoder = msgspec.json.Decoder(Request)
 
 
 def read(line: bytes) -> Request:
     """The request of a line. UsageError with what is wrong with it."""
-    try:
-        found: Request = _decoder.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        form = 'a request is one JSON object a line, such as {"command": "status"}'
-        raise UsageError(f"{error}; {form}; commands: {', '.join(COMMANDS)}") from None
+    found: Request = _read(line, _decoder, COMMANDS)
     return found

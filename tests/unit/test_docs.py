@@ -12,8 +12,9 @@ import qslots
 from qmanager import admin, queueviews
 from qmanager.readings import CUMULATIVE
 from qmaster import cli as master_cli
-from qmaster import notices, requests, signals
+from qmaster import requests, signals
 from qslots import Queue, Task, TaskInfo, TaskState, hooks, keys, settings, testing, units
+from qslots.daemon import notices
 from qslots.keys import QueueKeys
 from qslots.options import HANDLER_OPTIONS, QUEUE_OPTIONS, Options
 from qslots.reports import QueueDeclared, QueueStats

@@ -5,8 +5,7 @@ import pathlib
 
 import pytest
 
-from qmaster.folders import own_folder
-from qmaster.privileges import User
+from qslots.daemon.folders import User, own_folder
 from qslots.errors import SettingsError
 
 SETTING = "server.runtime_dir"

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from qmaster.notices import Notices, ServiceManager, State
+from qslots.daemon.notices import Notices, ServiceManager, State
 
 
 def told(notices: Notices, state: State, status: str, now: float) -> list[str]:
@@ -83,7 +83,7 @@ def test_beats_are_for_who_is_asked_for_them(environ: dict[str, str], beats: boo
     assert ("WATCHDOG=1" in heard(str(tmp_path / "n"), environ)) is beats
 
 
-def test_the_address_is_for_the_master_alone() -> None:
+def test_the_address_is_for_the_daemon_alone() -> None:
     environ = {"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1", "HOME": "/"}
     ServiceManager(environ)
     assert environ == {"HOME": "/"}

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmaster import requests
+from qslots.daemon.requests import Status
 from qslots.errors import UsageError
 
 JSON = st.recursive(
@@ -20,7 +21,7 @@ JSON = st.recursive(
 @pytest.mark.parametrize(
     ("line", "request_"),
     [
-        ({"command": "status"}, requests.Status()),
+        ({"command": "status"}, Status()),
         ({"command": "stop", "fast": True}, requests.Stop(fast=True)),
         ({"command": "drain", "wait": True}, requests.Drain(wait=True)),
         ({"command": "recycle", "slots": [3, 1]}, requests.Recycle(slots=(3, 1))),

@@ -33,6 +33,8 @@ PURE = {
         "alerts",
         "periodic",
         "testing/wanted",
+        "daemon/requests",
+        "daemon/faults",
     ],
     "qmaster": [
         *("capacity", "children", "deaths", "reconcile", "watch", "letters", "relief", "findings", "forecast"),
@@ -87,3 +89,9 @@ def test_a_master_is_started_without_what_only_commands_show() -> None:
     loaded = "import sys, qmaster.cli, qmaster.master; print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_an_application_loads_nothing_of_the_daemons() -> None:
+    loaded = "import sys, qslots; print([name for name in sys.modules if name.startswith('qslots.daemon')])"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

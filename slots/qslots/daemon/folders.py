@@ -1,4 +1,4 @@
-"""Makes the folders of a master so that nobody else can put anything into them or something else in their place.
+"""Makes the folders of a daemon so that nobody else can put anything into them or something else in their place.
 
 Some lie where all users may write (/dev/shm), some are made by root for another user. Nothing is followed or given away
 that this other user, or anybody else, could have put there.
@@ -8,10 +8,19 @@ import os
 import pathlib
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from qslots.errors import SettingsError
+from ..errors import SettingsError
 
-from .privileges import User
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom root makes folders for, and may become."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
 
 
 def own_folder(path: pathlib.Path, setting: str, owner: User | None = None) -> pathlib.Path:

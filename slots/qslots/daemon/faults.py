@@ -1,13 +1,13 @@
-"""Faults of our own in the master's loop. Pure; times are monotonic seconds given by the caller.
+"""Faults of our own in a daemon's loop. Pure; times are monotonic seconds given by the caller.
 
 One is told of with its traceback and the loop goes on: an oversight about one slot is no reason to end all others. But
-a master that fails again and again does not do its work, and another one might: so many of them within a minute end it,
+a daemon that fails again and again does not do its work, and another one might: so many of them within a minute end it,
 with a code of its own. Of those that come in a row as fast as the loop turns, one is told and counted each time.
 """
 
 from dataclasses import dataclass, field
 
-from qslots.errors import Error
+from ..errors import Error
 
 EVERY = 0.5  # seconds; what comes sooner after one that was told is the same one
 MOST = 10
@@ -22,7 +22,7 @@ class Broken(Error):
 
 @dataclass(slots=True)
 class Faults:
-    """Those of one master."""
+    """Those of one daemon."""
 
     _at: list[float] = field(default_factory=list)
     end_by: float = float("inf")  # when it is to be over, in good order or not

@@ -2,8 +2,8 @@
 
 Its own module, because what can be installed for it waits on a full socket, raises when the service manager restarts,
 knows neither RELOADING nor EXTEND_TIMEOUT_USEC, or needs libsystemd. Here a message that cannot be sent now is said
-again in the next turn; without NOTIFY_SOCKET nothing is. All of it comes from the master's loop: a beat from anywhere
-else would prove nothing. Mold and slots never see the address: they must not speak for the master.
+again in the next turn; without NOTIFY_SOCKET nothing is. All of it comes from the daemon's loop: a beat from anywhere
+else would prove nothing. Its children never see the address: they must not speak for it.
 """
 
 import os

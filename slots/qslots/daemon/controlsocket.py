@@ -1,6 +1,6 @@
-"""The master's control socket: JSON lines, one request one answer, in order, for this user and root alone.
+"""A daemon's control socket: JSON lines, one request one answer, in order, for this user and root alone.
 
-It is served from the master's loop and therefore never waits. A connection is served one request a turn, and the next
+It is served from the daemon's loop and therefore never waits. A connection is served one request a turn, and the next
 only when the answer before has been read; a client that sends too much or does not read is cut, of too many that say
 nothing the idlest. An answer may come in a later turn: whoever is asked gets the ``Reply`` to call, once.
 """
@@ -12,19 +12,16 @@ import pathlib
 import selectors
 import socket
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from qslots.errors import Error, UsageError
+from ..errors import Error, UsageError
 
-from . import requests
-from .books import monotonic
-
-log = logging.getLogger("qmaster")
 LARGEST = 1 << 16  # bytes of a request
 LARGEST_ANSWER = 16 << 20  # bytes; 4,096 slots with long names are 2 MB
 MOST = 64  # clients at a time
@@ -33,7 +30,7 @@ DEAF = 1.0  # seconds without new clients when we are out of descriptors
 READ_WITHIN = 10.0  # seconds that a client may take to read an answer
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 Reply = Callable[[dict[str, Any]], None]
-Answerer = Callable[[requests.Request, Reply], None]
+_Request = TypeVar("_Request")
 
 
 @dataclass(slots=True, eq=False)
@@ -59,10 +56,13 @@ class Client:
         return not (self.waits or self.outbox or self.asks)
 
 
-class ControlSocket:
-    """The listening side."""
+class ControlSocket(Generic[_Request]):
+    """The listening side. ``read`` makes a request of a line, or raises UsageError; ``who`` is the daemon's name."""
 
-    def __init__(self, path: pathlib.Path, selector: selectors.BaseSelector, answer: Answerer) -> None:
+    def __init__(
+        self, path: pathlib.Path, selector: selectors.BaseSelector, *, who: str, read: Callable[[bytes], _Request],
+        answer: Callable[[_Request, Reply], None],
+    ) -> None:  # fmt: skip
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         mask = os.umask(0o177)
@@ -75,7 +75,8 @@ class ControlSocket:
         self._listener.listen(MOST)
         self._listener.setblocking(False)
         self._selector = selector
-        self._answer = answer
+        self._who, self._log = who, logging.getLogger(who)
+        self._read, self._answer = read, answer
         self._clients: list[Client] = []
         self._deaf_until: float | None = None
         selector.register(self._listener, selectors.EVENT_READ, self._accept)
@@ -84,7 +85,7 @@ class ControlSocket:
         """Serves one request of each client, cuts who does not read; returns when to look again."""
         for client in self._clients[:]:
             if now >= client.until:
-                log.debug("a client of the control socket does not read its answer: cut")
+                self._log.debug("a client of the control socket does not read its answer: cut")
                 self._drop(client)
             elif client.asks and not client.waits and not client.outbox:
                 self._serve(client)
@@ -104,7 +105,7 @@ class ControlSocket:
             except OSError as error:  # nobody more, it has hung up, or we are out of descriptors: the client asks again
                 if error.errno in (errno.EMFILE, errno.ENFILE) and not self._make_room():
                     self._selector.unregister(self._listener)  # who waits would wake us for nothing, turn after turn
-                    self._deaf_until = monotonic() + DEAF
+                    self._deaf_until = time.monotonic() + DEAF
                 return
             self._let_in(line)
 
@@ -117,7 +118,7 @@ class ControlSocket:
         if len(self._clients) >= MOST and not self._make_room():
             line.close()
             return
-        client = Client(line, monotonic())
+        client = Client(line, time.monotonic())
         self._clients.append(client)
         self._selector.register(line, selectors.EVENT_READ, partial(self._ready, client))
 
@@ -144,7 +145,7 @@ class ControlSocket:
             return
         except ConnectionError:
             piece = b""
-        client.heard_at = monotonic()
+        client.heard_at = time.monotonic()
         client.inbox += piece
         client.ended = not piece
         if client.ended and (client.waits or client.is_idle):
@@ -161,12 +162,12 @@ class ControlSocket:
         client.waits = True
         reply = partial(self._reply, client)
         try:
-            self._answer(requests.read(line), reply)
+            self._answer(self._read(line), reply)
         except UsageError as error:
             reply({"error": str(error)})
-        except Exception as error:  # a fault of ours in one answer is no reason to end the slots
-            log.exception("a request could not be answered: %s", line[:200])
-            reply({"error": f"qmaster has failed to answer: {error}; its log has more"})
+        except Exception as error:  # a fault of ours in one answer is no reason to end
+            self._log.exception("a request could not be answered: %s", line[:200])
+            reply({"error": f"{self._who} has failed to answer: {error}; its log has more"})
         if client.waits and client.ended:  # it has hung up: nobody would read what comes later
             self._drop(client)
         else:
@@ -178,7 +179,7 @@ class ControlSocket:
             return
         client.waits = False
         client.outbox += _encoded(document)
-        client.until = monotonic() + READ_WITHIN
+        client.until = time.monotonic() + READ_WITHIN
         self._flush(client)
 
     def _flush(self, client: Client) -> None:
@@ -219,7 +220,7 @@ class ControlSocket:
         client.line.close()
 
     def close(self) -> None:
-        """Ends all conversations; a client that waits for the end of the master sees it now."""
+        """Ends all conversations; a client that waits for our end sees it now."""
         for client in self._clients[:]:
             self._drop(client)
         if self._deaf_until is None:

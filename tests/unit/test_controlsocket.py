@@ -6,6 +6,7 @@ import pathlib
 import selectors
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qmaster import control, requests
-from qmaster.books import monotonic
-from qmaster.control import ControlSocket, Reply
+from qmaster import requests
+from qslots.daemon import controlsocket as control
+from qslots.daemon.controlsocket import ControlSocket, Reply
+from qslots.daemon.requests import Status
 
 STATUS = b'{"command": "status"}\n'
 
@@ -26,11 +28,14 @@ class Desk:
     def __init__(self, folder: pathlib.Path) -> None:
         self.path = folder / "c.sock"
         self.selector = selectors.DefaultSelector()
-        self.socket = ControlSocket(self.path, self.selector, self._asked)
+        self.open()
         self.asked: list[requests.Request] = []
         self.replies: list[Reply] = []
         self.answer: dict[str, Any] | None = {"ok": True}
         self.clients: list[socket.socket] = []
+
+    def open(self) -> None:
+        self.socket = ControlSocket(self.path, self.selector, who="qmaster", read=requests.read, answer=self._asked)
 
     def _asked(self, request: requests.Request, reply: Reply) -> None:
         self.asked.append(request)
@@ -48,8 +53,8 @@ class Desk:
             for key, _mask in self.selector.select(0):
                 if key.fd in self.selector.get_map():
                     key.data()
-            again = self.socket.check(monotonic() + later)
-        return again - monotonic()
+            again = self.socket.check(time.monotonic() + later)
+        return again - time.monotonic()
 
     def connect(self, *said: bytes) -> socket.socket:
         client = socket.socket(socket.AF_UNIX)
@@ -110,7 +115,7 @@ def test_several_requests_of_one_connection_are_answered_in_order_one_a_turn(des
     assert desk.turn() <= 0
     assert len(desk.asked) == 1
     desk.turn(3)
-    assert [type(each) for each in desk.asked] == [requests.Status, requests.Undrain, requests.Status]
+    assert [type(each) for each in desk.asked] == [Status, requests.Undrain, Status]
     assert heard(client).count(b"\n") == 3
 
 
@@ -264,4 +269,4 @@ def test_the_end_tells_who_waits(desk: Desk) -> None:
     desk.turn(2)
     desk.socket.close()
     assert heard(client) and is_cut(client)
-    desk.socket = ControlSocket(desk.path, desk.selector, desk._asked)
+    desk.open()
