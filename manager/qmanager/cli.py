@@ -6,6 +6,7 @@ import sys
 import click
 
 from qslots import __version__, logs
+from qslots.completion import completion_of
 from qslots.connection import KINDS
 from qslots.daemon.faults import EX_SOFTWARE, Broken
 from qslots.errors import Error, SettingsError
@@ -72,3 +73,4 @@ def _named(file: str | None, redis: str | None) -> Settings:
 
 
 main.add_command(status)
+main.add_command(completion_of(main, "qmanager"))

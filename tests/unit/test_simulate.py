@@ -3,6 +3,8 @@
 import json
 import pathlib
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 
 import click
@@ -174,3 +176,14 @@ def test_tab_knows_the_scenarios_and_files() -> None:
     ctx = click.Context(simulate)
     assert [each.value for each in argument.shell_complete(ctx, "s")] == ["steady", "sick"]
     assert [each.type for each in argument.shell_complete(ctx, "./lo")] == ["file"]
+
+
+def test_a_manager_that_runs_loads_nothing_of_the_simulation() -> None:
+    loaded = "import sys, qmanager.cli, qmanager.loop; print([name for name in sys.modules if 'simulat' in name])"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_help_and_tab_know_the_command() -> None:
+    assert "simulate" in CliRunner().invoke(main, ["--help"]).stdout
+    assert "_QMANAGER_COMPLETE" in CliRunner().invoke(main, ["completion", "bash"]).stdout

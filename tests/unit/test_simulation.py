@@ -30,7 +30,7 @@ def run(load: Load, size: Size, policy: Policy, seed: int = 1) -> Figures:
     return played(load, size, policy, tasks=drawn(load, seed), seed=seed, tick=lambda _: None)
 
 
-def alone(load: QueueLoad, *, slots: int = 1, duration: float = 800.0, interval: float = 1.0, seed: int = 1) -> Figures:
+def alone(load: QueueLoad, *, slots: int = 1, duration: float = 500.0, interval: float = 1.0, seed: int = 1) -> Figures:
     """One queue with so many slots of its own."""
     return run(Load("test", (load,), duration), Size(1, slots, interval=interval), Static({load.name: slots}), seed)
 
@@ -38,20 +38,20 @@ def alone(load: QueueLoad, *, slots: int = 1, duration: float = 800.0, interval:
 @pytest.mark.parametrize("busy", [0.5, 0.8])
 def test_one_slot_with_exponential_tasks_waits_as_m_m_1(busy: float) -> None:
     waited = alone(queue(busy * 100, 0.01)).queues["q"].mean
-    assert waited == pytest.approx(0.01 * busy / (1 - busy), rel=0.12)
+    assert waited == pytest.approx(0.01 * busy / (1 - busy), rel=0.15)
 
 
 @pytest.mark.parametrize("busy", [0.5, 0.8])
 def test_one_slot_with_equal_tasks_waits_as_m_d_1(busy: float) -> None:
     waited = alone(queue(busy * 100, 0.01, cv=0.0)).queues["q"].mean
-    assert waited == pytest.approx(0.01 * busy / (1 - busy) / 2, rel=0.12)
+    assert waited == pytest.approx(0.01 * busy / (1 - busy) / 2, rel=0.15)
 
 
 def test_several_slots_wait_as_m_m_c() -> None:
     slots, offered = 4, 3.2
     last = offered**slots / math.factorial(slots) / (1 - offered / slots)
     must_wait = last / (sum(offered**k / math.factorial(k) for k in range(slots)) + last)  # Erlang C
-    waited = alone(queue(offered * 100, 0.01), slots=slots, duration=300).queues["q"].mean
+    waited = alone(queue(offered * 100, 0.01), slots=slots, duration=150).queues["q"].mean
     assert waited == pytest.approx(must_wait * 0.01 / (slots - offered), rel=0.1)
 
 
@@ -68,9 +68,9 @@ def test_busy_slots_are_arrivals_times_service_time() -> None:
 def test_littles_law_holds(offered: float, service_time: float, cv: float, seed: int) -> None:
     """Waiting tasks on average = arrivals a second x their mean wait."""
     load = queue(offered / service_time, service_time, cv=cv)
-    duration = 200.0
+    duration = 100.0
     seen = alone(load, slots=4, duration=duration, interval=0.05, seed=seed).queues["q"]
-    assert seen.backlog == pytest.approx(seen.tasks / duration * seen.mean, rel=0.1, abs=0.1)
+    assert seen.backlog == pytest.approx(seen.tasks / duration * seen.mean, rel=0.1, abs=0.2)
 
 
 def test_a_storage_that_bears_so_many_tasks_at_a_time_finishes_no_more_of_them_by_more_slots() -> None:
@@ -149,7 +149,7 @@ def test_all_policies_face_the_same_tasks() -> None:
 
 
 def test_the_same_seed_gives_the_same_document_whatever_the_hashes() -> None:
-    words = ["simulate", "losses", "--duration", "1m", "--servers", "5", "--slots", "4", "--no-compare", "--json"]
+    words = ["simulate", "losses", "--duration", "20s", "--servers", "3", "--slots", "3", "--no-compare", "--json"]
     command = [sys.executable, "-m", "qmanager", *words]
     first, second = (
         subprocess.run(command, capture_output=True, check=True, env={"PYTHONHASHSEED": hashes}).stdout
