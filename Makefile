@@ -5,7 +5,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE # importing hypothesis afresh each time costs a second
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help demo demo-memory simulate test setup-tests lint unit redis process deploy chaos bench bench-queue bench-memory clean
+.PHONY: help demo demo-memory test setup-tests lint unit redis process deploy chaos bench bench-queue bench-memory clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,6 +18,7 @@ demo-memory: ## what a slot of the demo costs, with and without gc.freeze
 	@.ci/venv embedded,demo
 	@$(BIN)/python deploy/demo/memory.py
 
+.PHONY: simulate
 simulate: ## a load through the manager's planner in simulated time; ARGS="losses --servers 6 --chart losses.html"
 	@.ci/venv embedded,demo
 	@$(BIN)/qmanager simulate $(or $(ARGS),tenfold --duration 10m)
