@@ -73,7 +73,7 @@ def simulate(
         manager = settings.manager
         size = Size(servers, slots, units.duration(manager.interval), units.duration(manager.lost_after))
         if load in SCENARIOS:
-            played = SCENARIOS[load](float(size.capacity), servers, duration or HOUR)
+            played = SCENARIOS[load](size, duration or HOUR)
         elif load.endswith(".csv"):
             played = load_of(pathlib.Path(load), settings.queues, duration)
         else:

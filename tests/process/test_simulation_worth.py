@@ -15,8 +15,8 @@ from qmanager.simulation.server import Size
 
 @functools.cache
 def compared(name: str) -> dict[str, Figures]:
-    load = SCENARIOS[name](64, 8, 360.0)
-    return {each.policy: each.figures for each in simulated(load, Size(8, 8), seed=2, compare=True)}
+    size = Size(8, 8)
+    return {each.policy: each.figures for each in simulated(SCENARIOS[name](size, 360.0), size, seed=2, compare=True)}
 
 
 SLOW_TO_RISE = "arrivals are averaged over a minute, so a tenfold load is met by its backlog alone at first"

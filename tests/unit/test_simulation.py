@@ -127,8 +127,8 @@ def test_the_static_division_keeps_min_and_max() -> None:
 
 
 def play(name: str, servers: int, slots: int, duration: float, *, compare: bool, seed: int = 1) -> list[Outcome]:
-    load = SCENARIOS[name](servers * slots, servers, duration)
-    return list(simulated(load, Size(servers, slots), seed=seed, compare=compare))
+    size = Size(servers, slots)
+    return list(simulated(SCENARIOS[name](size, duration), size, seed=seed, compare=compare))
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -159,7 +159,7 @@ def test_the_same_seed_gives_the_same_document_whatever_the_hashes() -> None:
 
 
 def test_other_seeds_draw_other_tasks() -> None:
-    load = SCENARIOS["steady"](20, 5, 60.0)
+    load = SCENARIOS["steady"](Size(5, 4), 60.0)
     assert drawn(load, 1)["mail"].times != drawn(load, 2)["mail"].times
     assert drawn(load, 1) == drawn(load, 1)
 

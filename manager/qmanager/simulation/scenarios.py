@@ -2,79 +2,74 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from qslots.reports import HandlerDeclared, QueueDeclared
 
 from .load import Load, Loss, Phase, QueueLoad
+from .server import Size
 
 HOUR = 3600.0
 STEPS = 48  # of a wave
 
 
-def steady(slots: float, servers: int, duration: float) -> Load:  # noqa: ARG001
+def steady(size: Size, duration: float) -> Load:
     """The same load all the time: 85 % of all slots are busy."""
-    return Load("steady", _everyday(slots * 0.85), duration)
+    return Load("steady", _everyday(size.capacity * 0.85), duration)
 
 
-def tenfold(slots: float, servers: int, duration: float) -> Load:  # noqa: ARG001
+def tenfold(size: Size, duration: float) -> Load:
     """The urgent load rises tenfold for the middle third."""
-    urgent = _queue("urgent", slots * 0.04, 0.5, priority=90, target_delay=1.0)
+    urgent = _queue("urgent", size.capacity * 0.04, 0.5, priority=90, target_delay=1.0)
     (first,) = urgent.phases
-    more = Phase(duration / 3, first.arrivals * 10, 0.5)
-    after = Phase(duration * 2 / 3, first.arrivals, 0.5)
-    others = (*_everyday(slots * 0.6)[1:],)
-    return Load("tenfold", (QueueLoad(urgent.declared, (first, more, after)), *others), duration)
+    more = replace(first, at=duration / 3, arrivals=first.arrivals * 10)
+    after = replace(first, at=duration * 2 / 3)
+    others = _everyday(size.capacity * 0.6)[1:]
+    return Load("tenfold", (replace(urgent, phases=(first, more, after)), *others), duration)
 
 
-def night(slots: float, servers: int, duration: float) -> Load:  # noqa: ARG001
+def night(size: Size, duration: float) -> Load:
     """A batch of half of all slot time comes at once, beside the everyday load."""
     spell, seconds = 10.0, 8.0
-    tasks = slots * duration * 0.5 / seconds
+    tasks = size.capacity * duration * 0.5 / seconds
     declared = QueueDeclared("batch", priority=10, target_delay=1800.0, handlers=(HandlerDeclared("batch"),))
     burst = Phase(duration / 6, tasks / spell, seconds)
     phases = (Phase(0.0, 0.0, seconds), burst, Phase(burst.at + spell, 0.0, seconds))
-    return Load("night", (*_everyday(slots * 0.4), QueueLoad(declared, phases)), duration)
+    return Load("night", (*_everyday(size.capacity * 0.4), QueueLoad(declared, phases)), duration)
 
 
-def sick(slots: float, servers: int, duration: float) -> Load:  # noqa: ARG001
+def sick(size: Size, duration: float) -> Load:
     """The storage behind one queue is sick for the middle third: its tasks take twenty times as long, and more slots
     do not help.
     """
-    likes = _queue("likes", slots * 0.08, 0.4, priority=60, target_delay=5.0)
+    likes = _queue("likes", size.capacity * 0.08, 0.4, priority=60, target_delay=5.0)
     (well,) = likes.phases
-    bears = max(2.0, slots * 0.16)
-    phases = (
-        Phase(0.0, well.arrivals, 0.4, 1.0, bears),
-        Phase(duration / 3, well.arrivals, 0.4, 20.0, bears),
-        Phase(duration * 2 / 3, well.arrivals, 0.4, 1.0, bears),
-    )
-    return Load("sick", (*_everyday(slots * 0.65), QueueLoad(likes.declared, phases)), duration)
+    well = replace(well, parallel=max(2.0, size.capacity * 0.16))
+    ill, again = replace(well, at=duration / 3, slowdown=20.0), replace(well, at=duration * 2 / 3)
+    return Load("sick", (*_everyday(size.capacity * 0.65), replace(likes, phases=(well, ill, again))), duration)
 
 
-def losses(slots: float, servers: int, duration: float) -> Load:
+def losses(size: Size, duration: float) -> Load:
     """A fifth of the servers is lost at once, later one more; at the end all come back."""
-    fifth = max(1, round(servers / 5)) if servers > 1 else 0
+    fifth = max(1, round(size.servers / 5)) if size.servers > 1 else 0
     back = duration * 3 / 4
-    last = 1 if servers > 2 else 0
+    last = 1 if size.servers > 2 else 0
     lost = (Loss(duration / 4, fifth, back), Loss(duration / 2, last, back))
-    return Load("losses", _everyday(slots * 0.7), duration, lost)
+    return Load("losses", _everyday(size.capacity * 0.7), duration, lost)
 
 
-def wave(slots: float, servers: int, duration: float) -> Load:  # noqa: ARG001
+def wave(size: Size, duration: float) -> Load:
     """A day, in the time of the run: what people cause rises and falls by a factor of nine, the rest does not."""
     queues = []
-    for queue in _everyday(slots * 0.65):
-        (first,) = queue.phases
-        if queue.name in ("urgent", "mail"):
-            queues.append(QueueLoad(queue.declared, tuple(_waving(first, duration))))
-        else:
-            queues.append(queue)
+    for queue in _everyday(size.capacity * 0.65):
+        waves = queue.name in ("urgent", "mail")
+        queues.append(replace(queue, phases=_waving(queue.phases[0], duration)) if waves else queue)
     return Load("wave", tuple(queues), duration)
 
 
-def _waving(mean: Phase, duration: float) -> list[Phase]:
+def _waving(mean: Phase, duration: float) -> tuple[Phase, ...]:
     parts = [(step / STEPS, 1 - 0.8 * math.cos(2 * math.pi * (step + 0.5) / STEPS)) for step in range(STEPS)]
-    return [Phase(part * duration, mean.arrivals * factor, mean.service_time) for part, factor in parts]
+    return tuple(replace(mean, at=part * duration, arrivals=mean.arrivals * factor) for part, factor in parts)
 
 
 def _everyday(busy: float) -> tuple[QueueLoad, ...]:
@@ -100,6 +95,6 @@ def _queue(
     return QueueLoad(declared, (Phase(0.0, busy / service_time, service_time),))
 
 
-SCENARIOS: dict[str, Callable[[float, int, float], Load]] = {
+SCENARIOS: dict[str, Callable[[Size, float], Load]] = {
     scenario.__name__: scenario for scenario in (steady, tenfold, night, sick, losses, wave)
 }
