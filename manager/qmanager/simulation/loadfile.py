@@ -9,6 +9,8 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from qslots import given, units
 from qslots.errors import Error, UsageError
 from qslots.handlers import overridden
@@ -191,7 +193,8 @@ def _queue(name: str, rows: Sequence[Row], settings: QueueSettings | None, path:
     phases = [_phase(row) for row in rows]
     if phases[0].at > 0:  # what is not there yet has no load
         phases.insert(0, Phase(0.0, 0.0, phases[0].service_time))
-    return QueueLoad(overridden(declared, settings), tuple(phases), fixed.get("cv", 1.0), fixed.get("pack_cost", 0.0))
+    whole = msgspec.structs.replace(overridden(declared, settings), rate=None)  # rates are not played
+    return QueueLoad(whole, tuple(phases), fixed.get("cv", 1.0), fixed.get("pack_cost", 0.0))
 
 
 def _phase(row: Row) -> Phase:
