@@ -18,6 +18,11 @@ demo-memory: ## what a slot of the demo costs, with and without gc.freeze
 	@.ci/venv embedded,demo
 	@$(BIN)/python deploy/demo/memory.py
 
+.PHONY: simulate
+simulate: ## a load through the manager's planner in simulated time; ARGS="losses --servers 6 --chart losses.html"
+	@.ci/venv embedded,demo
+	@$(BIN)/qmanager simulate $(or $(ARGS),tenfold --duration 10m)
+
 test: lint unit redis process deploy ## all that must be green before a change lands
 
 setup-tests:

@@ -21,7 +21,21 @@ file_option = click.option("-c", "file", metavar="FILE", help="Settings file; QS
 redis_option = click.option("--redis", metavar="URL", help=f"The queue server: {KINDS}.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Finds ``simulate`` when it is asked for: a manager that runs needs nothing of it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "simulate"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "simulate":
+            return super().get_command(ctx, cmd_name)
+        from .simulate import simulate
+
+        return simulate
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="qmanager")
 def main() -> None:
     """The cluster's one manager: from queue depths and reports it makes the slot map."""
