@@ -30,4 +30,4 @@ def test_the_example_is_loaded_verified_and_starts_one_manager(tmp_path: pathlib
     assert run("crm_verify", "-V", "-x", str(cib)).strip() == ""
     said = run("crm_simulate", "-S", "-x", str(cib))
     assert said.count("* Resource action: qmanager        start on ") == 1
-    assert said.count("* Resource action: qmanager        monitor=") == 2
+    assert said.count("* Resource action: qmanager        monitor=") == 1
