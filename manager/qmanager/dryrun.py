@@ -22,6 +22,7 @@ from .placement import Change, Rows
 from .planner import Memory, plan
 
 MOST_CYCLES = 60  # that are worked out: a part of the slots moves in each
+MOST_LINES = 100  # about servers
 SHORT = 0.05  # slots; less than this under what is wanted is rounding
 
 
@@ -115,16 +116,18 @@ def _between(before: Rows, after: Rows, reasons: Mapping[tuple[str, int], str]) 
 def document(given: Given, found: Outcome, *, without: Sequence[str] = ()) -> dict[str, Any]:
     """Before and after, for ``--json``."""
     before = {each.name: each for each in given.plan.queues} if given.plan else {}
+    old, new = _serving(given.rows), _serving(found.rows)
+    changed = Counter(change.server for change in found.changes)
     return {
         "rests_on": _origin(given),
         "without": list(without),
         "cycles": found.cycles,
         "servers": [
             {"name": name, "before": _filled(given.rows, name), "after": _filled(found.rows, name),
-             "there": name in found.rows, "changed": sum(change.server == name for change in found.changes)}
+             "there": name in found.rows, "changed": changed[name]}
             for name in sorted(given.rows.keys() | found.rows.keys())
         ],
-        "queues": [_queue(each, before.get(each.name), given.rows, found.rows) for each in found.queues],
+        "queues": [_queue(each, before.get(each.name), old[each.name], new[each.name]) for each in found.queues],
         "changes": [
             {"server": each.server, "index": each.index, "before": list(each.before), "after": list(each.after),
              "reason": each.reason}
@@ -140,12 +143,12 @@ def _origin(given: Given) -> dict[str, Any] | None:
     return {"epoch": given.plan.epoch, "seq": given.plan.seq, "manager": given.plan.manager, "age": age}
 
 
-def _queue(now: QueuePlan, before: QueuePlan | None, old: Rows, new: Rows) -> dict[str, Any]:
+def _queue(now: QueuePlan, before: QueuePlan | None, old: int, new: int) -> dict[str, Any]:
     return {
         "name": now.name,
         "priority": now.priority,
-        "before": _serving(old, now.name),
-        "after": _serving(new, now.name),
+        "before": old,
+        "after": new,
         "wanted": now.wanted,
         "granted": now.granted,
         "short": max(0.0, now.wanted - now.granted) if now.granted + SHORT < now.wanted else 0.0,
@@ -154,8 +157,9 @@ def _queue(now: QueuePlan, before: QueuePlan | None, old: Rows, new: Rows) -> di
     }
 
 
-def _serving(rows: Rows, queue: str) -> int:
-    return sum(queue in names for row in rows.values() for names in row)
+def _serving(rows: Rows) -> Counter[str]:
+    """queue -> slots that serve it."""
+    return Counter(name for row in rows.values() for names in row for name in names)
 
 
 def _filled(rows: Rows, server: str) -> int:
@@ -172,8 +176,13 @@ def lines(document: Mapping[str, Any]) -> list[str]:
         less = f", {each['short']:.3g} short of {each['wanted']:.3g}" if each["short"] else ""
         why = f" ({each['reason']})" if each["reason"] else ""
         told.append(f"queue {each['name']}: {each['before']} -> {counted(each['after'], 'slot')}{less}{why}")
-    told += [line for server in document["servers"] for line in _of_server(server, changes)]
-    return [*told, _rests_on(document["rests_on"])]
+    by_server: dict[str, list[Any]] = {}
+    for change in changes:
+        by_server.setdefault(change["server"], []).append(change)
+    servers = (server for server in document["servers"] if server["name"] in by_server)
+    about = [line for server in servers for line in _of_server(server, by_server[server["name"]])]
+    more = [f"and {counted(len(about) - MOST_LINES, 'more line')}: --json has all"] if len(about) > MOST_LINES else []
+    return [*told, *about[:MOST_LINES], *more, _rests_on(document["rests_on"])]
 
 
 def _summary(document: Mapping[str, Any], changes: Sequence[Any], short: Sequence[Any]) -> str:
@@ -191,11 +200,8 @@ def _summary(document: Mapping[str, Any], changes: Sequence[Any], short: Sequenc
 def _of_server(server: Mapping[str, Any], changes: Sequence[Any]) -> list[str]:
     mine: dict[tuple[Names, Names, str], list[int]] = {}
     for change in changes:
-        if change["server"] == server["name"]:
-            key = tuple(change["before"]), tuple(change["after"]), change["reason"]
-            mine.setdefault(key, []).append(change["index"])
-    if not mine:
-        return []
+        key = tuple(change["before"]), tuple(change["after"]), change["reason"]
+        mine.setdefault(key, []).append(change["index"])
     head = f"server {server['name']}: {server['before']} -> {counted(server['after'], 'slot')}"
     if not server["there"]:
         return [head]
