@@ -6,6 +6,7 @@ their place in the list, which is sorted by name. It decides nothing and never r
 """
 
 import heapq
+from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,6 +86,10 @@ class Board:
         self._kinds = {server.knows for server in servers}
         self._teams: dict[frozenset[frozenset[str]], _Able] = {}
         self._open: list[tuple[float, int]] | None = None
+        self.tight = False  # bytes are short on many servers that could carry more slots
+        self._room: list[tuple[int, int]] = []  # bytes that were free on each of them, and which it is
+        self._unknown = 0  # the least size of a slot of a queue without one of its own
+        self._least: dict[str, int] = {}  # of each queue the size of a slot where it is smallest
         self._donors: dict[Names, tuple[deque[Place], deque[Place]] | None] | None = None
         self.moves = max(LEAST_MOVES, sum(self.slots) // 100)  # slots that may still change hands in this cycle
 
@@ -250,6 +255,23 @@ class Board:
             return False
         least = min(server.slot_sizes.values(), default=server.slot_size)
         return self.used[i] + min(least, server.slot_size) <= server.budget
+
+    def roomy(self, queues: Names) -> list[int]:
+        """The open servers that have room for one of these."""
+        if not self._room:
+            self._room = sorted((self.servers[i].budget - self.used[i], i) for _, i in self.open)
+            self._unknown = min(server.slot_size for server in self.servers)
+            for server in self.servers:
+                for name, size in server.slot_sizes.items():
+                    if size < self._least.get(name, self._unknown):
+                        self._least[name] = size
+        least = max(self._least.get(name, self._unknown) for name in queues)
+        enough = [i for _, i in self._room[bisect_left(self._room, (least, -1)) :]]  # at its smallest; they had it once
+        if len(queues) > 1:
+            return [i for i in enough if self.room(i, queues)]
+        (name,), used, slots = queues, self.used, self.slots
+        sized = ((i, self.servers[i]) for i in enough if slots[i] < self.power[i])
+        return [i for i, at in sized if used[i] + at.slot_sizes.get(name, at.slot_size) <= at.budget]
 
     def idle(self, place: Place) -> bool:
         """Whether a slot runs nothing just now."""

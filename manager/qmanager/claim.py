@@ -15,6 +15,7 @@ from .board import Board, Place
 from .grant import Names
 
 LOOKS = 2000  # spare slots that are looked at for one queue, and 50 more for each slot it lacks
+PATIENCE = 50  # servers without room for a slot's bytes, after which all are sorted by what they have free
 TRIES = 20  # servers that are looked at for making room
 
 
@@ -67,29 +68,21 @@ def claim(board: Board, queues: Names, slots: int, *, free: int, reason: str = "
 
 def _from_room(board: Board, mine: Claim) -> None:
     """Servers that have none of it first, the emptiest of them; then the one that has the fewest for its power."""
-    here = board.here(mine.queues)
-    if any(i not in here for _, i in board.open):
-        _from_emptiest(board, mine, here)
-    if not mine.missing:
+    if not board.tight:
+        _from_emptiest(board, mine)
+    if mine.missing and not board.tight:
+        _from_fewest(board, mine, [i for _, i in board.open])
+    if mine.missing and board.tight:
+        _from_fewest(board, mine, board.roomy(mine.queues))
+
+
+def _from_emptiest(board: Board, mine: Claim) -> None:
+    here, able, heap = board.here(mine.queues), board.able(mine.queues).among, board.open
+    if all(i in here for _, i in heap):
         return
-
-    def order(i: int) -> tuple[float, float, int]:
-        return here.get(i, 0) / board.power[i], board.fullness(i), i
-
-    able = board.able(mine.queues).among
-    heap = [order(i) for _, i in board.open if i in able]
-    heapq.heapify(heap)
-    while mine.missing and heap:
-        i = heap[0][2]
-        if mine.add(board, i):
-            heapq.heapreplace(heap, order(i))
-        else:
-            heapq.heappop(heap)
-
-
-def _from_emptiest(board: Board, mine: Claim, here: dict[int, int]) -> None:
-    able, heap, aside = board.able(mine.queues).among, board.open, []
-    while mine.missing and heap:
+    aside: list[int] = []
+    misses = 0
+    while mine.missing and heap and misses <= PATIENCE:
         was, i = heapq.heappop(heap)
         if board.slots[i] >= board.power[i]:
             continue
@@ -97,10 +90,30 @@ def _from_emptiest(board: Board, mine: Claim, here: dict[int, int]) -> None:
             heapq.heappush(heap, (board.fullness(i), i))
             continue
         if not here.get(i) and i in able:
-            mine.add(board, i)
+            misses += not mine.add(board, i)
         aside.append(i)
     for i in aside:
         heapq.heappush(heap, (board.fullness(i), i))
+    board.tight = misses > PATIENCE
+
+
+def _from_fewest(board: Board, mine: Claim, servers: Iterable[int]) -> None:
+    here, able = board.here(mine.queues), board.able(mine.queues).among
+
+    def order(i: int) -> tuple[float, float, int]:
+        return here.get(i, 0) / board.power[i], board.fullness(i), i
+
+    heap = [order(i) for i in servers if i in able]
+    heapq.heapify(heap)
+    misses = 0
+    while mine.missing and heap and (board.tight or misses <= PATIENCE):
+        i = heap[0][2]
+        if mine.add(board, i):
+            heapq.heapreplace(heap, order(i))
+        else:
+            heapq.heappop(heap)
+            misses += board.slots[i] < board.power[i]
+    board.tight = board.tight or misses > PATIENCE
 
 
 def _from_spare(board: Board, mine: Claim) -> None:
