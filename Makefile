@@ -5,7 +5,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE # importing hypothesis afresh each time costs a second
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help demo demo-memory test setup-tests lint unit redis process deploy cluster chaos bench bench-queue bench-failover bench-memory clean
+.PHONY: help demo demo-memory simulate test setup-tests lint unit redis process deploy cluster chaos bench bench-queue bench-failover bench-memory bench-plan clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -17,6 +17,10 @@ demo: ## a fleet at work on files of this machine: index, thumbnails, mails; end
 demo-memory: ## what a slot of the demo costs, with and without gc.freeze
 	@.ci/venv embedded,demo
 	@$(BIN)/python deploy/demo/memory.py
+
+simulate: ## a load through the manager's planner in simulated time; ARGS="losses --servers 6 --chart losses.html"
+	@.ci/venv embedded,demo
+	@$(BIN)/qmanager simulate $(or $(ARGS),tenfold --duration 10m)
 
 test: lint unit redis process deploy cluster ## all that must be green before a change lands
 
@@ -64,6 +68,10 @@ bench-failover: ## seconds without a manager, fault by fault; ARGS="--rounds 10 
 bench-memory: ## memory beside Celery and gunicorn, births, idle cost; ARGS="--only idle --json ..." are passed on
 	@.ci/venv embedded,demo,dev,bench
 	@$(BIN)/python tests/bench/memory $(ARGS)
+
+bench-plan: ## the planner at 10,000 servers and 900,000 slots; ARGS="--servers 1000 --only plans --json" are passed on
+	@.ci/venv embedded,demo,dev
+	@$(BIN)/python tests/bench/plan.py $(ARGS)
 
 clean: ## forget .venv and what tools have cached; keeps .qslots
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -8,18 +8,34 @@ import sys
 import click
 
 from qslots import __version__, logs
+from qslots.completion import completion_of
 from qslots.connection import KINDS
 from qslots.daemon.faults import EX_SOFTWARE, Broken
 from qslots.errors import Error, SettingsError
 from qslots.settings import Settings, read
 
+from .plancommand import plan_
 from .statuscommand import status
 
 file_option = click.option("-c", "file", metavar="FILE", help="Settings file; QSLOTS_CONFIG by default.")
 redis_option = click.option("--redis", metavar="URL", help=f"The queue server: {KINDS}.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Finds ``simulate`` when it is asked for: a manager that runs needs nothing of it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "simulate"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "simulate":
+            return super().get_command(ctx, cmd_name)
+        from .simulate import simulate
+
+        return simulate
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="qmanager")
 def main() -> None:
     """The cluster's one manager: from queue depths and reports it makes the slot map."""
@@ -77,4 +93,6 @@ def _named(file: str | None, redis: str | None) -> Settings:
     return settings
 
 
+main.add_command(plan_)
 main.add_command(status)
+main.add_command(completion_of(main, "qmanager"))

@@ -5,16 +5,24 @@ Memory, which the caller hands back untouched. A manager that has just begun pas
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, repeat
+from operator import mul
+from typing import Any
 
-from qslots.reports import Declared, QueueDeclared, QueuePlan, QueueStats, Report, SlotReport
+from qslots.reports import Declared, QueueDeclared, QueuePlan, QueueStats, Report
 
-from .demand import Demand, Samples, measure, observe, unknown
-from .grant import Grant, Held, Holding, Names, grant, remembered
-from .placement import Change, Rows, Server, place
+from .demand import Demand, measure, unknown
+from .grant import Grant, Held, Holding, Names, dead_band, grant, remembered, stabilization
+from .history import Samples, observe
+from .masters import Master, Running, summed
+from .placement import TOLERANCE, Change, Rows, Server, place
+from .saturation import CALM
 from .unserved import in_words, servable, unserved
+
+STALE = 600.0  # seconds for which a queue keeps its demand while no server answers that it lives on
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +48,7 @@ def plan(
     *,
     declared: Mapping[str, Declared],
     stats: Mapping[str, QueueStats],
-    reports: Sequence[Report],
+    reports: Sequence[Report | Master],
     current: Mapping[str, Sequence[Names]],
     now: float,
     memory: Memory,
@@ -52,7 +60,7 @@ def plan(
 
     declared  digest -> declaration, settings applied; a server whose digest is missing here keeps its row as it is
     stats     queue -> newest statistics; a queue that lacks them keeps its last demand
-    reports   one a server, only of servers that count as alive; a server without a report gets no row
+    reports   one a server, only of servers that count as alive, as they came or summed up; without one there is no row
     current   server -> the queues of slot 0, 1, 2, … in the map in force; also of servers that are lost
     now       seconds on the queue server's clock
     memory    what the last call returned; Memory() on the first
@@ -60,41 +68,57 @@ def plan(
     places    queue -> the queue servers it lives on; a slot that is shared waits on one server
     silent    the queue servers that do not answer
     """
-    queues = _queues(declared, reports)
+    masters = summed(reports)
+    queues = _queues(declared, masters)
     knows = {
         digest: frozenset(queue.name for queue in each.queues if queue.handlers) for digest, each in declared.items()
     }
-    servers = [_server(report, knows.get(report.declared)) for report in sorted(reports, key=lambda each: each.server)]
-    samples, demands = _demands(queues, _Counted(stats, _known(declared, reports)), reports, memory, interval)
-    rows = {server.name: current.get(server.name, ()) for server in servers}
-    present = Counter(names for row in rows.values() for names in row if names)
+    servers = [_server(each, knows.get(each.declared), len(current.get(each.server, ()))) for each in masters]
+    away = _told_of_away(places or {}, silent)
+    counted = _Counted(_fresh(stats, away, memory), _known(declared, masters))
+    samples, demands = _demands(queues, counted, masters, memory, interval)
+    present = Counter(chain.from_iterable(current.get(server.name, ()) for server in servers))
+    del present[()]
     before = memory.holding or remembered(present, now)
     capacity = _capacity(servers, before, demands)
-    grants, holding = grant(demands.values(), capacity, before, now, _where(declared, reports, places or {}), present)
+    grants, holding = grant(demands.values(), capacity, before, now, _where(declared, masters, places or {}), present)
     most = {name: demand.queue.max_slots for name, demand in demands.items() if demand.served}
-    placed, changes = place(rows, grants, servers, most)
-    plans = tuple(_plans(demands, grants, holding, _told_of_away(places or {}, silent)))
+    least = {name: demand.queue.min_slots for name, demand in demands.items() if demand.queue.min_slots}
+    placed, changes = place(current, grants, servers, most, least=least, overdue=counted.overdue(queues))
+    plans = tuple(_plans(demands, grants, holding, away))
     # Without any declaration nothing was learnt; what is known of the queues must outlive that.
     return PlanResult(placed, plans, changes, Memory(samples, demands, holding) if queues else memory)
 
 
-def _queues(declared: Mapping[str, Declared], reports: Sequence[Report]) -> dict[str, QueueDeclared]:
+def _queues(declared: Mapping[str, Declared], masters: Sequence[Master]) -> dict[str, QueueDeclared]:
     """Every queue that a living server knows; of several declarations that of the newest generation."""
     newest: dict[str, int] = {}
-    for report in reports:
-        newest[report.declared] = max(report.generation, newest.get(report.declared, 0))
+    for master in masters:
+        newest[master.declared] = max(master.generation, newest.get(master.declared, 0))
     ordered = sorted((generation, digest) for digest, generation in newest.items() if digest in declared)
     found = {queue.name: queue for _, digest in ordered for queue in declared[digest].queues}
     return dict(sorted(found.items()))
 
 
-def _known(declared: Mapping[str, Declared], reports: Sequence[Report]) -> dict[str, set[str]]:
+def _known(declared: Mapping[str, Declared], masters: Sequence[Master]) -> dict[str, set[str]]:
     """Per queue the handlers that some living server knows, of whatever generation."""
     known: dict[str, set[str]] = {}
-    for digest in {report.declared for report in reports} & declared.keys():
+    for digest in {master.declared for master in masters} & declared.keys():
         for queue in declared[digest].queues:
             known.setdefault(queue.name, set()).update(handler.name for handler in queue.handlers)
     return known
+
+
+def _fresh(
+    stats: Mapping[str, QueueStats], away: Mapping[str, tuple[str, bool]], memory: Memory
+) -> dict[str, QueueStats]:  # fmt: skip
+    """Without the counts that only repeat what was last known, for a while: they look as if no work came any more."""
+    fresh = {}
+    for name, each in stats.items():
+        history = memory.samples.get(name)
+        if not (history and away.get(name, ("", False))[1] and each.now - history[-1].now < STALE):
+            fresh[name] = each
+    return fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,30 +132,38 @@ class _Counted:
         """The counts of what may be worked on."""
         return servable(self.stats[queue], self.known.get(queue, ())) if queue in self.stats else None
 
+    def overdue(self, queues: Mapping[str, QueueDeclared]) -> frozenset[str]:
+        """The queues whose oldest task waits longer than it should."""
+        counts = ((name, self.servable(name)) for name in queues)
+        late = (name for name, each in counts if each and each.takeable and each.oldest > queues[name].target_delay)
+        return frozenset(late)
+
     def told(self, demand: Demand) -> Demand:
         """The demand, with what waits for a handler that nobody knows in its reason."""
         words = in_words(unserved(self.stats[demand.queue.name], self.known.get(demand.queue.name, ())))
         return replace(demand, reason=f"{demand.reason}; {words}") if words else demand
 
 
-def _server(report: Report, knows: frozenset[str] | None) -> Server:
+def _server(master: Master, knows: frozenset[str] | None, there: int) -> Server:
+    """A server for placement. ``there``: the length of its row; noise of what memory carries shall not cut it."""
+    tolerated = int(master.max_slots * (1 + TOLERANCE)) if master.bound == "memory" else 0
     return Server(
-        name=report.server,
-        max_slots=report.max_slots,
-        budget=report.budget,
-        slot_size=report.slot_size,
-        slot_sizes=report.slot_sizes,
-        draining=report.draining,
+        name=master.server,
+        max_slots=max(master.max_slots, min(there, tolerated)),
+        budget=master.budget,
+        slot_size=master.slot_size,
+        slot_sizes=master.slot_sizes,
+        draining=master.draining,
         knows=knows,
-        idle=frozenset(slot.index for slot in report.slots if slot.state == "idle"),
+        idle=master.idle,
     )
 
 
 def _demands(
-    queues: Mapping[str, QueueDeclared], counted: _Counted, reports: Sequence[Report], memory: Memory, interval: float
+    queues: Mapping[str, QueueDeclared], counted: _Counted, masters: Sequence[Master], memory: Memory, interval: float
 ) -> tuple[dict[str, Samples], dict[str, Demand]]:  # fmt: skip
     """Per queue its history with the newest reading, and its demand; without a reading both stay as they were."""
-    listening, running = _observed(queues, reports)
+    listening, running = _observed(queues, masters)
     samples: dict[str, Samples] = {}
     demands: dict[str, Demand] = {}
     for name, queue in queues.items():
@@ -139,7 +171,8 @@ def _demands(
         ages, slots = running.get(name, ()), listening[name]
         if reading is not None:
             history = observe(history, reading, running=ages, slots=slots)
-            demand = measure(queue, history, reading, running=ages, slots=slots, interval=interval)
+            growth = memory.demands[name].growth if name in memory.demands else CALM
+            demand = measure(queue, history, reading, running=ages, slots=slots, interval=interval, growth=growth)
             demands[name] = counted.told(demand)
         elif name in memory.demands:
             demands[name] = replace(memory.demands[name], queue=queue)
@@ -150,37 +183,36 @@ def _demands(
 
 
 def _observed(
-    queues: Mapping[str, QueueDeclared], reports: Sequence[Report]
+    queues: Mapping[str, QueueDeclared], masters: Sequence[Master]
 ) -> tuple[Counter[str], dict[str, list[float]]]:
     """Per queue: how many living slots listen to it, and the ages of its running tasks."""
     listening: Counter[str] = Counter()
-    running: dict[str, list[float]] = {}
-    for slot in (slot for report in reports for slot in report.slots):
-        if slot.state != "leaving":
-            listening.update(slot.queues)
-        name = _queue_of(slot, queues)
-        if slot.task_age is not None and name is not None:
-            running.setdefault(name, []).append(slot.task_age)
+    for names, slots in Counter(chain.from_iterable(master.listening for master in masters)).items():
+        for name in names:
+            listening[name] += slots
+    running: dict[str, list[float]] = defaultdict(list)
+    for task in chain.from_iterable(master.running for master in masters):
+        queue = task.queue or _queue_of(task, queues)
+        if queue is not None:
+            running[queue].append(task.age)
     return listening, running
 
 
-def _queue_of(slot: SlotReport, queues: Mapping[str, QueueDeclared]) -> str | None:
-    """The queue of the running task; a master that does not tell it means the queue that has the handler."""
-    if slot.queue is not None:
-        return slot.queue
-    for name in slot.queues:
-        if name in queues and any(handler.name == slot.handler for handler in queues[name].handlers):
+def _queue_of(task: Running, queues: Mapping[str, QueueDeclared]) -> str | None:
+    """The queue of a task whose master does not tell it: the one that has the handler."""
+    for name in task.queues:
+        if name in queues and any(handler.name == task.handler for handler in queues[name].handlers):
             return name
-    return slot.queues[0] if slot.queues else None
+    return task.queues[0] if task.queues else None
 
 
 def _where(
-    declared: Mapping[str, Declared], reports: Sequence[Report], places: Mapping[str, Names]
+    declared: Mapping[str, Declared], masters: Sequence[Master], places: Mapping[str, Names]
 ) -> dict[str, tuple[frozenset[str], Names]]:
     """Per queue the digests that know it and its queue servers: queues of the same ones can share a slot."""
     where: dict[str, frozenset[str]] = {}
     for digest in sorted(
-        {report.declared for report in reports if not report.draining and report.declared in declared}
+        {master.declared for master in masters if not master.draining and master.declared in declared}
     ):
         for queue in declared[digest].queues:
             where[queue.name] = where.get(queue.name, frozenset()) | {digest}
@@ -190,18 +222,23 @@ def _where(
 def _capacity(servers: Sequence[Server], before: Holding, demands: Mapping[str, Demand]) -> int:
     """Slots that the servers can carry if those of all queues are as large as the mean of what they hold."""
     weights = {name: max(1, before.queues[name].own if name in before.queues else 1) for name in demands}
-    sums = {
-        knows: sum(weights.get(name, 0) for name in knows) for knows in {server.knows for server in servers} if knows
+    known = {
+        knows: {name: weights[name] for name in knows if name in weights}
+        for knows in {server.knows for server in servers}
+        if knows
     }
+    sums = {knows: max(1, sum(mine.values())) for knows, mine in known.items()}
     total = 0
     for server in servers:
         if server.draining or not server.knows:
             continue
-        own = ((name, size) for name, size in server.slot_sizes.items() if name in server.knows)
-        more = sum(weights.get(name, 0) * (size - server.slot_size) for name, size in own)
-        mean = max(1.0, server.slot_size + more / max(1, sums[server.knows]))
-        least = min([server.slot_size, *server.slot_sizes.values()]) <= server.budget
-        total += min(server.max_slots, max(int(least), int(server.budget / mean)))
+        sizes, mine = server.slot_sizes, known[server.knows]
+        weighed = list(map(mine.get, sizes, repeat(0)))
+        more = sum(map(mul, weighed, sizes.values())) - server.slot_size * sum(weighed)
+        slots = int(server.budget / max(1.0, server.slot_size + more / sums[server.knows]))
+        if not slots:  # one of the smallest may fit all the same
+            slots = int(min([server.slot_size, *sizes.values()]) <= server.budget)
+        total += min(server.max_slots, slots)
     return total
 
 
@@ -214,7 +251,8 @@ def _told_of_away(places: Mapping[str, Names], silent: Container[str]) -> dict[s
 def _plans(
     demands: Mapping[str, Demand], grants: Iterable[Grant], holding: Holding, away: Mapping[str, tuple[str, bool]]
 ) -> Iterator[QueuePlan]:
-    granted = {name: each for each in grants for name in each.queues}
+    owners_last = sorted(grants, key=lambda each: len(each.queues) == 1)  # some are heard in their old group, too
+    granted = {name: each for each in owners_last for name in each.queues}
     for name, demand in demands.items():
         held = holding.queues.get(name)
         slots, note = _granted(demand, granted.get(name), held or Held())
@@ -235,7 +273,23 @@ def _plans(
             arrivals=demand.arrivals,
             mean_time=demand.mean_time,
             reason=reason + note,
+            **_behind(demand, granted.get(name), held or Held()),
         )
+
+
+def _behind(demand: Demand, mine: Grant | None, held: Held) -> dict[str, Any]:
+    """The numbers between what is wanted and what is granted, for ``qslots explain``."""
+    name = demand.queue.name
+    return {
+        "target_delay": demand.queue.target_delay,
+        "slots": mine.slots if mine else 0,
+        "shares": tuple(other for other in mine.queues if other != name) if mine else (),
+        "need": held.need,
+        "kept": held.own,
+        "peak": held.level,
+        "window": stabilization(demand),
+        "dead_band": dead_band(demand.queue.priority),
+    }
 
 
 def _granted(demand: Demand, mine: Grant | None, held: Held) -> tuple[float, str]:

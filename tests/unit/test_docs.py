@@ -54,8 +54,9 @@ def test_defaults_in_the_table_are_those_of_the_code() -> None:
 
 def commands(group: click.Group, above: str) -> set[str]:
     found = set()
-    for name, command in group.commands.items():
-        whole = f"{above} {name}"
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command, whole = group.get_command(context, name), f"{above} {name}"
         found |= commands(command, whole) if isinstance(command, click.Group) else {whole}
     return found
 

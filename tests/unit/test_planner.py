@@ -4,10 +4,14 @@ import math
 import random
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qmanager.board import LEAST_MOVES
+from qmanager.grant import Holding
+from qmanager.masters import summed
 from qmanager.planner import Memory, PlanResult, plan
 from qslots.reports import Declared, HandlerDeclared, QueueDeclared, QueuePlan, QueueStats, Report, SlotReport
 
@@ -361,6 +365,26 @@ def test_a_queue_of_a_server_that_is_away_says_so_and_no_more_than_that() -> Non
     assert spread.reason.startswith("no answer from b, whose last counts stay; no statistics yet")
 
 
+def test_a_queue_whose_servers_do_not_answer_keeps_its_demand_for_a_while() -> None:
+    declared = Declared((queue("far"),))
+
+    def planned(now: float, done: int, memory: Memory, silent: set[str]) -> PlanResult:
+        return plan(
+            declared={declared.digest(): declared},
+            stats={"far": QueueStats("far", now, taken=done, done=done, busy=done * 0.5)},
+            reports=[report("x", declared.digest(), 90)], current={}, now=now, memory=memory,
+            places={"far": ("b",)}, silent=silent,
+        )  # fmt: skip
+
+    memory = Memory()
+    for second in range(90):
+        memory = planned(1000.0 + second, second * 10, memory, set()).memory
+    for seconds, wanted in ((1.0, 6.25), (590.0, 6.25), (700.0, 0.0)):
+        result = planned(1089.0 + seconds, 890, memory, {"b"})
+        assert numbers(result, "far").wanted == pytest.approx(wanted, rel=0.1, abs=0.7)
+        assert numbers(result, "far").reason.startswith("no answer from b")
+
+
 def test_a_queue_that_was_paused_leaves_its_slots_to_those_who_need_them() -> None:
     cluster = Cluster([queue("spring"), queue("summer")], {"x": 12}, waiting={"spring": 1000})
     for _ in range(12):
@@ -375,3 +399,93 @@ def test_a_queue_that_was_paused_leaves_its_slots_to_those_who_need_them() -> No
     for _ in range(12):
         cluster.cycle()
     assert cluster.own("summer") >= 10
+
+
+def test_burst_of_a_small_queue_changes_no_slot_of_the_group_that_it_leaves() -> None:
+    cluster = Cluster(many(12), {"x": 8, "y": 8}, takes=0.5)
+    for _ in range(3):
+        cluster.cycle()
+    shared = [
+        (name, i, queues) for name, row in cluster.rows.items() for i, queues in enumerate(row) if len(queues) > 1
+    ]
+    assert shared
+    cluster.interval = 4.0
+    for _ in range(2):
+        cluster.waiting["q03"] = 60
+        for _ in range(50):
+            assert not [each for each in cluster.cycle().changes if len(each.before) > 1]
+        assert cluster.own("q03")
+    assert all(cluster.rows[name][i] == queues for name, i, queues in shared)
+
+
+def test_slots_of_a_group_that_a_queue_with_a_max_leaves_are_left_to_the_others() -> None:
+    cluster = Cluster([*many(5), queue("few", max_slots=2)], {"x": 8}, takes=0.5)
+    cluster.cycle()
+    cluster.waiting["few"] = 60
+    for _ in range(30):
+        cluster.cycle()
+        assert sum("few" in queues for row in cluster.rows.values() for queues in row) <= 2
+    assert cluster.own("few") == 2
+
+
+def test_masters_may_be_summed_up_before() -> None:
+    declared = Declared(tuple(many(3)))
+    slots = (
+        SlotReport(0, 1, 1, "busy", ("q00", "q01"), handler="do_q01", task_age=40.0),
+        SlotReport(1, 1, 1, "leaving", ("q02",), handler="do_q02", task_age=2.0, queue="q02"),
+        SlotReport(2, 1, 1, "idle", ("q02",)),
+    )
+    reports = [report("y", declared.digest(), 4, slots), report("x", declared.digest(), 4)]
+    stats = {name: QueueStats(name, 9.0, taken=1) for name in ("q00", "q01", "q02")}
+    results = [
+        plan(
+            declared={declared.digest(): declared}, stats=stats, reports=each, current={"y": (("q00", "q01"),)},
+            now=9.0, memory=Memory(),
+        )
+        for each in (reports, summed(reports))
+    ]  # fmt: skip
+    assert results[0] == results[1]
+    assert summed(reports)[1].idle == {2}
+    assert summed(reports)[1].listening == (("q00", "q01"), ("q02",))
+
+
+def test_overdue_queues_take_what_is_spare_at_once_others_little_by_little() -> None:
+    taken = []
+    for oldest in (1.0, 60.0):
+        cluster = Cluster([queue("a", min_slots=60)], {"x": 30, "y": 30})
+        cluster.cycle()
+        cluster.queues = [queue("a"), queue("b")]
+        declared = Declared(tuple(cluster.queues))
+        counts = QueueStats("b", 2000.0, active=500, takeable=500, taken=900, done=900, busy=900.0, oldest=oldest)
+        result = plan(
+            declared={declared.digest(): declared}, stats={"a": QueueStats("a", 2000.0), "b": counts},
+            reports=[report(name, declared.digest(), 30) for name in "xy"], current=cluster.rows, now=2000.0,
+            memory=Memory(holding=Holding()),
+        )  # fmt: skip
+        taken.append(sum(each.after == ("b",) for each in result.changes))
+    assert taken == [LEAST_MOVES + 1, 59]  # the first slot counts as no move; one is left to the other queue
+
+
+def test_a_fifth_of_the_servers_lost_leaves_the_important_queue_all_it_wants_at_once() -> None:
+    queues = [queue("urgent", min_slots=40, priority=90), *(queue(f"q{i}", min_slots=12) for i in range(10))]
+    cluster = Cluster(queues, {f"s{i:02}": 16 for i in range(10)})
+    for _ in range(4):
+        cluster.cycle()
+    assert cluster.own("urgent") == 40
+    del cluster.servers["s03"], cluster.servers["s07"]
+    assert sum(row.count(("urgent",)) for name, row in cluster.rows.items() if name in cluster.servers) == 32
+    cluster.cycle()
+    assert cluster.own("urgent") == 40
+
+
+@pytest.mark.parametrize(("bound", "left"), [("memory", 40), ("setting", 39)])
+def test_noise_of_what_memory_carries_cuts_no_slot_a_setting_does(bound: str, left: int) -> None:
+    cluster = Cluster([queue("a", min_slots=40)], {"x": 40})
+    cluster.cycle()
+    declared = Declared(tuple(cluster.queues))
+    said = msgspec.structs.replace(report("x", declared.digest(), 39), bound=bound)
+    result = plan(
+        declared={declared.digest(): declared}, stats={}, reports=[said], current=cluster.rows, now=1001.0,
+        memory=cluster.memory,
+    )  # fmt: skip
+    assert len(result.rows["x"]) == left

@@ -1,0 +1,66 @@
+"""Whoever is left without a slot (bytes or knowledge allowed none of its grants) gets a place of any kind. Pure.
+
+These are makeshifts: a slot that others have already, or others thrown together. Made anew each cycle from the last
+ones they would never rest, so a server that hears a queue keeps its row rather than lose it.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from .board import Board
+from .grant import Names
+
+Before = dict[int, tuple[Names, ...]]  # server -> its row before this cycle's claims
+
+
+def hear(board: Board, names: Iterable[str], before: Before) -> None:
+    """A slot for each of ``names`` that has none, if any server can carry it."""
+    for name in names:
+        if board.listening[name]:
+            continue
+        home = next((i for i, row in before.items() if any(name in queues for queues in row)), None)
+        if home is not None:
+            _restore(board, home, before[home], name)
+            # Others may have lost theirs by it: once more, without this server.
+            hear(board, names, {i: row for i, row in before.items() if i != home})
+            return
+        able = board.able((name,)).servers
+        _alone(board, name, able) or _beside(board, name, able) or _together(board, name, able)
+
+
+def _restore(board: Board, i: int, row: Sequence[Names], name: str) -> None:
+    for index in range(len(board.rows[i])):
+        was = row[index] if index < len(row) else ()
+        if board.rows[i][index] != was:
+            board.put((i, index), was, f"so that somebody listens to {name}")
+
+
+def _alone(board: Board, name: str, able: Iterable[int]) -> bool:
+    return any(board.add(i, (name,), f"so that somebody listens to {name}") for i in able)
+
+
+def _beside(board: Board, name: str, able: Iterable[int]) -> bool:
+    """It joins a slot that others share already, else one that is missed least."""
+    slots = (slot for i in able for slot in board.filled(i))
+    joined = ((slot, tuple(sorted((*board.at(slot), name)))) for slot in slots)
+    fitting = [slot for slot, queues in joined if board.fits(slot[0], queues, board.at(slot))]
+    if not fitting:
+        return False
+    slot = min(fitting, key=lambda each: (len(board.at(each)) == 1, board.rank(each)))
+    board.put(slot, tuple(sorted((*board.at(slot), name))), f"so that somebody listens to {name}")
+    return True
+
+
+def _together(board: Board, name: str, able: Iterable[int]) -> bool:
+    """Its slot is so large that others must make room: they share it."""
+    for i in able:
+        if board.servers[i].size((name,)) > board.servers[i].budget:
+            continue
+        joined = {name}
+        for slot in sorted(board.filled(i), key=board.rank):
+            joined.update(board.at(slot))
+            board.put(slot, (), f"{name} needs its memory")
+            queues = tuple(sorted(joined))
+            if board.fits(i, queues):
+                board.put(slot, queues, f"so that somebody listens to {name}")
+                return True
+    return False

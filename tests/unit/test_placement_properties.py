@@ -1,0 +1,267 @@
+"""What placement promises, each promise by its name, over clusters that hypothesis makes up."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from qmanager.board import LEAST_MOVES
+from qmanager.grant import Grant, Names
+from qmanager.placement import TOLERANCE, Change, Rows, Server, place
+
+NAMES = "abcdef"
+SIZE = 100
+
+
+def server(name: str, slots: int, **fields: object) -> Server:
+    fields.setdefault("knows", frozenset(NAMES))
+    fields.setdefault("budget", slots * SIZE)
+    return Server(name, slots, slot_size=SIZE, **fields)  # type: ignore[arg-type]
+
+
+@dataclass
+class Case:
+    """Servers, the map in force and the grants; ``plan`` is one cycle."""
+
+    servers: list[Server]
+    wants: list[Grant]
+    rows: Mapping[str, Sequence[Names]] = field(default_factory=dict)
+    least: Mapping[str, int] = field(default_factory=dict)
+    overdue: frozenset[str] = frozenset()
+
+    def plan(self) -> tuple[Change, ...]:
+        self.rows, changes = place(
+            self.rows, self.wants, self.servers, dict.fromkeys(NAMES), least=self.least, overdue=self.overdue
+        )
+        return changes
+
+    def rest(self) -> None:
+        for _ in range(150):
+            if not self.plan():
+                return
+        raise AssertionError("the map does not come to rest")
+
+    def count(self) -> Counter[Names]:
+        found = Counter(queues for row in self.rows.values() for queues in row)
+        del found[()]
+        return found
+
+    def used(self, each: Server) -> int:
+        return sum(each.size(queues) for queues in self.rows[each.name])
+
+    def roomy(self, queues: Names) -> list[Server]:
+        return [
+            each
+            for each in self.servers
+            if sum(map(bool, self.rows[each.name])) < each.max_slots
+            and self.used(each) + each.size(queues) <= each.budget
+        ]
+
+    def capacity(self) -> int:
+        return sum(each.max_slots for each in self.servers)
+
+
+@st.composite
+def cases(draw: st.DrawFn, *, shared: bool = False, sizes: bool = False) -> Case:
+    """Grants that the servers can carry, and a map that may have come from anywhere."""
+    powers = draw(st.lists(st.integers(1, 9), min_size=1, max_size=6))
+    one = st.dictionaries(st.sampled_from(NAMES), st.integers(50, 150)) if sizes else st.just({})
+    idle = st.frozensets(st.integers(0, 8))
+    servers = [server(f"s{i}", power, slot_sizes=draw(one), idle=draw(idle)) for i, power in enumerate(powers)]
+    names = [(name,) for name in NAMES[:4]]
+    if shared:
+        names.append(tuple(NAMES[4:]))
+    left, wants = sum(powers), []
+    for queues in names:
+        slots = draw(st.integers(0, left))
+        left -= slots
+        if slots:
+            wants.append(Grant(queues, slots, draw(st.sampled_from((10, 50, 90)))))
+    rows = {
+        each.name: tuple(draw(st.lists(st.sampled_from([(), *names]), max_size=each.max_slots))) for each in servers
+    }
+    return Case(servers, wants, rows)
+
+
+@given(cases(shared=True, sizes=True), st.data())
+def test_no_server_is_given_slots_beyond_its_budget_or_its_max_slots(case: Case, data: st.DataObject) -> None:
+    budgets = {each.name: data.draw(st.integers(0, 900)) for each in case.servers}
+    case.servers = [
+        server(each.name, each.max_slots, slot_sizes=each.slot_sizes, budget=budgets[each.name])
+        for each in case.servers
+    ]
+    for _ in range(3):
+        changes = case.plan()
+        for each in case.servers:
+            assert len(case.rows[each.name]) <= each.max_slots
+            assert case.used(each) <= each.budget * (1 + TOLERANCE)
+            grown = any(each.size(x.after) > each.size(x.before) for x in changes if x.server == each.name)
+            assert not grown or case.used(each) <= each.budget
+
+
+@given(cases(), st.data())
+def test_minima_are_kept_at_once_while_capacity_allows(case: Case, data: st.DataObject) -> None:
+    case.least = {want.queues[0]: data.draw(st.integers(0, want.slots)) for want in case.wants}
+    case.plan()
+    assert all(case.count()[name,] >= least for name, least in case.least.items())
+    assert all(case.count()[want.queues] for want in case.wants)
+
+
+@given(cases(shared=True))
+def test_all_grants_are_met_and_the_map_rests(case: Case) -> None:
+    case.rest()
+    assert all(case.count()[want.queues] >= want.slots for want in case.wants)
+
+
+@given(cases(shared=True, sizes=True))
+def test_unchanged_input_gives_the_unchanged_map(case: Case) -> None:
+    case.rest()
+    before = case.rows
+    assert case.plan() == ()
+    assert case.rows == before
+
+
+@given(cases())
+def test_overdue_queues_have_all_they_are_granted_at_once(case: Case) -> None:
+    case.overdue = frozenset(NAMES)
+    case.plan()
+    assert all(case.count()[want.queues] >= want.slots for want in case.wants)
+
+
+@given(st.integers(2, 40), st.integers(20, 60), st.data())
+def test_no_more_than_a_hundredth_moves_in_a_cycle(servers: int, power: int, data: st.DataObject) -> None:
+    total = servers * power
+    shares = data.draw(st.lists(st.integers(0, total // 4), min_size=4, max_size=4))
+    case = Case([server(f"s{i:02}", power) for i in range(servers)], [Grant(("f",), total, 50)])
+    case.rest()
+    case.wants = [Grant((name,), slots, 50) for name, slots in zip(NAMES, shares, strict=False) if slots]
+    most = max(LEAST_MOVES, total // 100) + len(case.wants)  # and whoever had none gets its first
+    case.least = {"a": min(3, shares[0])}
+    for _ in range(3):
+        assert sum(bool(each.before) for each in case.plan()) <= most + 3
+
+
+@given(cases())
+def test_slots_differ_by_one_at_most_between_equal_servers_with_room(case: Case) -> None:
+    case.rest()
+    for want in (each for each in case.wants if each.slots == case.count()[each.queues]):
+        for taker in case.roomy(want.queues):
+            few = case.rows[taker.name].count(want.queues)
+            for giver in case.servers:
+                many = case.rows[giver.name].count(want.queues)
+                assert (many - 1) / giver.max_slots < (few + 1) / taker.max_slots
+                assert many - few <= 1 or giver.max_slots > taker.max_slots
+
+
+@given(st.integers(5, 30), st.integers(2, 12), st.data())
+def test_a_fifth_of_the_servers_takes_no_more_than_its_share_of_what_is_important(
+    servers: int, power: int, data: st.DataObject
+) -> None:
+    important = data.draw(st.integers(1, servers * power * 4 // 10))
+    others = servers * power - important - data.draw(st.integers(0, servers))
+    assume(others > 0)
+    case = Case(
+        [server(f"s{i:02}", power) for i in range(servers)], [Grant(("a",), important, 90), Grant(("b",), others, 50)]
+    )
+    case.rest()
+    lost = data.draw(st.sets(st.sampled_from([each.name for each in case.servers]), max_size=servers // 5))
+    kept = sum(row.count(("a",)) for name, row in case.rows.items() if name not in lost)
+    assert kept >= important - len(lost) * math.ceil(important / servers)
+    if important % servers == 0:
+        assert kept >= 0.8 * important
+    case.servers = [each for each in case.servers if each.name not in lost]
+    case.wants = [case.wants[0], Grant(("b",), min(others, case.capacity() - important), 50)]
+    case.plan()
+    assert case.count()["a",] == important
+
+
+@given(cases(shared=True), st.data())
+def test_every_prefix_of_a_plan_leads_to_the_same_numbers_and_rests(case: Case, data: st.DataObject) -> None:
+    before = {name: list(row) for name, row in case.rows.items()}
+    changes = case.plan()
+    for change in changes[: data.draw(st.integers(0, len(changes)))]:
+        row = before[change.server]
+        row.extend([()] * (change.index + 1 - len(row)))
+        row[change.index] = change.after
+    assume(all(sum(map(bool, before[each.name])) <= each.max_slots for each in case.servers))
+    case.rows = before
+    case.rest()
+    assert all(case.count()[want.queues] >= want.slots for want in case.wants)
+
+
+@given(cases(shared=True, sizes=True), st.data())
+def test_every_change_has_a_reason_of_one_line(case: Case, data: st.DataObject) -> None:
+    before, lost = dict(case.rows), data.draw(st.booleans())
+    if lost:
+        case.servers = case.servers[1:]
+    changes = case.plan()
+    assert all(each.reason and "\n" not in each.reason for each in changes)
+    assert told(before, case.rows) == {(each.server, each.index): (each.before, each.after) for each in changes}
+
+
+def told(before: Mapping[str, Sequence[Names]], after: Rows | Mapping[str, Sequence[Names]]) -> dict[object, object]:
+    return {
+        (name, i): (was, now)
+        for name, row in after.items()
+        for i in range(max(len(row), len(before[name])))
+        for was, now in [(at(before[name], i), at(row, i))]
+        if was != now
+    }
+
+
+def at(row: Sequence[Names], index: int) -> Names:
+    return row[index] if index < len(row) else ()
+
+
+@given(cases(shared=True), st.data())
+def test_servers_that_drain_are_emptied_at_once(case: Case, data: st.DataObject) -> None:
+    drained = data.draw(st.sets(st.sampled_from([each.name for each in case.servers])))
+    case.servers = [server(each.name, each.max_slots, draining=each.name in drained) for each in case.servers]
+    case.plan()
+    assert not any(queues for name in drained for queues in case.rows[name])
+
+
+def counted(rows: Iterable[Sequence[Names]], queues: Names) -> list[int]:
+    return [sum(each == queues for each in row) for row in rows]
+
+
+def test_a_queue_is_spread_in_proportion_to_the_power_of_servers() -> None:
+    case = Case([server("big", 96), server("small", 4)], [Grant(("a",), 50, 50)])
+    case.rest()
+    assert counted(case.rows.values(), ("a",)) == [48, 2]
+
+
+def test_a_small_queue_lies_on_as_many_servers_as_it_has_slots_whatever_their_power() -> None:
+    case = Case([server("big", 96), *(server(f"s{i}", 4) for i in range(4))], [Grant(("a",), 5, 50)])
+    case.rest()
+    assert counted(case.rows.values(), ("a",)) == [1] * 5
+
+
+@pytest.mark.parametrize("needed", [1, 6])
+def test_a_large_slot_finds_room_where_small_ones_can_go(needed: int) -> None:
+    """Six servers with 150 free each and a slot of 200: nowhere room, though there is enough in all."""
+    servers = [server(f"s{i}", 8, budget=200, slot_sizes={"a": 200, "b": 50}) for i in range(6)]
+    case = Case(servers, [Grant(("b",), needed, 50), Grant(("a",), 1, 50)], {f"s{i}": (("b",),) for i in range(6)})
+    changes = case.plan()
+    assert case.count() == {("a",): 1, ("b",): 5 if needed == 1 else 6}
+    assert len(changes) == (1 if needed == 1 else 2)
+    case.rest()
+
+
+def test_a_large_slot_moves_nobody_where_it_fits_anyway() -> None:
+    servers = [server("s0", 8, budget=200, slot_sizes={"a": 200, "b": 50}), server("s1", 8, budget=400)]
+    case = Case(servers, [Grant(("b",), 1, 50), Grant(("a",), 1, 50)], {"s0": (("b",),)})
+    assert [each.server for each in case.plan()] == ["s1"]
+
+
+def test_noise_of_the_budget_takes_no_slot() -> None:
+    case = Case([server("s0", 4)], [Grant(("a",), 4, 50)])
+    case.rest()
+    case.servers = [server("s0", 4, budget=390)]
+    assert case.plan() == ()
+    case.servers = [server("s0", 4, budget=370)]
+    assert len(case.plan()) == 1
