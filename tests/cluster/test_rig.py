@@ -28,7 +28,8 @@ def test_a_site_whose_maker_is_killed_leaves_no_process_no_namespace_and_no_moun
     folder.mkdir()
     maker = subprocess.Popen(
         [sys.executable, "-c", MAKE, str(folder)], cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(TESTS), "TMPDIR": str(folder)}, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent(signal.SIGKILL),
+        env={**os.environ, "PYTHONPATH": str(TESTS), "TMPDIR": str(folder)},
+        stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent(signal.SIGKILL),
     )  # fmt: skip
     with maker:
         assert maker.stdout is not None
