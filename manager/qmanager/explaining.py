@@ -26,8 +26,8 @@ BEHIND = ("target_delay", "p95", "slots", "shares", "need", "kept", "peak", "win
 
 
 def explain_view(servers: QueueServers, name: str) -> View:
-    """One queue as in ``queue_view``, and {target_delay, p95, slots, shares, need, kept, peak, window, dead_band, pinned,
-    placed, fleet, plan}. Error, with the nearest name, if it is not known.
+    """One queue as in ``queue_view``, and {target_delay, p95, slots, shares, need, kept, peak, window, dead_band,
+    pinned, placed, fleet, plan}. Error, with the nearest name, if it is not known.
     """
     seen = queueviews.queue_view(servers, name)
     control = Control(servers.control)
