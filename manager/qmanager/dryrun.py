@@ -63,7 +63,7 @@ def continued(given: Given) -> Memory:
 def _demand(queue: QueueDeclared, planned: QueuePlan) -> Demand:
     return Demand(
         queue, planned.wanted, "", arrivals=planned.arrivals, rate=planned.rate, mean_time=planned.mean_time,
-        load=planned.load,
+        load=planned.load, p95=planned.p95,
     )  # fmt: skip
 
 

@@ -22,12 +22,12 @@ from .figures import NOTHING, seconds
 from .tables import slots
 from .views import Document, View, clock, newest_plan
 
-BEHIND = ("target_delay", "slots", "shares", "need", "kept", "peak", "window", "dead_band")
+BEHIND = ("target_delay", "p95", "slots", "shares", "need", "kept", "peak", "window", "dead_band")
 
 
 def explain_view(servers: QueueServers, name: str) -> View:
-    """One queue as in ``queue_view``, and {target_delay, slots, shares, need, kept, peak, window, dead_band, pinned,
-    placed, fleet, plan}. Error, with the nearest name, if it is not known.
+    """One queue as in ``queue_view``, and {target_delay, p95, slots, shares, need, kept, peak, window, dead_band,
+    pinned, placed, fleet, plan}. Error, with the nearest name, if it is not known.
     """
     seen = queueviews.queue_view(servers, name)
     control = Control(servers.control)
@@ -87,6 +87,7 @@ def _rows(queue: Document) -> list[tuple[str, str]]:
         ("asked for", f"priority {priority}, min {least}, max {most}, target delay {seconds(queue['target_delay'])}"),
         ("pinned", NOTHING if queue["pinned"] is None else f"to {counted(queue['pinned'], 'slot')}"),
         ("arrivals", _arrivals(queue)),
+        ("run time", f"{seconds(queue['mean_time'])} on average, {seconds(queue['p95'])} or less in 19 of 20 times"),
         ("backlog", f"{takeable} takeable of {due} due, the oldest has waited {oldest}; {locked} in work"),
         ("load", NOTHING if queue["load"] is None else f"{queue['load']:.0%} of its slots' time, backlog included"),
         ("wanted", f"{slots(queue['wanted'])}: {queue['reason']}"),

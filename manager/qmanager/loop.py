@@ -179,10 +179,10 @@ class Manager:
         self._strays.look(self._collector.away, time.monotonic())
 
     def _planned(self, fleet: Fleet, stats: dict[str, QueueStats]) -> PlanResult:
+        rowless = {each.server: served(each) for each in fleet.reports if each.server not in self._reign.rows}
         return plan(
-            declared=fleet.declared, stats=stats, reports=fleet.reports,
-            current=self._reign.current({report.server: served(report) for report in fleet.reports}), now=fleet.now,
-            memory=self._memory, interval=self._interval,
+            declared=fleet.declared, stats=stats, reports=fleet.reports, current={**rowless, **self._reign.rows},
+            now=fleet.now, memory=self._memory, interval=self._interval,
             places={name: self._servers.places(name) for name in fleet.queues}, silent=self._collector.away,
         )  # fmt: skip
 

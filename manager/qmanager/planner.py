@@ -282,6 +282,7 @@ def _behind(demand: Demand, mine: Grant | None, held: Held) -> dict[str, Any]:
     name = demand.queue.name
     return {
         "target_delay": demand.queue.target_delay,
+        "p95": demand.p95,
         "slots": mine.slots if mine else 0,
         "shares": tuple(other for other in mine.queues if other != name) if mine else (),
         "need": held.need,

@@ -4,7 +4,7 @@ Only rows that differ from those on the queue server are sent. A manager that is
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from qslots.connection import translated
 from qslots.control import Control
@@ -100,7 +100,3 @@ class Reign:
         if found - len(self._there) != self._excess:
             self._there = self._control.rows()
             self._excess = found - len(self._there)
-
-    def current(self, slots: Mapping[str, tuple[tuple[str, ...], ...]]) -> Rows:
-        """The map to begin with; of servers without a row what their ``slots`` serve: they keep the last map."""
-        return {**slots, **self.rows}

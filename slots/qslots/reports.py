@@ -223,6 +223,7 @@ class QueuePlan(msgspec.Struct, frozen=True):
     reason: str  # one sentence: why this many
     pinned: int | None = None  # slots that people have pinned it to
     target_delay: float | None = None
+    p95: float | None = None  # seconds for which a slot is away in 19 of 20 times; None while nothing has run
     slots: int = 0  # whole slots: its own, or those that it shares
     shares: tuple[str, ...] = ()  # the queues that it shares them with
     need: int = 0  # whole slots by what is wanted now, before any shortage; 0 if it could share

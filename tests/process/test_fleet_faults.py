@@ -398,8 +398,10 @@ def test_a_pin_is_honoured_and_told_until_it_is_taken_back(fleet: Fleet, words: 
         return dict(shown)
 
     assert run("pin", *words).said().startswith(f"queue work is pinned to {words[1]} slot")
-    planned = wait_for(lambda: row if (row := reason())["granted"] == int(words[1]) else None, fleet.all_said, START)
-    assert planned["reason"].startswith(f"pinned to {words[1]} by `qslots pin`")
+    words_of_pin = f"pinned to {words[1]} by `qslots pin`"
+    wait_for(lambda: reason()["reason"].startswith(words_of_pin), fleet.all_said, START)
+    planned = reason()
+    assert planned["granted"] == int(words[1])
     assert (planned["pinned"], planned["min"], planned["max"]) == (int(words[1]), int(words[1]), int(words[1]))
     own = [queues for queues in rows(fleet)[SERVER].slots if queues == ("work",)]
     assert len(own) == int(words[1])
