@@ -5,7 +5,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE # importing hypothesis afresh each time costs a second
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help demo demo-memory test setup-tests lint unit redis process deploy chaos bench bench-queue bench-memory bench-plan clean
+.PHONY: help demo demo-memory simulate test setup-tests lint unit redis process deploy cluster chaos bench bench-queue bench-failover bench-memory bench-plan clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,7 +18,11 @@ demo-memory: ## what a slot of the demo costs, with and without gc.freeze
 	@.ci/venv embedded,demo
 	@$(BIN)/python deploy/demo/memory.py
 
-test: lint unit redis process deploy ## all that must be green before a change lands
+simulate: ## a load through the manager's planner in simulated time; ARGS="losses --servers 6 --chart losses.html"
+	@.ci/venv embedded,demo
+	@$(BIN)/qmanager simulate $(or $(ARGS),tenfold --duration 10m)
+
+test: lint unit redis process deploy cluster ## all that must be green before a change lands
 
 setup-tests:
 	@.ci/packages
@@ -38,8 +42,11 @@ redis: setup-tests ## the queue server's scripts on real servers
 process: setup-tests ## real masters, molds and slots; three at a time, as most of it is waiting
 	@$(PYTEST) -n 3 tests/process
 
-deploy: setup-tests ## what deploy/ ships: the demo
+deploy: setup-tests ## what deploy/ ships: the demo, units, the agent for pacemaker
 	@$(PYTEST) tests/deploy
+
+cluster: setup-tests ## the manager under a real pacemaker of three nodes: failovers, and never two; needs root
+	@$(PYTEST) --maxfail=3 tests/cluster
 
 chaos: ## ten thousand kills of slots at random points; ARGS="--kills 1000 --seed N" are passed on
 	@.ci/venv embedded,demo,dev
@@ -52,6 +59,11 @@ bench: ## tasks a second, latency; figures, not tests
 bench-queue: ## the queue server alone: figures beside their goals; ARGS="--deep --json ..." are passed on
 	@.ci/venv embedded,demo,dev
 	@$(BIN)/python tests/bench/queue_server $(ARGS)
+
+bench-failover: ## seconds without a manager, fault by fault; ARGS="--rounds 10 --only node ..." are passed on
+	@.ci/packages
+	@.ci/venv embedded,demo,dev
+	@$(BIN)/python tests/bench/failover.py $(ARGS)
 
 bench-memory: ## memory beside Celery and gunicorn, births, idle cost; ARGS="--only idle --json ..." are passed on
 	@.ci/venv embedded,demo,dev,bench

@@ -18,6 +18,7 @@ from qslots.connection import translated
 from qslots.servers import QueueServers
 
 from . import periodicviews, queueviews, tables, views
+from .admin_plan import explain, pin, unpin
 from .admin_queue import queue
 from .admin_server import server, slot
 from .admin_task import task
@@ -136,6 +137,9 @@ def up(
     sys.exit(all_in_one.run(chosen, data=data, file=file or os.environ.get("QSLOTS_CONFIG")))
 
 
+main.add_command(explain)
+main.add_command(pin)
+main.add_command(unpin)
 main.add_command(queue)
 main.add_command(task)
 main.add_command(server)

@@ -1,23 +1,41 @@
 """The ``qmanager`` command. Errors are one line; exit 0 ok, 1 error, 2 usage; those of ``status`` are its own."""
 
+import contextlib
+import json
 import os
 import sys
 
 import click
 
 from qslots import __version__, logs
+from qslots.completion import completion_of
 from qslots.connection import KINDS
 from qslots.daemon.faults import EX_SOFTWARE, Broken
 from qslots.errors import Error, SettingsError
 from qslots.settings import Settings, read
 
+from .plancommand import plan_
 from .statuscommand import status
 
 file_option = click.option("-c", "file", metavar="FILE", help="Settings file; QSLOTS_CONFIG by default.")
 redis_option = click.option("--redis", metavar="URL", help=f"The queue server: {KINDS}.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Finds ``simulate`` when it is asked for: a manager that runs needs nothing of it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "simulate"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "simulate":
+            return super().get_command(ctx, cmd_name)
+        from .simulate import simulate
+
+        return simulate
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="qmanager")
 def main() -> None:
     """The cluster's one manager: from queue depths and reports it makes the slot map."""
@@ -41,10 +59,28 @@ def run(file: str | None, redis: str | None, take_over: bool, standby: bool) -> 
     try:
         settings = _named(file, redis)
         logs.to_stderr("qmanager", settings.log_level)
-        Manager(settings, Place(settings), take_over=take_over, standby=standby).run()
+        with contextlib.closing(Place(settings)) as place:
+            Manager(settings, place, take_over=take_over, standby=standby).run()
     except Error as error:
         click.echo(f"qmanager: {error}", err=True)
         sys.exit(EX_SOFTWARE if isinstance(error, Broken) else 1)
+
+
+@main.command("check")
+@file_option
+@redis_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def check_(file: str | None, redis: str | None, as_json: bool) -> None:
+    """Say whether a manager could reign from here, and who reigns just now. Exit 1: it could not."""
+    from .check import check, lines
+
+    try:
+        found = check(_named(file, redis))
+    except Error as error:
+        click.echo(f"qmanager: {error}", err=True)
+        sys.exit(1)
+    click.echo(json.dumps(found.document(), indent=2) if as_json else "\n".join(lines(found)))
+    sys.exit(1 if found.errors else 0)
 
 
 def _named(file: str | None, redis: str | None) -> Settings:
@@ -57,4 +93,6 @@ def _named(file: str | None, redis: str | None) -> Settings:
     return settings
 
 
+main.add_command(plan_)
 main.add_command(status)
+main.add_command(completion_of(main, "qmanager"))

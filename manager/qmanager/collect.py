@@ -1,10 +1,12 @@
 """The counts of every queue, gathered from all queue servers that it lives on.
 
 The first queue server must answer, as it also holds map and reports. Another one that is away is left alone for a
-while, and what was last counted on it stays: missing data must move no slot, and must never look like work done.
+while, and what was last counted on it stays: missing data must move no slot, and must never look like work done. A
+queue whose keys are damaged is told of once and looked at now and then; it stops nothing but its own counts.
 """
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -12,7 +14,7 @@ import msgspec
 
 from qslots import gates
 from qslots.connection import translated
-from qslots.errors import QueueServerError
+from qslots.errors import QueueServerDown, QueueServerError
 from qslots.reports import QueueDeclared, QueueStats, merged
 from qslots.servers import QueueServers
 from qslots.units import counted
@@ -23,6 +25,9 @@ from .views import clock
 log = logging.getLogger("qmanager")
 FIRST_PAUSE = 1.0  # s until a server that is away is asked again, doubled each time
 LONGEST_PAUSE = 16.0
+BROKEN_PAUSE = 10.0  # s until a queue that cannot be counted is looked at again
+# What a refusal, or an answer that is none of our scripts', comes to.
+GARBLED = (QueueServerError, ValueError, TypeError, LookupError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ class Collector:
         self._bases: dict[tuple[str, str], QueueStats] = {}
         self._away: dict[str, _Away] = {}
         self._level: set[str] = set()  # queues whose gates are the same on all their servers
+        self._broken: dict[tuple[str, str], float] = {}  # (queue, server) -> when to look at it again
+        self._rounds = 0
 
     @property
     def away(self) -> frozenset[str]:
@@ -62,6 +69,8 @@ class Collector:
                     self._bases[place] = each  # it comes late: what it did before is no news of this minute
                 self._newest[place] = each
         self._newest = {place: each for place, each in self._newest.items() if place[0] in queues}
+        self._broken = {place: again for place, again in self._broken.items() if place[0] in queues}
+        self._rounds += 1
         self._level_gates(queues)
         return self._merged(queues)
 
@@ -82,10 +91,8 @@ class Collector:
         if away is not None and now < away.again:
             return []
         try:
-            found = self._servers[server].stats([queue.name for queue in queues])
-            for queue, each in zip(queues, found, strict=True):
-                if each.expired:
-                    self._reclaim(server, queue)
+            found = self._counted(server, [queue.name for queue in queues], now)
+            self._look_after(server, queues, {each.name for each in found if each.expired})
         except QueueServerError as error:
             self._level -= {queue.name for queue in queues}
             if server == self._control:
@@ -96,16 +103,69 @@ class Collector:
             log.info("queue server %s answers again", server)
         return found
 
+    def _counted(self, server: str, queues: list[str], now: float) -> list[QueueStats]:
+        """The counts of those that can be counted. QueueServerError if there are several and none can."""
+        sound = [queue for queue in queues if (queue, server) not in self._broken]
+        alone = [queue for queue in queues if self._broken.get((queue, server), math.inf) <= now]
+        found: list[QueueStats] = []
+        try:
+            found = self._servers[server].stats(sound)
+        except QueueServerDown:
+            raise
+        except GARBLED:
+            alone += sound
+        answers = {queue: self._asked_alone(server, queue) for queue in alone}
+        broken = {queue: answer for queue, answer in answers.items() if isinstance(answer, Exception)}
+        if 1 < len(queues) == len(broken):
+            queue, error = broken.popitem()
+            raise QueueServerError(f"no queue can be counted on {server}, the last of them is {queue}: {error}")
+        self._tell_of_broken(server, broken, answers.keys() - broken.keys())
+        self._broken |= {(queue, server): now + BROKEN_PAUSE for queue in broken}
+        return found + [answer for answer in answers.values() if not isinstance(answer, Exception)]
+
+    def _asked_alone(self, server: str, queue: str) -> QueueStats | Exception:
+        try:
+            return self._servers[server].stats([queue])[0]
+        except QueueServerDown:
+            raise
+        except GARBLED as error:
+            return error
+
+    def _tell_of_broken(self, server: str, broken: Mapping[str, Exception], sound: Iterable[str]) -> None:
+        for queue, error in broken.items():
+            if (queue, server) not in self._broken:
+                log.warning("queue %s cannot be counted on %s, what was counted last stays: %s", queue, server, error)
+        for queue in sound:
+            if self._broken.pop((queue, server), None):
+                log.info("queue %s can be counted again on %s", queue, server)
+
     def _level_gates(self, queues: Iterable[str]) -> None:
         """What was paused or resumed while a server was away counts there too, once all servers of a queue answer."""
         for queue in queues:
             places = self._servers.places(queue)
             if queue not in self._level and len(places) > 1 and not self._away.keys() & set(places):
-                gates.level(self._servers, queue)
-                self._level.add(queue)
+                try:
+                    gates.level(self._servers, queue)
+                except GARBLED as error:  # who counts it tells of it
+                    log.debug("the gates of queue %s are not compared: %s", queue, error)
+                else:
+                    self._level.add(queue)
+
+    def _look_after(self, server: str, queues: list[QueueDeclared], expired: set[str]) -> None:
+        """Takes back what expired locks hold; and in turn forgets what lost slots have left in a queue."""
+        turn = queues[self._rounds % len(queues)].name
+        for queue in queues:
+            if queue.name in expired or queue.name == turn:
+                self._reclaim(server, queue)
 
     def _reclaim(self, server: str, queue: QueueDeclared) -> None:
-        taken = self._servers[server].reclaim(queue.name, queue.lock)
+        try:
+            taken = self._servers[server].reclaim(queue.name, queue.lock)
+        except QueueServerDown:
+            raise
+        except GARBLED as error:
+            log.debug("queue %s: expired locks are not taken back on %s: %s", queue.name, server, error)
+            return
         if taken:
             log.info(
                 "queue %s: %s taken back from locks past their time on %s", queue.name, counted(taken, "task"), server

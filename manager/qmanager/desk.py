@@ -23,6 +23,7 @@ from qslots.units import counted
 from .place import Place, seconds, socket_in
 
 log = logging.getLogger("qmanager")
+LATE = 8  # looks at the control socket after the next cycle has become due
 _decoder = msgspec.json.Decoder(Status)
 
 
@@ -83,6 +84,7 @@ class Desk:
         self.stopping = False
         self._place = place
         self._said: float | None = None
+        self._dumb = False  # whether that could not be written
         self._service = ServiceManager(os.environ)
         self._selector = selectors.DefaultSelector()
         self._control = ControlSocket(
@@ -106,16 +108,18 @@ class Desk:
         reply(self.vitals.document())
 
     def serve(self, until: float) -> None:
-        """Until then (monotonic), or until told to stop."""
+        """Until then (monotonic), or until told to stop. Who asks is answered also where cycle follows cycle."""
         self._say()
-        while not self.stopping:
+        late = 0
+        while not self.stopping and late < LATE:
             now = time.monotonic()
             again = min(until, self._control.check(now), self._service.check(State.RUNNING, self.vitals.line(), now))
-            for key, _ in self._selector.select(max(0.0, again - now)):
+            events = self._selector.select(max(0.0, again - now))
+            for key, _ in events:
                 if self._selector.get_map().get(key.fd) is key:  # it may be closed by now, its number another's
                     key.data()
             if time.monotonic() >= until:
-                return
+                late += 1 if events else LATE
 
     def _say(self) -> None:
         """To whoever looks from outside, and cannot ask: see ``place``."""
@@ -124,11 +128,13 @@ class Desk:
         try:
             self._place.say(self.vitals.published)
         except OSError as error:
-            log.warning("%s cannot be written: %s; pacemaker's agent takes us for dead", self._place.folder, error)
-        self._said = self.vitals.published
+            if not self._dumb:
+                log.warning("%s cannot be written: %s; pacemaker's agent takes us for dead", self._place.folder, error)
+            self._dumb = True
+            return
+        self._said, self._dumb = self.vitals.published, False
 
     def close(self) -> None:
         """The end, in good order."""
         self._service.check(State.STOPPING, "stopping", time.monotonic())
         self._control.close()
-        self._place.leave()

@@ -6,13 +6,15 @@ is kept that is not there: a peak that is over makes nobody grow. The holding (r
 is handed back to the caller as data and is taken before capacity cuts it, so that a shortage cannot make it swing.
 """
 
+import heapq
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
 
-from .demand import WINDOW, Demand
+from .demand import Demand
+from .history import WINDOW
 
 Names = tuple[str, ...]  # the queues of a slot, sorted
 
@@ -44,7 +46,7 @@ class Holding:
     """What must be remembered between two cycles."""
 
     queues: Mapping[str, Held] = field(default_factory=dict)
-    groups: Mapping[Names, Held] = field(default_factory=dict)  # of those who share, without peaks
+    groups: Mapping[Names, Held] = field(default_factory=dict)  # of those who share
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +86,12 @@ def remembered(counts: Mapping[Names, int], now: float) -> Holding:
     An empty memory is no proof of idleness: it takes nothing away until rates are known, and without a shortage not
     for a full stabilization window.
     """
-    own = {
-        names[0]: _taken_over(count, now, ((now, float(count)),)) for names, count in counts.items() if len(names) == 1
+    found = {
+        names: Held(((now, float(count)),), own=count, need=count, found=count, since=now)
+        for names, count in counts.items()
     }
-    return Holding(own, {names: _taken_over(count, now) for names, count in counts.items() if len(names) > 1})
-
-
-def _taken_over(count: int, now: float, peaks: tuple[tuple[float, float], ...] = ()) -> Held:
-    return Held(peaks, own=count, need=count, found=count, since=now)
+    own = {names[0]: held for names, held in found.items() if len(names) == 1}
+    return Holding(own, {names: held for names, held in found.items() if len(names) > 1})
 
 
 def _still_found(before: Held, now: float, mean_time: float | None) -> int:
@@ -156,7 +156,7 @@ def hold(demand: Demand, before: Held, now: float) -> Held:
     """Up at once, down only from the highest peak of the window; whole slots with a dead band around them."""
     queue = demand.queue
     window = stabilization(demand)
-    peaks = tuple((at, wanted) for at, wanted in before.peaks if at > now - window and wanted > demand.wanted)
+    peaks = _recent(before.peaks, now - window, demand.wanted)
     if not peaks or now - peaks[-1][0] >= window / _PARTS:
         peaks = (*peaks, (now, demand.wanted))
     level = peaks[0][1]
@@ -166,6 +166,16 @@ def hold(demand: Demand, before: Held, now: float) -> Held:
     need = max(_steady(demand.wanted, before.need, queue.priority) if needs else 0, queue.min_slots)
     most = own if queue.max_slots is None else min(own, queue.max_slots)
     return Held(peaks, most, min(need, most), _still_found(before, now, demand.mean_time), before.since)
+
+
+def _recent(peaks: tuple[tuple[float, float], ...], instant: float, wanted: float) -> tuple[tuple[float, float], ...]:
+    """Those after ``instant`` that are above what is wanted now: as they fall with time, it is a part of them."""
+    first, last = 0, len(peaks)
+    while last and peaks[last - 1][1] <= wanted:
+        last -= 1
+    while first < last and peaks[first][0] <= instant:
+        first += 1
+    return peaks[first:last]
 
 
 def _steady(level: float, held: int, priority: int) -> int:
@@ -182,7 +192,7 @@ class _Pool:
     def __init__(self, demand: Demand, where: Mapping[str, Hashable]) -> None:
         self.key = _kin(demand, where)
         self.names = [demand.queue.name]
-        self.slowest = demand.mean_time or 0.0
+        self.slowest = demand.run_time
         self.delay = demand.queue.target_delay
 
     def fits(self, slowest: float, delay: float, slack: float = 1.0) -> bool:
@@ -230,7 +240,7 @@ def share(
 
 
 def _join(demand: Demand, pools: Iterable[_Pool], where: Mapping[str, Hashable], slack: float) -> bool:
-    key, slowest, delay = _kin(demand, where), demand.mean_time or 0.0, demand.queue.target_delay
+    key, slowest, delay = _kin(demand, where), demand.run_time, demand.queue.target_delay
     for pool in pools:
         if pool.fits(slowest, delay, slack) and pool.key == key:
             pool.add([demand.queue.name], slowest, delay)
@@ -278,7 +288,7 @@ def _folded(
 
 def _pace(names: Names, served: Mapping[str, Demand]) -> int:
     """The longest run time as a power of two: rough, so that its noise does not reshuffle the groups."""
-    return math.frexp(max(served[name].mean_time or 0.0 for name in names))[1]
+    return math.frexp(max(served[name].run_time for name in names))[1]
 
 
 def _own_claim(demand: Demand, held: Held, present: Mapping[Names, int]) -> _Claim:
@@ -292,11 +302,14 @@ def _together(
 ) -> Held:  # fmt: skip
     """Slots that the members are worth together, within the least of their max."""
     priority = max(served[name].queue.priority for name in names)
-    own = _steady(sum(held[name].level for name in names), before.own, priority)
+    window = max(stabilization(served[name]) for name in names) if before.peaks else 0.0
+    peaks = tuple(peak for peak in before.peaks if peak[0] > now - window)  # the members have their own
+    level = max(sum(held[name].level for name in names), peaks[0][1] if peaks else 0.0)
+    own = _steady(level, before.own, priority)
     need = _steady(sum(served[name].wanted for name in names), before.need, priority)
     most = _group_max(names, served, own)
     found = _still_found(before, now, max(served[name].mean_time or 0.0 for name in names))
-    return Held((), min(own, most), min(need, own, most), found, before.since)
+    return Held(peaks, min(own, most), min(need, own, most), found, before.since)
 
 
 def _group_claim(names: Names, served: Mapping[str, Demand], held: Held, present: Mapping[Names, int]) -> _Claim:
@@ -338,22 +351,30 @@ def _spared(claims: Sequence[_Claim], got: Sequence[int], left: int, ranked: Seq
 def _filled(claims: Sequence[_Claim], got: list[int], left: int, ranked: Sequence[int]) -> list[int]:
     """Weighted max-min fairness (Bertsekas and Gallager, Data Networks, 6.5.2) above what each has got.
 
-    The water level is found by halving; whole slots that rounding leaves go to the largest fractions.
+    The n-th slot of a claim comes at the water level n / priority, so slots come in one order whatever their number
+    (the divisor method of Jefferson): one more takes none from anybody. All below a level are found by halving.
     """
     if sum(max(0, claim.target - n) for claim, n in zip(claims, got, strict=True)) <= left:
         return [max(claim.target, n) for claim, n in zip(claims, got, strict=True)]
-    low, high, total = 0.0, float(max(claim.target for claim in claims)), sum(got) + left
-    for _ in range(50):
+    wanting = [i for i in ranked if got[i] < claims[i].target]
+    bounds = [(got[i], claims[i].target, claims[i].priority) for i in wanting]
+    most, low, high = sum(got[i] for i in wanting) + left, 0.0, max(target / priority for _, target, priority in bounds)
+    below = [n for n, _, _ in bounds]
+    while most - sum(below) > len(bounds) and high - low > 1e-9 * high:
         level = (low + high) / 2
-        low, high = (level, high) if sum(_shares(claims, got, level)) <= total else (low, level)
-    shares = _shares(claims, got, low)
-    filled = [math.floor(each + 1e-6) for each in shares]
-    left = total - sum(filled)
-    wanting = [i for i in ranked if filled[i] < claims[i].target]
-    for i in sorted(wanting, key=lambda i: round(filled[i] - shares[i], 6))[:left]:
+        there = [max(n, min(target, int(level * priority))) for n, target, priority in bounds]
+        if sum(there) <= most:
+            low, below = level, there
+        else:
+            high = level
+    filled = dict(zip(wanting, below, strict=True))
+    coming = [
+        ((n + 1) / claims[i].priority, place, i) for place, (i, n) in enumerate(filled.items()) if n < claims[i].target
+    ]
+    heapq.heapify(coming)
+    for _ in range(most - sum(below)):
+        _, place, i = heapq.heappop(coming)
         filled[i] += 1
-    return filled
-
-
-def _shares(claims: Sequence[_Claim], got: Sequence[int], level: float) -> list[float]:
-    return [max(n, min(claim.target, level * claim.priority)) for claim, n in zip(claims, got, strict=True)]
+        if filled[i] < claims[i].target:
+            heapq.heappush(coming, ((filled[i] + 1) / claims[i].priority, place, i))
+    return [filled.get(i, n) for i, n in enumerate(got)]

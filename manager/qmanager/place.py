@@ -62,7 +62,7 @@ def seconds() -> float:
 
 
 class Place:
-    """Ours until ``leave``, or until this process is gone."""
+    """Ours until it is closed, or until this process is gone."""
 
     def __init__(self, settings: Settings) -> None:
         """Error if another manager has it, SettingsError if the folder cannot be used."""
@@ -85,7 +85,7 @@ class Place:
         fresh.write_text(f"{os.getpid()} {self._start} {published:.2f}\n")
         fresh.replace(self.folder / "alive")
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """In good order."""
         socket_in(self.folder).unlink(missing_ok=True)
         (self.folder / "alive").unlink(missing_ok=True)

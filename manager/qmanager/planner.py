@@ -10,14 +10,19 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, repeat
 from operator import mul
+from typing import Any
 
 from qslots.reports import Declared, QueueDeclared, QueuePlan, QueueStats, Report
 
-from .demand import Demand, Samples, measure, observe, unknown
-from .grant import Grant, Held, Holding, Names, grant, remembered
+from .demand import Demand, measure, unknown
+from .grant import Grant, Held, Holding, Names, dead_band, grant, remembered, stabilization
+from .history import Samples, observe
 from .masters import Master, Running, summed
 from .placement import TOLERANCE, Change, Rows, Server, place
+from .saturation import CALM
 from .unserved import in_words, servable, unserved
+
+STALE = 600.0  # seconds for which a queue keeps its demand while no server answers that it lives on
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,8 @@ def plan(
         digest: frozenset(queue.name for queue in each.queues if queue.handlers) for digest, each in declared.items()
     }
     servers = [_server(each, knows.get(each.declared), len(current.get(each.server, ()))) for each in masters]
-    counted = _Counted(stats, _known(declared, masters))
+    away = _told_of_away(places or {}, silent)
+    counted = _Counted(_fresh(stats, away, memory), _known(declared, masters))
     samples, demands = _demands(queues, counted, masters, memory, interval)
     present = Counter(chain.from_iterable(current.get(server.name, ()) for server in servers))
     del present[()]
@@ -79,7 +85,7 @@ def plan(
     most = {name: demand.queue.max_slots for name, demand in demands.items() if demand.served}
     least = {name: demand.queue.min_slots for name, demand in demands.items() if demand.queue.min_slots}
     placed, changes = place(current, grants, servers, most, least=least, overdue=counted.overdue(queues))
-    plans = tuple(_plans(demands, grants, holding, _told_of_away(places or {}, silent)))
+    plans = tuple(_plans(demands, grants, holding, away))
     # Without any declaration nothing was learnt; what is known of the queues must outlive that.
     return PlanResult(placed, plans, changes, Memory(samples, demands, holding) if queues else memory)
 
@@ -101,6 +107,18 @@ def _known(declared: Mapping[str, Declared], masters: Sequence[Master]) -> dict[
         for queue in declared[digest].queues:
             known.setdefault(queue.name, set()).update(handler.name for handler in queue.handlers)
     return known
+
+
+def _fresh(
+    stats: Mapping[str, QueueStats], away: Mapping[str, tuple[str, bool]], memory: Memory
+) -> dict[str, QueueStats]:  # fmt: skip
+    """Without the counts that only repeat what was last known, for a while: they look as if no work came any more."""
+    fresh = {}
+    for name, each in stats.items():
+        history = memory.samples.get(name)
+        if not (history and away.get(name, ("", False))[1] and each.now - history[-1].now < STALE):
+            fresh[name] = each
+    return fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +171,8 @@ def _demands(
         ages, slots = running.get(name, ()), listening[name]
         if reading is not None:
             history = observe(history, reading, running=ages, slots=slots)
-            demand = measure(queue, history, reading, running=ages, slots=slots, interval=interval)
+            growth = memory.demands[name].growth if name in memory.demands else CALM
+            demand = measure(queue, history, reading, running=ages, slots=slots, interval=interval, growth=growth)
             demands[name] = counted.told(demand)
         elif name in memory.demands:
             demands[name] = replace(memory.demands[name], queue=queue)
@@ -254,7 +273,23 @@ def _plans(
             arrivals=demand.arrivals,
             mean_time=demand.mean_time,
             reason=reason + note,
+            **_behind(demand, granted.get(name), held or Held()),
         )
+
+
+def _behind(demand: Demand, mine: Grant | None, held: Held) -> dict[str, Any]:
+    """The numbers between what is wanted and what is granted, for ``qslots explain``."""
+    name = demand.queue.name
+    return {
+        "target_delay": demand.queue.target_delay,
+        "slots": mine.slots if mine else 0,
+        "shares": tuple(other for other in mine.queues if other != name) if mine else (),
+        "need": held.need,
+        "kept": held.own,
+        "peak": held.level,
+        "window": stabilization(demand),
+        "dead_band": dead_band(demand.queue.priority),
+    }
 
 
 def _granted(demand: Demand, mine: Grant | None, held: Held) -> tuple[float, str]:

@@ -17,7 +17,7 @@ from qslots.servers import QueueServers
 from .readings import CUMULATIVE
 from .strays import Parts, parted
 from .unserved import unserved
-from .views import Document, View, newest_plan
+from .views import Document, View, clock, newest_plan, silence
 
 NO_PLAN = "not in the plan: no manager has looked at this queue yet"
 NO_HANDLER = "no application that is loaded has a handler for it"
@@ -27,17 +27,17 @@ _T = typing.TypeVar("_T")
 
 def queues_view(servers: QueueServers) -> View:
     """[{name, priority, min, wanted, granted, max, load, active, inactive, locked, buried, oldest, rate, mean_time,
-    reason, parked, takeable, paused, gates, reasons, unserved}], by name: those of the plan and those that ever had
-    a task.
+    reason, parked, takeable, paused, gates, reasons, unserved, plan_age}], by name: those of the plan and those that
+    ever had a task.
     """
-    planned, why, plan_notes = _planned(servers)
+    planned, why, age, plan_notes = _planned(servers)
     counts, silent = _counted(servers)
     parts, strays = parted(counts, servers)
     known = _declared(servers)
     document = [
         queue_document(
             name, planned.get(name), _sum(parts.get(name, {})), known.get(name, ()),
-            silent=bool(_away(servers, name, silent)), unplanned=why,
+            silent=bool(_away(servers, name, silent)), unplanned=why, plan_age=age,
         )
         for name in sorted(planned.keys() | parts.keys())
     ]  # fmt: skip
@@ -49,14 +49,14 @@ def queue_view(servers: QueueServers, name: str) -> View:
 
     Error, with the nearest name, if no plan has it and it never had a task.
     """
-    planned, why, plan_notes = _planned(servers)
+    planned, why, age, plan_notes = _planned(servers)
     counts, silent = _counted(servers, _existing(servers, name, planned))
     parts, strays = parted(counts, servers)
     plan, mine, away = planned.get(name), parts.get(name, {}), bool(_away(servers, name, silent))
     stats = _sum(mine)
     handlers = {handler for server in mine for handler in servers[server].handlers(name)}
     known = _declared(servers).get(name, ())
-    document = queue_document(name, plan, stats, known, silent=away, unplanned=why) | {
+    document = queue_document(name, plan, stats, known, silent=away, unplanned=why, plan_age=age) | {
         "arrivals": plan.arrivals if plan else None,
         "expired": _value(stats, "expired", silent=away),
         "counters": {counter: _value(stats, counter, silent=away) for counter in CUMULATIVE},
@@ -119,13 +119,14 @@ def _declared(servers: QueueServers) -> dict[str, set[str]]:
 
 def queue_document(
     name: str, plan: QueuePlan | None, stats: QueueStats | None, known: Container[str] = (), *, silent: bool = False,
-    unplanned: str = NO_PLAN,
+    unplanned: str = NO_PLAN, plan_age: float | None = None,
 ) -> Document:  # fmt: skip
     """One queue from what is known of it. Pure.
 
     known      the handlers of it that some server knows
     silent     a server that may have more of it did not answer
     unplanned  why there is no plan for it, if there is none
+    plan_age   seconds since a manager has published
     """
 
     def count(field: str) -> typing.Any:
@@ -153,6 +154,7 @@ def queue_document(
         "gates": [gate.rstrip(":") for gate in stats.gates] if stats else [],
         "reasons": dict(stats.reasons) if stats else {},
         "unserved": unserved(stats, known) if stats else {},
+        "plan_age": plan_age,
     }
 
 
@@ -169,10 +171,13 @@ def _value(stats: QueueStats | None, field: str, *, silent: bool) -> typing.Any:
     return getattr(stats, field)
 
 
-def _planned(servers: QueueServers) -> tuple[dict[str, QueuePlan], str, tuple[str, ...]]:
-    """The queues of the newest plan, why another one is not among them, and notes."""
+def _planned(servers: QueueServers) -> tuple[dict[str, QueuePlan], str, float | None, tuple[str, ...]]:
+    """The queues of the newest plan, why another one is not among them, how old it is, and notes."""
     plan, notes = newest_plan(servers.control.redis)
-    return ({queue.name: queue for queue in plan.queues} if plan else {}), NO_HANDLER if plan else NO_PLAN, notes
+    if plan is None:
+        return {}, NO_PLAN, None, notes
+    age = max(0.0, clock(servers.control) - plan.published)
+    return {queue.name: queue for queue in plan.queues}, NO_HANDLER, age, (*notes, *silence("the plan", age))
 
 
 def _existing(servers: QueueServers, name: str, planned: Iterable[str]) -> str:

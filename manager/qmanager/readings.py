@@ -14,9 +14,8 @@ def counted_from(base: QueueStats | None, reading: QueueStats) -> QueueStats:
     """The reading with its counters counted from those of ``base``, unless the server was emptied since."""
     if base is None or _finished(reading) < _finished(base):
         return reading
-    return msgspec.structs.replace(
-        reading, **{name: getattr(reading, name) - getattr(base, name) for name in CUMULATIVE}
-    )
+    since = {name: getattr(reading, name) - getattr(base, name) for name in CUMULATIVE}
+    return msgspec.structs.replace(reading, packing=reading.packing.since(base.packing), **since)
 
 
 def _finished(reading: QueueStats) -> int:

@@ -15,10 +15,10 @@ from rich.text import Text
 from qslots.units import counted
 
 from .demand import with_reasons
+from .figures import NOTHING, seconds, size
 from .unserved import in_words
-from .views import Document
+from .views import SILENT, Document
 
-NOTHING = "·"
 NO_SERVERS = "no server reports yet: start one with `qmaster run` or `qslots up`"
 NO_QUEUES = "no queues yet: they appear with a server that knows them or with their first task"
 NO_SLOTS = "servers report, but no slot yet: `qslots queues` says what the queues are granted"
@@ -210,7 +210,8 @@ def map_line(slot_map: Document, queues: list[Document]) -> str:
         load = "" if queue["load"] is None else f" {queue['load']:.0%}"
         parts.append(f"{queue['name']} {slots(queue['granted'])}/{slots(queue['wanted'])}{load}")
     taken = counted(sum(len(row) for row in slot_map["servers"].values()), "slot")
-    return f"epoch {slot_map['epoch']}, {taken}; granted/wanted load: {', '.join(parts) or 'no queues yet'}"
+    shown = ", ".join(parts) or "no queues yet"
+    return f"epoch {slot_map['epoch']}{_old(slot_map)}, {taken}; granted/wanted load: {shown}"
 
 
 def count_slots(row: Iterable[Document]) -> dict[str, tuple[int, int]]:
@@ -222,32 +223,6 @@ def count_slots(row: Iterable[Document]) -> dict[str, tuple[int, int]]:
             own, common = counts.get(queue, (0, 0))
             counts[queue] = (own + (not shared), common + shared)
     return counts
-
-
-def size(count: float | None) -> str:
-    """Bytes for people, in powers of 1024 as in the settings: 640K, 1.5G."""
-    if count is None:
-        return NOTHING
-    for unit in "BKMGTP":
-        if count < 1000 or unit == "P":
-            break
-        count /= 1024
-    return f"{count:.1f}{unit}" if count < 10 and unit not in "BK" else f"{count:.0f}{unit}"
-
-
-def seconds(span: float | None) -> str:
-    """Seconds for people, two units at most: 340µs, 12ms, 4.2s, 3m 20s, 2h 5m, 3d 4h."""
-    if span is None:
-        return NOTHING
-    if span < 1:
-        return f"{span * 1e6:.0f}µs" if 0 < span < 1e-3 else f"{span * 1e3:.0f}ms"
-    if span < 10:
-        return f"{span:.1f}s"
-    for unit, name, part, part_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if span >= unit:
-            rest = int(span % unit // part)
-            return f"{int(span // unit)}{name}" + (f" {rest}{part_name}" if rest else "")
-    return f"{span:.0f}s"
 
 
 def slots(count: float | None) -> str:
@@ -281,7 +256,13 @@ def _map_numbers(queue: Document) -> tuple[Text, ...]:
 def _map_title(slot_map: Document) -> Text:
     if slot_map["epoch"] is None:
         return Text(NO_MAP)
-    return Text.assemble(("slot map ", "bold"), (f"epoch {slot_map['epoch']}", "dim"))
+    return Text.assemble(("slot map ", "bold"), (f"epoch {slot_map['epoch']}", "dim"), (_old(slot_map), "red"))
+
+
+def _old(slot_map: Document) -> str:
+    """What to say of a map that no manager has published for long."""
+    age = slot_map.get("age")
+    return f", {seconds(age)} old: no manager" if age is not None and age > SILENT else ""
 
 
 def _share_cell(counts: Sequence[tuple[int, int]]) -> Text:

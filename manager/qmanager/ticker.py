@@ -55,14 +55,33 @@ class Ticker:
             if not here or server in away:
                 continue
             try:
-                now, seen = ticks.read(self._servers[server], here)
+                looks[server] = self._read(server, here)
             except QueueServerError as error:
-                if self._servers[server] is self._servers.control:
+                if isinstance(error, QueueServerDown) and self._servers[server] is self._servers.control:
                     raise
                 log.debug("no ticks on %s: %s", server, error)  # the collector tells of it
-                continue
-            looks[server] = now, dict(zip(here, seen, strict=True))
         return looks
+
+    def _read(self, server: str, here: Sequence[Place]) -> _Look:
+        """What can be read on a server; a queue whose keys are damaged must not stop the others."""
+        try:
+            now, seen = ticks.read(self._servers[server], here)
+            return now, dict(zip(here, seen, strict=True))
+        except QueueServerDown:
+            raise
+        except QueueServerError as error:
+            if len(here) == 1:
+                raise
+            log.debug("ticks are read one by one on %s: %s", server, error)
+        now, found = 0.0, dict[Place, Seen]()
+        for place in here:
+            try:
+                now, [found[place]] = ticks.read(self._servers[server], [place])
+            except QueueServerDown:
+                raise
+            except QueueServerError as error:
+                self._tell(place, server, error)
+        return now, found
 
     def _step(
         self, place: Place, periodic: Periodic, looks: Mapping[str, _Look], server: str, *, now: float
@@ -87,8 +106,11 @@ class Ticker:
         except (QueueServerError, LookupError, ValueError, OSError) as error:  # or its time zone is not known here
             if isinstance(error, QueueServerDown) and self._servers[server] is self._servers.control:
                 raise
-            if (place, server) not in self._told:
-                self._told.add((place, server))
-                log.warning("no ticks of %s (queue %s) on %s: %s", place[1], place[0], server, error)
+            self._tell(place, server, error)
         else:
             self._told.discard((place, server))
+
+    def _tell(self, place: Place, server: str, error: Exception) -> None:
+        if (place, server) not in self._told:
+            self._told.add((place, server))
+            log.warning("no ticks of %s (queue %s) on %s: %s", place[1], place[0], server, error)

@@ -29,6 +29,7 @@ from qslots.settings import Settings
 from qslots.units import duration
 
 from . import views
+from .place import BELOW, socket_in
 
 LOOK = 0.1  # s between two looks for the first report
 PATIENCE = 300.0  # s for the application to be imported and the first report to come
@@ -242,8 +243,11 @@ def run(chosen: Settings, *, data: pathlib.Path, file: str | None) -> int:
         _look_at_others(servers)
         client, since = servers.control, views.clock(servers.control)
         environ = child_environ(os.environ, chosen, url=url, data=data.absolute(), file=file, cwd=pathlib.Path.cwd())
+        run = run_folder(data.absolute(), chosen.server.name or socket.gethostname())
         if not chosen.server.runtime_dir:
-            environ["QSLOTS_RUNTIME_DIR"] = str(run_folder(data.absolute(), chosen.server.name or socket.gethostname()))
+            environ["QSLOTS_RUNTIME_DIR"] = str(run)
+        if not chosen.manager.runtime_dir:  # two folders, two managers
+            environ["QSLOTS_MANAGER_RUNTIME_DIR"] = str(run / BELOW)
         grace = duration(chosen.server.graceful_timeout) + SPARE
         # One `up` a folder, so a manager started again takes over from its own predecessor and waits for nobody.
         children += [_daemon("qmanager", 2 * SPARE, environ, "--take-over"), _daemon("qmaster", grace, environ)]
@@ -289,12 +293,13 @@ def child_environ(
 
 
 def run_folder(data: pathlib.Path, server: str) -> pathlib.Path:
-    """Where the qmaster of this ``up`` keeps its socket and its scoreboard: two folders, two fleets of one host name.
+    """Where master and manager of this ``up`` keep what is theirs: two folders, two fleets of one host name.
 
     It is DIR/run, where `qmaster status` looks for it; on tmpfs if a socket in there would have too long a path.
     """
     beside = data / "run"
-    if len(os.fsencode(beside / f"{server}.sock")) <= embedded.LONGEST_SOCKET:
+    sockets = beside / f"{server}.sock", socket_in(beside / BELOW)
+    if all(len(os.fsencode(path)) <= embedded.LONGEST_SOCKET for path in sockets):
         return beside
     digest = hashlib.blake2b(os.fsencode(data), digest_size=8).hexdigest()
     return pathlib.Path(f"/dev/shm/qslots-up-{os.geteuid()}-{digest}")

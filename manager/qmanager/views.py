@@ -13,11 +13,14 @@ from collections.abc import Callable, Mapping
 import msgspec
 import redis
 
-from qslots import keys
+from qslots import believed, keys
 from qslots.queueserver import QueueServer
 from qslots.reports import MapRow, Plan, Report
 from qslots.servers import QueueServers
 
+from .figures import seconds
+
+SILENT = 10.0  # s after which a plan is old: managers publish once a second, and another takes over within ten
 CHUNK = 200  # records a round trip: all of 10,000 reports at once would block the server for 50 ms and more
 
 Document = dict[str, typing.Any]
@@ -32,7 +35,7 @@ class View:
 
 
 def map_view(servers: QueueServers) -> View:
-    """{epoch, published, servers: {name: [{index, queues}]}}; epoch and published are null before the first map."""
+    """{epoch, published, age, servers: {name: [{index, queues}]}}; all but servers are null before the first map."""
     client = servers.control
     rows, notes = _records(client.redis, keys.MAP, MapRow, "map row")
     epoch, published = client.redis.hmget(keys.EPOCH, ["epoch", "published"])
@@ -40,17 +43,27 @@ def map_view(servers: QueueServers) -> View:
         name: [{"index": index, "queues": list(queues)} for index, queues in enumerate(row.slots) if queues]
         for name, row in rows.items()
     }
+    at = None if published is None else _number(published) / 1e6
+    age = max(0.0, clock(client) - at) if at else None
     document = {
         "epoch": None if epoch is None else int(_number(epoch)),
-        "published": None if published is None else _number(published) / 1e6,
+        "published": at,
+        "age": age,
         "servers": slots,
     }
-    return View(document, notes)
+    return View(document, (*notes, *silence("the slot map", age)))
+
+
+def silence(what: str, age: float | None) -> tuple[str, ...]:
+    """The note on what a manager has published last, if that is long ago."""
+    if age is None or age <= SILENT:
+        return ()
+    return (f"{what} is {seconds(age)} old: no manager has published since; is `qmanager run` at work?",)
 
 
 def slots_view(servers: QueueServers) -> View:
     """[{server, index, pid, generation, state, queues, handler, task, task_age, done, pss, private}], in order."""
-    reports, notes = _records(servers.control.redis, keys.REPORTS, Report, "report")
+    reports, notes = _reports(servers.control.redis)
     document = [
         {"server": name, **{field: getattr(slot, field) for field in SLOT_FIELDS}, "queues": list(slot.queues)}
         for name, report in reports.items()
@@ -69,7 +82,7 @@ def servers_view(servers: QueueServers) -> View:
     age is that of the newest report.
     """
     client = servers.control
-    reports, notes = _records(client.redis, keys.REPORTS, Report, "report")
+    reports, notes = _reports(client.redis)
     seen = _seen(client.redis, list(reports))
     now = clock(client)
     document = [
@@ -110,6 +123,21 @@ def is_loaded(client: QueueServer, pid: int, since: float) -> bool:
     known = {name: record for name, record in zip(fresh, raw, strict=True) if record is not None}
     reports, _ = decode_all(known, msgspec.msgpack.Decoder(Report).decode)
     return any(report.pid == pid and report.generation >= 1 for report in reports.values())
+
+
+def _reports(client: redis.Redis) -> tuple[dict[str, Report], tuple[str, ...]]:
+    """server -> report as far as it is believed, by name, and notes about what is not."""
+    reports: dict[str, Report] = {}
+    unreadable, doubted = [], []
+    for field, raw in sorted(dict(client.hscan_iter(keys.REPORTS, count=CHUNK)).items()):
+        name = field.decode(errors="replace")
+        report, faults = believed.read(name, raw)
+        if report is None:
+            unreadable.append(name)
+        else:
+            reports[name] = report
+            doubted += [f"of the report of {name} is not believed: {', '.join(faults[:3])}"] * bool(faults)
+    return reports, (*_note(unreadable, "report"), *doubted[:3])
 
 
 _R = typing.TypeVar("_R", bound=msgspec.Struct)

@@ -3,13 +3,14 @@
 Every operation is one script; errors are those of ``qslots.errors``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
-from . import keys
+from . import believed, keys
 from .connection import translated
 from .errors import Error
 from .queueserver import QueueServer
@@ -20,6 +21,16 @@ _report = msgspec.msgpack.Decoder(Report).decode
 _declared = msgspec.msgpack.Decoder(Declared).decode
 _orders = msgspec.json.Decoder(Orders).decode
 _CHUNK = 200  # reports read at once: a whole hash of 10,000 blocks the server for 50 to 150 ms
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What masters have reported, as far as it is believed."""
+
+    now: float  # the queue server's clock, seconds
+    reports: dict[str, Report]
+    seen: dict[str, float]  # when the newest report of each came, by that clock
+    faults: dict[str, tuple[str, ...]]  # server -> what of its report is not believed; without a report: nothing is
 
 
 class Control:
@@ -37,13 +48,16 @@ class Control:
             "control", "takeover", [keys.MASTERS, keys.SEEN], [name, place, incarnation, round(gone_after * 1e6)]
         )
 
-    def report(self, report: Report, declared: Declared | None) -> tuple[MapRow | None, bool, Orders]:
-        """Publishes a report; returns this server's row, whether its declaration is wanted, and its orders."""
+    def report(self, report: Report, declared: Declared | None) -> tuple[MapRow | None, bool, Orders, float | None]:
+        """Publishes a report; returns this server's row, whether its declaration is wanted, its orders, and how many
+        seconds ago a manager has published.
+        """
         names = [keys.MASTERS, keys.SEEN, keys.REPORTS, keys.MAP, keys.DECLARED, keys.PULSE, keys.ORDERS]
         told = pack(declared) if declared is not None else b""
         args = [report.server, report.incarnation, pack(report), report.declared, told]
-        row, wanted, orders = self.server.run("control", "report", names, args)
-        return _read_row(row, report.server), bool(wanted), _read_orders(orders)
+        row, wanted, orders, planned = self.server.run("control", "report", names, args)
+        age = int(planned) / 1e6 if planned else None
+        return _read_row(row, report.server), bool(wanted), _read_orders(orders), age
 
     def order(
         self, name: str, *, draining: bool | None = None, recycle: Mapping[int, int] = MappingProxyType({})
@@ -66,21 +80,28 @@ class Control:
         """Takes a master that ends off the books."""
         self.server.run("control", "leave", [keys.MASTERS, keys.SEEN, keys.REPORTS], [name, incarnation])
 
+    def heard(self) -> Heard:
+        """All reports. Names that are none are among the faults only."""
+        reports: dict[str, Report] = {}
+        faults: dict[str, tuple[str, ...]] = {}
+        with translated(self.server.url):
+            for raw_name, raw in self.server.redis.hscan_iter(keys.REPORTS, count=_CHUNK):
+                name = raw_name.decode(errors="backslashreplace")
+                report, wrong = believed.read(name, raw)
+                if report is not None:
+                    reports[name] = report
+                if wrong:
+                    faults[name] = wrong
+            scores: Any = self.server.redis.zrange(keys.SEEN, 0, -1, withscores=True)
+            seconds, micros = self.server.redis.time()
+        seen = {name.decode(errors="backslashreplace"): at / 1e6 for name, at in scores}
+        return Heard(seconds + micros / 1e6, reports, seen, faults)
+
     def reports(self) -> tuple[dict[str, Report], dict[str, float], list[str]]:
         """All reports, the age of each in seconds by the server's clock, and the servers whose report is unreadable."""
-        with translated(self.server.url):
-            seconds, micros = self.server.redis.time()
-            seen: Any = self.server.redis.zrange(keys.SEEN, 0, -1, withscores=True)
-            found: dict[str, Report] = {}
-            unreadable = []
-            for raw_name, raw in self.server.redis.hscan_iter(keys.REPORTS, count=_CHUNK):
-                try:
-                    found[raw_name.decode()] = _report(raw)
-                except (msgspec.MsgspecError, UnicodeDecodeError):
-                    unreadable.append(raw_name.decode(errors="replace"))
-        now = seconds + micros / 1e6
-        ages = {name.decode(): max(0.0, now - at / 1e6) for name, at in seen}
-        return found, {name: ages.get(name, float("inf")) for name in found}, unreadable
+        heard = self.heard()
+        ages = {name: max(0.0, heard.now - heard.seen.get(name, float("-inf"))) for name in heard.reports}
+        return heard.reports, ages, sorted(heard.faults.keys() - heard.reports.keys())
 
     def where(self, name: str) -> str:
         """Host and pid of the master that has reported last under this name, "" if that is not known."""
@@ -94,18 +115,23 @@ class Control:
 
     def declared(self, digests: set[str]) -> dict[str, Declared]:
         """The declarations stored under these digests; what cannot be read is left out."""
+        return self.declarations(digests)[0]
+
+    def declarations(self, digests: set[str]) -> tuple[dict[str, Declared], dict[str, str]]:
+        """The declarations stored under these digests, and why one that is there cannot be believed."""
         wanted = sorted(digests - {""})
         if not wanted:
-            return {}
+            return {}, {}
         with translated(self.server.url):
             stored: Any = self.server.redis.hmget(keys.DECLARED, wanted)
-        found = {}
+        found, faults = {}, {}
         for digest, raw in zip(wanted, stored, strict=True):
             try:
-                found[digest] = _declared(raw or b"")
-            except msgspec.MsgspecError:
-                continue
-        return found
+                if raw is not None:
+                    found[digest] = _declared(raw)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                faults[digest] = str(error)
+        return found, faults
 
     def rows(self) -> dict[str, MapRow]:
         """The published slot map, server by server."""
@@ -114,7 +140,7 @@ class Control:
             for raw_name, raw in self.server.redis.hscan_iter(keys.MAP, count=_CHUNK):
                 try:
                     found[raw_name.decode()] = _row(raw)
-                except msgspec.MsgspecError:
+                except (msgspec.MsgspecError, UnicodeDecodeError):
                     continue
         return found
 
@@ -123,11 +149,39 @@ class Control:
         args = [manager, highest, round(respect * 1e6), int(take_over)]
         return int(self.server.run("control", "epoch", [keys.EPOCH], args))
 
-    def publish(self, plan: Plan, rows: dict[str, MapRow], gone: list[str]) -> None:
-        """Publishes changed rows and the plan; QueueServerError beginning with DEPOSED if another manager reigns."""
+    def publish(self, plan: Plan, rows: dict[str, MapRow], gone: list[str]) -> int:
+        """Publishes changed rows and the plan; returns how many rows the map has now.
+
+        QueueServerError of the code DEPOSED if another manager reigns.
+        """
         flat = [part for name, row in rows.items() for part in (name, pack(row))]
         args = [plan.manager, plan.epoch, plan.seq, pack(plan), msgspec.msgpack.encode(gone), *flat]
-        self.server.run("control", "publish", [keys.EPOCH, keys.MAP, keys.PLAN], args)
+        return int(self.server.run("control", "publish", [keys.EPOCH, keys.MAP, keys.PLAN, keys.PULSE], args))
+
+    def forget(self, silent: float, digests: Sequence[str]) -> list[str]:
+        """Strikes a few servers off the books that have been silent for so many seconds, and these declarations.
+
+        Returns the servers' names. One that comes back registers anew, and is asked for its declaration.
+        """
+        names = [keys.MASTERS, keys.SEEN, keys.REPORTS, keys.DECLARED]
+        gone = self.server.run("control", "forget", names, [round(silent * 1e6), *digests])
+        return [name.decode(errors="backslashreplace") for name in gone]
+
+    def digests(self) -> set[str]:
+        """Of all declarations that are stored."""
+        with translated(self.server.url):
+            stored: Any = self.server.redis.hkeys(keys.DECLARED)
+        return {digest.decode(errors="backslashreplace") for digest in stored}
+
+    def pin(self, queue: str, slots: int | None) -> None:
+        """Gives a queue exactly so many slots from the next plan on; None takes that back."""
+        self.server.run("control", "pin", [keys.PINS], [queue, "" if slots is None else slots])
+
+    def pins(self) -> dict[str, int]:
+        """queue -> slots, as people have pinned them. What is no number pins nothing."""
+        with translated(self.server.url):
+            stored: Any = self.server.redis.hgetall(keys.PINS)
+        return {queue.decode(): int(slots) for queue, slots in stored.items() if slots.isdigit() and len(slots) < 10}
 
 
 def _read_row(raw: bytes | None, name: str) -> MapRow | None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from .packtimes import PackTimes
 from .reports import HandlerStats, QueueStats
 
 _BECAUSE = b"paused: "  # before the reason in the field of a gate: see gate.lua
@@ -18,7 +19,7 @@ def stats_of(queue: str, reply: list[Any]) -> QueueStats:
     now, active, inactive, locked, buried, oldest, parked, takeable, expired = (int(value) for value in reply[:9])
     return QueueStats(
         queue, now / 1e6, active, inactive, locked, buried, oldest / 1e6, busy=busy, parked=parked, takeable=takeable,
-        expired=expired, paused="queue:" in gates, gates=tuple(sorted(gates)),
+        expired=expired, packing=PackTimes.counted(counters), paused="queue:" in gates, gates=tuple(sorted(gates)),
         reasons={gate: why for gate, why in gates.items() if why}, handlers=tuple(map(_handler_stats, reply[11])),
         **cumulative,
     )  # fmt: skip

@@ -109,7 +109,7 @@ def promise(link: Link, url: str, durability: Durability) -> Command | None:
     """``after_put``'s command for this server; CannotKeep if it cannot keep what ``durability`` says."""
     if durability.kind == "fast":
         return None
-    version = numbers(_info(link, "server")["redis_version"])
+    version = numbers(info(link, "server")["redis_version"])
     if durability.kind == "replicated":
         _check_replicas(link, url, durability)
     else:
@@ -118,7 +118,7 @@ def promise(link: Link, url: str, durability: Durability) -> Command | None:
 
 
 def _check_replicas(link: Link, url: str, durability: Durability) -> None:
-    there = int(_info(link, "replication")["connected_slaves"])
+    there = int(info(link, "replication")["connected_slaves"])
     if there < durability.replicas:
         remedy = f"give {_UP} a server that has some" if is_private(url) else "start more, or ask for fewer"
         why = f"{there} of {durability.replicas} replicas are connected: {remedy}"
@@ -126,7 +126,7 @@ def _check_replicas(link: Link, url: str, durability: Durability) -> None:
 
 
 def _check_fsync(link: Link, url: str, durability: Durability, version: tuple[int, ...]) -> None:
-    if _info(link, "persistence")["aof_enabled"] != "1":
+    if info(link, "persistence")["aof_enabled"] != "1":
         raise _cannot(url, durability, "it keeps no append-only file: set appendonly yes")
     if version >= WAITAOF_SINCE:
         return
@@ -148,10 +148,10 @@ def fit_for_tasks(link: Link, url: str) -> None:
     A primary that is cut off goes on taking what is lost when Sentinel makes it a replica, unless it stops by itself.
     """
     place = f"queue server {without_password(url)}"
-    policy = _info(link, "memory")["maxmemory_policy"]
+    policy = info(link, "memory")["maxmemory_policy"]
     if policy != "noeviction":
         raise QueueServerError(f"{place} drops keys when memory is full ({policy}): set maxmemory-policy noeviction")
-    if url.startswith(SCHEMES) and "min_slaves_good_slaves" not in _info(link, "replication"):
+    if url.startswith(SCHEMES) and "min_slaves_good_slaves" not in info(link, "replication"):
         raise QueueServerError(
             f"{place} would go on taking tasks when cut off from its replicas, and lose them at the failover: "
             "set min-replicas-to-write 1 on primary and replicas"
@@ -162,6 +162,7 @@ def _cannot(url: str, durability: Durability, why: str) -> CannotKeep:
     return CannotKeep(f"queue server {without_password(url)} cannot keep durability {durability}: {why}")
 
 
-def _info(link: Link, section: str) -> dict[str, str]:
+def info(link: Link, section: str) -> dict[str, str]:
+    """What a server says of itself in this section of INFO."""
     lines = link.call("INFO", section).decode().splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)

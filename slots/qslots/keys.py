@@ -11,7 +11,9 @@ from .errors import SettingsError
 PREFIX = "qs:"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,63}")
 
-PULSE = PREFIX + "pulse"  # HASH last, resumed (µs): when the server last served, and since when without a gap
+PULSE = (
+    PREFIX + "pulse"
+)  # HASH last, resumed, planned (µs): when the server last served, since when without a gap, when a manager published
 QUEUES = PREFIX + "queues"  # SET of the names of all queues that ever had a task
 DECLARED = PREFIX + "declared"  # HASH digest -> what a generation of an application declares (queues and handlers)
 MASTERS = PREFIX + "masters"  # HASH server -> incarnation of its qmaster
@@ -20,6 +22,7 @@ SEEN = PREFIX + "seen"  # ZSET server -> when its newest report came (µs)
 EPOCH = PREFIX + "epoch"  # HASH epoch, seq, manager, published (µs)
 MAP = PREFIX + "map"  # HASH server -> its row of the slot map
 ORDERS = PREFIX + "orders"  # HASH server -> what people want of it, JSON
+PINS = PREFIX + "pins"  # HASH queue -> slots that people have pinned it to
 PLAN = PREFIX + "plan"  # STRING: the newest plan, for people and for the admin command
 
 
@@ -43,7 +46,7 @@ class QueueKeys:
         # [gone, the counter of its end]
         "gates",  # HASH queue: | handler:X | collection:X -> paused[: reason] | resuming; drop:X -> instant (µs);
         # version of these; rate, tokens, filled (µs): the token bucket
-        "counters",  # HASH: cumulative counts and busy time (µs); put:HANDLER counts what was put
+        "counters",  # HASH: cumulative counts and busy time (µs); put:HANDLER counts what was put; see PackTimes
         "waiters",  # ZSET slot incarnation -> when it wakes by itself (µs)
         "wake",  # LIST of tokens
         "handlers",  # SET of the names of handlers that ever had a task here

@@ -71,16 +71,18 @@ class Lottery:
 class PackSize:
     """How many tasks of a handler to ask for: what it can run in PACK_TIME, growing from 1 while it is unmeasured.
 
-    ``beside``: so many run at a time; they take as long as one.
+    ``beside``: so many run at a time; they take as long as one. ``whole``: the handler has all tasks at once; its pack
+    may have a cost of its own, which smaller packs do not spare: only what tasks add must fit into PACK_TIME.
     """
 
-    __slots__ = ("_batch", "_beside", "_last", "_mean")
+    __slots__ = ("_batch", "_beside", "_last", "_line", "_mean")
 
-    def __init__(self, batch: int, beside: int = 1) -> None:
+    def __init__(self, batch: int, beside: int = 1, *, whole: bool = False) -> None:
         self._batch = batch
         self._beside = beside
         self._last = 0
         self._mean: float | None = None
+        self._line = _Line() if whole else None
 
     @property
     def mean(self) -> float | None:
@@ -91,6 +93,8 @@ class PackSize:
         """Tasks to ask for."""
         grown = max(1, self._last * _GROWTH)
         fitting = grown if not self._mean else self._beside * max(1, int(PACK_TIME / self._mean))
+        if self._line and fitting < grown:
+            fitting = max(fitting, self._line.most(grown))
         return min(self._batch, grown, fitting)
 
     def ran(self, tasks: int, seconds: float) -> None:
@@ -99,3 +103,32 @@ class PackSize:
             mean = seconds / math.ceil(tasks / self._beside)
             self._mean = mean if self._mean is None else self._mean + _NEWEST * (mean - self._mean)
             self._last = max(tasks, self._last // _GROWTH)
+            if self._line:
+                self._line.ran(tasks, seconds)
+
+
+class _Line:
+    """What each task adds to the time of a pack: the slope through the newest packs of different sizes."""
+
+    __slots__ = ("_each", "_own", "_product", "_square", "_tasks", "_time")
+
+    def __init__(self) -> None:
+        self._tasks = self._time = self._square = self._product = 0.0  # running means
+        self._own = self._each = 0.0
+
+    def most(self, untold: int) -> int:
+        """Tasks that add PACK_TIME; ``untold`` as long as nobody can tell."""
+        return untold if not self._each else int(PACK_TIME / self._each)
+
+    def ran(self, tasks: int, seconds: float) -> None:
+        new = 1.0 if not self._tasks else _NEWEST
+        self._tasks += new * (tasks - self._tasks)
+        self._time += new * (seconds - self._time)
+        self._square += new * (tasks * tasks - self._square)
+        self._product += new * (tasks * seconds - self._product)
+        spread = self._square - self._tasks**2
+        if spread > 0.01 * self._square:
+            self._each = max(1e-9, (self._product - self._tasks * self._time) / spread)
+            self._own = max(0.0, self._time - self._each * self._tasks)
+        elif self._each and seconds > 1.5 * (self._own + self._each * tasks):
+            self._each = self._time / self._tasks  # slower than ever: begin again at the careful end

@@ -4,10 +4,21 @@ Times are seconds, memory is bytes. Unknown fields are ignored on reading, so th
 is rolled out.
 """
 
+import functools
 import hashlib
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
+
+from .packtimes import PackTimes
+
+MOST_SLOTS = 4096  # of one server: the scoreboard has no more
+Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_][A-Za-z0-9_.\-]{0,63}\Z")]  # as keys.NAME
+Index = Annotated[int, Meta(ge=0, lt=MOST_SLOTS)]
+Whole = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0, le=1e10)]  # neither below zero nor NaN
 
 
 class Periodic(msgspec.Struct, frozen=True):
@@ -24,7 +35,7 @@ class Periodic(msgspec.Struct, frozen=True):
 class HandlerDeclared(msgspec.Struct, frozen=True):
     """What the manager must know of a handler."""
 
-    name: str
+    name: Name
     batch: int = 1
     time_limit: float | None = None
     periodic: Periodic | None = None
@@ -33,14 +44,14 @@ class HandlerDeclared(msgspec.Struct, frozen=True):
 class QueueDeclared(msgspec.Struct, frozen=True):
     """What an application declares of a queue, its settings file already applied."""
 
-    name: str
-    priority: int = 50
-    min_slots: int = 0
-    max_slots: int | None = None
-    target_delay: float = 5.0
-    lock: float = 60.0
-    memory: int | None = None  # bytes of one slot, if the application says so
-    rate: float | None = None  # tasks a second that may begin, in the whole cluster
+    name: Name
+    priority: Annotated[int, Meta(ge=1, le=100)] = 50
+    min_slots: Whole = 0
+    max_slots: Whole | None = None
+    target_delay: Seconds = 5.0
+    lock: Seconds = 60.0
+    memory: Whole | None = None  # bytes of one slot, if the application says so
+    rate: Annotated[float, Meta(gt=0, le=1e10)] | None = None  # tasks a second that may begin, in the whole cluster
     durability: str = "fast"  # what a put waits for: fast, fsync, replicated(n, timeout)
     dedupe_window: float = 0.0  # seconds that the id of a finished task is still known
     max_size: int = 1 << 20  # bytes of one task's arguments
@@ -60,14 +71,14 @@ class Declared(msgspec.Struct, frozen=True):
 class SlotReport(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One slot as its master sees it. A manager reads 900,000 of them a second: short, and nothing to collect."""
 
-    index: int
+    index: Index
     pid: int
     generation: int
     state: str  # starting, idle, taking, busy, leaving
     queues: tuple[str, ...]
     task: str | None = None
     handler: str | None = None
-    task_age: float | None = None
+    task_age: Seconds | None = None
     done: int = 0
     pss: int | None = None
     private: int | None = None
@@ -160,7 +171,7 @@ class QueueStats(msgspec.Struct, frozen=True):
     paused: bool = False
     gates: tuple[str, ...] = ()  # what is paused or being dropped: queue:, handler:NAME, collection:NAME, drop:NAME
     reasons: dict[str, str] = {}  # gate -> why, of those that have closed by themselves
-
+    packing: PackTimes = PackTimes()
     handlers: tuple[HandlerStats, ...] = ()  # those that ever had a task here
 
     @property
@@ -173,14 +184,15 @@ def merged(parts: Sequence[QueueStats]) -> QueueStats:
     """The counts of a queue that lives on several servers: sums, the oldest of all, closed gates of any."""
     if len(parts) == 1:
         return parts[0]
-    counted = set(QueueStats.__struct_fields__) - {"name", "now", "oldest", "paused", "gates", "reasons", "handlers"}
+    apart = {"name", "now", "oldest", "paused", "gates", "reasons", "packing", "handlers"}
+    counted = set(QueueStats.__struct_fields__) - apart
     chosen = {name: sum(getattr(part, name) for part in parts) for name in counted}
     gates = tuple(sorted({gate for part in parts for gate in part.gates}))
     reasons = {gate: why for part in parts for gate, why in part.reasons.items()}
     oldest, paused = max(part.oldest for part in parts), any(part.paused for part in parts)
     return QueueStats(
         parts[0].name, parts[0].now, oldest=oldest, paused=paused, gates=gates, reasons=reasons,
-        handlers=_handlers(parts), **chosen,
+        packing=functools.reduce(PackTimes.plus, (part.packing for part in parts)), handlers=_handlers(parts), **chosen,
     )  # fmt: skip
 
 
@@ -209,6 +221,15 @@ class QueuePlan(msgspec.Struct, frozen=True):
     arrivals: float  # tasks put a second
     mean_time: float | None  # seconds a task
     reason: str  # one sentence: why this many
+    pinned: int | None = None  # slots that people have pinned it to
+    target_delay: float | None = None
+    slots: int = 0  # whole slots: its own, or those that it shares
+    shares: tuple[str, ...] = ()  # the queues that it shares them with
+    need: int = 0  # whole slots by what is wanted now, before any shortage; 0 if it could share
+    kept: int = 0  # whole slots by the peak
+    peak: float = 0.0  # the most that was wanted within the window
+    window: float = 0.0  # s for which a peak is kept
+    dead_band: float = 0.0  # part of what it holds by which demand may change without effect
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -269,7 +269,8 @@ class Slot:
     def _size(self, handler: str) -> PackSize:
         if handler not in self._sizes:
             known = self._registry.handlers[handler]
-            self._sizes[handler] = PackSize(known.options.batch, known.beside)
+            whole = known.arguments.takes_pack
+            self._sizes[handler] = PackSize(known.options.batch, known.beside, whole=whole)
         return self._sizes[handler]
 
     def _work(self, drawn: str, pack: Pack) -> None:

@@ -24,6 +24,13 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def figure(value: float) -> str:
+    """A number with three digits and without an exponent, for sentences: ``0.0515``, ``12.5``, ``100,000``."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) >= 0.0001 or value == 0 else "almost 0"
+
+
 def duration(value: str | float, what: str = "duration") -> float:
     """Seconds: a number as it is, or "250ms", "90s", "5m", "2h", "1d". UsageError names ``what`` and the form."""
     if isinstance(value, bool):

@@ -312,10 +312,10 @@ class Duties:
 
     def _reported(self, reply: Reply) -> None:
         match reply:
-            case Heard(row, wanted, orders):
+            case Heard(row, wanted, orders, planned):
                 self._declaration_wanted = wanted
                 self.orders = orders
-                self._last.heard(row)
+                self._last.heard(row, planned=planned)
                 self._unheard = ""
             case Failed("REPLACED"):
                 self.replaced = True

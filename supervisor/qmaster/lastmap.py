@@ -16,6 +16,7 @@ from .letters import Failed, Reply, SaveState
 from .state import State
 
 log = logging.getLogger("qmaster")
+UNMANAGED = 60.0  # s without a new plan after which a line says so: managers publish once a second
 
 
 class LastMap:
@@ -28,13 +29,24 @@ class LastMap:
         row = _fitting(row)
         self._saved = row  # what stands in the file
         self._warned = False
+        self._unmanaged = False
         self.row = row
 
-    def heard(self, row: MapRow | None) -> None:
-        """What the queue server has for us."""
+    def heard(self, row: MapRow | None, *, planned: float | None = None) -> None:
+        """What the queue server has for us; ``planned``: seconds since a manager has published, None if none has."""
         self._counts = True
+        self._tell_of_manager(planned)
         if row is not None and (self.row is None or (row.epoch, row.seq) > (self.row.epoch, self.row.seq)):
             self.row = _fitting(row)
+
+    def _tell_of_manager(self, planned: float | None) -> None:
+        """Once when there is none for long, and once when there is one again."""
+        silent = planned is not None and planned > UNMANAGED
+        if silent and not self._unmanaged:
+            log.warning("no manager has published for %.0f s: slots go on with the last map", planned)
+        elif self._unmanaged and not silent:
+            log.info("a manager publishes again")
+        self._unmanaged = silent
 
     def in_force(self, *, away: bool) -> MapRow | None:
         """What slots are to do now; ``away``: the queue server does not answer. What was once in force stays so."""

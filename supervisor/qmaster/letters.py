@@ -148,11 +148,13 @@ class Request(msgspec.Struct, array_like=True):
 
 
 class Heard(msgspec.Struct, tag="heard"):
-    """Answer to a report: this server's row of the map, whether the declaration is wanted, and people's orders."""
+    """Answer to a report: this server's row of the map, whether the declaration is wanted, people's orders, and the
+    seconds since a manager has published."""
 
     row: MapRow | None
     wanted: bool
     orders: Orders = Orders()
+    planned: float | None = None
 
 
 class Extended(msgspec.Struct, tag="extended"):

@@ -122,11 +122,12 @@ def test_a_second_manager_is_refused_and_a_taking_over_one_deposes_the_first(fle
     fleet.start_master()
     fleet.app.other.enqueue(1)
     fleet.wait_run("other", 1)
-    second = fleet.start("qmanager", "run")
+    elsewhere = {"QSLOTS_MANAGER_RUNTIME_DIR": str(fleet.folder / "elsewhere")}
+    second = fleet.start("qmanager", "run", environ=elsewhere)
     assert second.ended() == 1
     [line] = second.err.read_text().splitlines()
     assert f"/{first.pid} published a moment ago" in line
-    third = fleet.start("qmanager", "run", "--take-over")
+    third = fleet.start("qmanager", "run", "--take-over", environ=elsewhere)
     assert first.ended() == 1
     fleet.app.other.enqueue(2)
     fleet.wait_run("other", 2, within=5.0)

@@ -44,7 +44,8 @@ def assert_each_once(fleet: Fleet, at_least: int) -> list[str]:
 
 
 def manager(fleet: Fleet) -> Program:
-    program = fleet.start("qmanager", "run", "--take-over")
+    folder = str(fleet.folder / f"manager-{len(fleet.programs)}")  # each as on a machine of its own
+    program = fleet.start("qmanager", "run", "--take-over", environ={"QSLOTS_MANAGER_RUNTIME_DIR": folder})
     wait_for(lambda: "reigns" in program.said(), fleet.all_said, 30.0)
     return program
 

@@ -40,7 +40,7 @@ ROLES = ("producer", "slot", "manager", "reader")
 
 WITH_LOCKS = {f"queue/{name}" for name in ("cascade", "exchange", "extend", "reclaim", "release", "settle", "stats")}
 OF_MASTERS = {"control/beat", "control/leave", "control/report", "control/takeover"}
-OF_MANAGERS = {"control/epoch", "control/order", "control/publish", "queue/tick"}
+OF_MANAGERS = {"control/epoch", "control/forget", "control/order", "control/pin", "control/publish", "queue/tick"}
 SCRIPTS = {
     "producer": scripts() - WITH_LOCKS - OF_MASTERS - OF_MANAGERS,
     "slot": scripts() - OF_MANAGERS,
@@ -249,11 +249,14 @@ def test_manager_reigns_and_readers_read(empty: Guarded) -> None:
     Control(empty.client("slot")).report(report(), None)
     control = Control(empty.client("manager"))
     epoch = control.take_epoch("m", 0, respect=3.0, take_over=False)
-    control.publish(Plan(epoch, 1, "m", 0.0, ()), {"web": MapRow(epoch, 1, "m", ((QUEUE,),))}, ["gone"])
+    control.publish(Plan(epoch, 1, "m", control.heard().now, ()), {"web": MapRow(epoch, 1, "m", ((QUEUE,),))}, ["gone"])
+    control.pin("mail", 3)
+    assert control.forget(60.0, ["d"]) == []
     for role in ("manager", "reader"):
         client = empty.client(role)
         assert set(Control(client).reports()[0]) == set(Control(client).rows()) == {"web"}
         assert Control(client).declared({"d"}) == {}
+        assert (Control(client).pins(), Control(client).digests()) == ({"mail": 3}, set())
         assert stats(client).active == 1
         assert client.queue_names() == [QUEUE]
         servers = QueueServers({"main": client.url}, {}, name="test")

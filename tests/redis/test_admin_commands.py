@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from typing import Any
 
 import msgspec
@@ -69,7 +70,7 @@ def declare(server: QueueServer, *queues: QueueDeclared) -> None:
 def planned(server: QueueServer, *names: str) -> None:
     """A plan of the manager for these queues."""
     queues = tuple(QueuePlan(name, 50, 0, None, 0.0, 0.0, None, 0.0, 0.0, None, "why") for name in names)
-    server.redis.set(PLAN, pack(Plan(1, 1, "m", 1.0, queues)))
+    server.redis.set(PLAN, pack(Plan(1, 1, "m", time.time(), queues)))
 
 
 def document(*args: str) -> Any:

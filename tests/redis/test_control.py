@@ -90,7 +90,7 @@ def test_report_of_a_master_that_was_replaced_is_refused_and_not_stored(control:
 
 def test_report_is_read_back_with_its_age_by_the_servers_clock(control: Control) -> None:
     control.take_over("web", "", "i1", gone_after=10)
-    assert control.report(report(), None) == (None, False, Orders())
+    assert control.report(report(), None)[:3] == (None, False, Orders())
     found, ages, unreadable = control.reports()
     assert found == {"web": report()}
     assert 0 <= ages["web"] < 2
@@ -106,9 +106,9 @@ def test_declaration_is_asked_for_until_it_is_stored(control: Control) -> None:
     declared = Declared((QueueDeclared("resize"),))
     digest = declared.digest()
     control.take_over("web", "", "i1", gone_after=10)
-    assert control.report(report(declared=digest), None) == (None, True, Orders())
-    assert control.report(report(declared=digest), declared) == (None, False, Orders())
-    assert control.report(report(declared=digest), None) == (None, False, Orders())
+    assert control.report(report(declared=digest), None)[:3] == (None, True, Orders())
+    assert control.report(report(declared=digest), declared)[:3] == (None, False, Orders())
+    assert control.report(report(declared=digest), None)[:3] == (None, False, Orders())
     control.server.redis.hset(keys.DECLARED, "bad", b"\xc1")
     assert control.declared({digest, "", "unknown", "bad"}) == {digest: declared}
     assert control.declared({""}) == {}
@@ -137,6 +137,58 @@ def test_epoch_rises_above_what_masters_remember_when_the_server_has_lost_it(con
     epoch = control.take_epoch("m1", 0, respect=3, take_over=False)
     control.server.redis.delete(keys.EPOCH)
     assert control.take_epoch("m2", epoch + 7, respect=3, take_over=False) > epoch + 7
+
+
+@pytest.mark.parametrize("lost", ["hdel", "older"])
+def test_a_manager_whose_epoch_was_lost_in_a_failover_is_deposed_and_no_epoch_comes_twice(
+    control: Control, lost: str
+) -> None:  # case 45
+    former = control.take_epoch("m0", 0, respect=3, take_over=True)
+    before = control.server.redis.hgetall(keys.EPOCH)
+    epoch = control.take_epoch("m1", 0, respect=3, take_over=True)
+    control.publish(plan("m1", epoch, 1), {"web": row(epoch, 1, "a")}, [])
+    control.server.redis.delete(keys.EPOCH)
+    if lost == "older":
+        control.server.redis.hset(keys.EPOCH, mapping=before)
+        with pytest.raises(QueueServerError) as error:
+            control.publish(plan("m1", epoch, 2), {"web": row(epoch, 2, "b")}, [])
+        assert refusal(error) == "DEPOSED"
+    following = control.take_epoch("m2", epoch, respect=3, take_over=True)  # which masters report by then
+    assert following > epoch > former
+    with pytest.raises(QueueServerError):
+        control.publish(plan("m1", epoch, 3), {"web": row(epoch, 3, "b")}, [])
+
+
+@pytest.mark.parametrize("reported", [(1 << 53) - 1, 10**17, 10**18, (1 << 64) - 1, -5])
+def test_an_epoch_that_is_nonsense_is_risen_above_by_nobody(control: Control, reported: int) -> None:
+    first = control.take_epoch("m1", reported, respect=3, take_over=False)
+    control.publish(plan("m1", first, 1), {}, [])
+    second = control.take_epoch("m2", reported, respect=3, take_over=True)
+    control.publish(plan("m2", second, 1), {}, [])
+    assert first < second < 10**13
+    control.server.redis.hset(keys.EPOCH, "epoch", "1e+18")
+    third = control.take_epoch("m3", second, respect=3, take_over=True)
+    control.publish(plan("m3", third, 1), {}, [])
+    assert second < third < 10**13
+
+
+def test_the_highest_epoch_of_all_still_publishes(control: Control) -> None:
+    epoch = control.take_epoch("m1", (1 << 53) - 2, respect=3, take_over=False)
+    control.publish(plan("m1", epoch, 1), {}, [])
+    assert epoch == (1 << 53) - 1
+
+
+def test_a_clock_that_has_gone_back_keeps_nobody_from_reigning_and_no_epoch_comes_twice(control: Control) -> None:
+    epoch = control.take_epoch("m1", 0, respect=3, take_over=False)
+    control.publish(plan("m1", epoch, 1), {}, [])
+    now = micros_now(control.server)
+    ahead = (now + 3_600_000_000) // 1000
+    control.server.redis.hset(keys.EPOCH, mapping={"published": now + 1_000_000, "epoch": ahead})
+    with pytest.raises(QueueServerError) as error:
+        control.take_epoch("m2", 0, respect=3, take_over=False)
+    assert refusal(error) == "REIGNING"
+    control.server.redis.hset(keys.EPOCH, "published", now + 3_600_000_000)
+    assert control.take_epoch("m2", 0, respect=3, take_over=False) == ahead + 1
 
 
 def test_manager_that_published_just_now_is_respected_unless_told_otherwise(control: Control) -> None:
@@ -174,7 +226,7 @@ def test_master_hears_its_row_with_the_report(control: Control) -> None:
     epoch = control.take_epoch("m1", 0, respect=3, take_over=False)
     control.publish(plan("m1", epoch, 1), {"web": row(epoch, 1, "a", "b"), "db": row(epoch, 1)}, [])
     control.take_over("web", "", "i1", gone_after=10)
-    assert control.report(report(), None) == (row(epoch, 1, "a", "b"), False, Orders())
+    assert control.report(report(), None)[:3] == (row(epoch, 1, "a", "b"), False, Orders())
     control.server.redis.hset(keys.MAP, "bad", b"\xc1")
     assert set(control.rows()) == {"web", "db"}
 
@@ -253,3 +305,76 @@ def test_orders_that_cannot_be_read_order_nothing(control: Control, raw: bytes) 
     control.take_over("web", "", "i1", gone_after=10)
     control.server.redis.hset(keys.ORDERS, "web", raw)
     assert control.report(report(), None)[2] == Orders()
+
+
+def test_reports_are_believed_field_by_field_and_what_is_not_is_told(control: Control) -> None:
+    control.report(report(), None)
+    lie = msgspec.msgpack.encode({**msgspec.to_builtins(report(server="db")), "max_slots": 10**9, "pid": "x"})
+    control.server.redis.hset(keys.REPORTS, mapping={"db": lie, "bad": b"\xc1", b"\xff\x1b": lie, "a b": lie})
+    control.server.redis.zadd(keys.SEEN, {b"\xff\x1b": 7})
+    heard = control.heard()
+    assert heard.reports.keys() == {"web", "db"}
+    assert (heard.reports["db"].max_slots, heard.reports["db"].pid) == (4096, 0)
+    assert heard.faults.keys() == {"db", "bad", "\\xff\x1b", "a b"}
+    assert heard.faults["db"] == ("pid: Expected `int`, got `str`", "max_slots is 1000000000: 4096 counts")
+    assert 0 <= heard.now - heard.seen["web"] < 5
+
+
+def test_a_declaration_that_is_not_believed_is_told_apart_from_one_that_is_not_there(control: Control) -> None:
+    control.server.redis.hset(keys.DECLARED, "bad", msgspec.msgpack.encode({"queues": [{"name": "a b"}]}))
+    found, faults = control.declarations({"bad", "unknown"})
+    assert (found, faults.keys()) == ({}, {"bad"})
+    assert "Expected `str` matching regex" in faults["bad"]
+
+
+def test_servers_that_are_silent_for_long_are_forgotten_a_few_a_call_and_others_are_not(control: Control) -> None:
+    now = micros_now(control.server)
+    for name in ("web", *(f"old-{n:02}" for n in range(25))):
+        control.take_over(name, "", "i1", gone_after=10)
+        control.report(report(server=name), None)
+    control.server.redis.zadd(keys.SEEN, {f"old-{n:02}": now - 3_700_000_000 for n in range(25)})
+    assert len(control.forget(3600.0, [])) == 20
+    assert len(control.forget(3600.0, [])) == 5
+    assert control.forget(3600.0, []) == []
+    assert control.heard().reports.keys() == {"web"}
+    assert control.server.redis.hkeys(keys.MASTERS) == control.server.redis.zrange(keys.SEEN, 0, -1) == [b"web"]
+
+
+def test_a_master_that_was_forgotten_registers_anew_and_declares_again(control: Control) -> None:
+    declared = Declared((QueueDeclared("resize"),))
+    digest = declared.digest()
+    control.report(report(declared=digest), declared)
+    control.server.redis.zadd(keys.SEEN, {"web": 1})
+    assert control.forget(60.0, [digest]) == ["web"]
+    assert control.digests() == set()
+    assert control.report(report(declared=digest), None)[1]
+    control.report(report(declared=digest), declared)
+    assert control.heard().reports.keys() == {"web"} and control.digests() == {digest}
+
+
+def test_pins_stay_until_they_are_taken_back(control: Control) -> None:
+    control.pin("mail", 4)
+    control.pin("index", 0)
+    control.pin("mail", 5)
+    control.server.redis.hset(keys.PINS, mapping={"x": "many", "y": "-1", "z": "9" * 30})
+    assert control.pins() == {"mail": 5, "index": 0}
+    control.pin("mail", None)
+    assert control.pins() == {"index": 0}
+
+
+def test_a_map_that_has_lost_rows_shows_in_the_answer(control: Control) -> None:
+    epoch = control.take_epoch("m1", 0, respect=3, take_over=False)
+    assert control.publish(plan("m1", epoch, 1), {"web": row(epoch, 1, "a"), "db": row(epoch, 1)}, []) == 2
+    control.server.redis.hdel(keys.MAP, "db")
+    assert control.publish(plan("m1", epoch, 2), {}, []) == 1
+
+
+def test_masters_hear_how_long_ago_a_manager_has_published(control: Control) -> None:
+    assert control.report(report(), None)[3] is None
+    epoch = control.take_epoch("m1", 0, respect=3, take_over=False)
+    control.publish(plan("m1", epoch, 1), {}, [])
+    ago = control.report(report(), None)[3]
+    assert ago is not None and 0 <= ago < 5
+    control.server.redis.hset(keys.PULSE, "planned", micros_now(control.server) - 90_000_000)
+    ago = control.report(report(), None)[3]
+    assert ago is not None and 90 <= ago < 95

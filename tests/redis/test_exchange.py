@@ -7,6 +7,7 @@ from support.holder import QUEUE, Holder, ids, micros_now, put, stats
 
 from qslots.errors import HolderDead, QueueServerError
 from qslots.outcomes import Outcome
+from qslots.packtimes import PackTimes
 from qslots.queueserver import PACK_BYTES, QueueServer
 
 
@@ -283,3 +284,40 @@ def test_records_far_beyond_the_bytes_of_a_pack_are_not_read(server: QueueServer
     before = server.redis.info("memory")["used_memory"]
     assert len(slot.keep(slot.take(1000))) == PACK_BYTES // len(large)
     assert server.redis.info("memory")["used_memory_peak"] - before < 30 << 20  # of 52 MB
+
+
+def test_packs_are_counted_by_size_and_time(server: QueueServer, slot: Holder) -> None:
+    put(server, *"abcdefg")
+    slot.work(4)
+    slot.keep(slot.take(2, busy=0.5))
+    slot.keep(slot.take(1, busy=0.25))
+    slot.keep(slot.take(1, busy=0.125))
+    packing = stats(server).packing
+    assert (packing.n, packing.k, packing.kk) == (2, 6, 20)  # what a handler takes one at a time is not counted
+    assert (packing.t, packing.kt, packing.tt) == (0.75, 2.5, 0.3125)
+    assert packing.quantile(0.95, PackTimes()) == (3, pytest.approx(0.5, rel=0.2))
+
+
+def test_of_packs_of_one_task_every_fourth_request_counts_one(server: QueueServer, slot: Holder) -> None:
+    for number in range(13):
+        put(server, f"{number}")
+        slot.keep(slot.take(100, busy=0.25 if slot.held else 0.0))
+    assert (stats(server).packing.n, stats(server).packing.k) == (3, 3)
+
+
+def test_a_pack_of_which_some_was_settled_before_is_counted_only_as_time(server: QueueServer, slot: Holder) -> None:
+    put(server, *"abc")
+    slot.work(2)
+    slot.settle({1: Outcome("retry", delay=0)})
+    slot.keep(slot.take(2, busy=0.5))
+    packing = stats(server).packing
+    assert packing.n == 0
+    assert packing.quantile(0.95, PackTimes())[0] == 1
+
+
+def test_a_request_that_is_repeated_counts_its_pack_once(server: QueueServer, slot: Holder) -> None:
+    put(server, *"abcd")
+    slot.work(2)
+    slot.take(2, busy=0.5)
+    slot.again(2, busy=0.5)
+    assert (stats(server).packing.n, stats(server).packing.t) == (1, 0.5)

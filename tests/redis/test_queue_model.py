@@ -39,6 +39,7 @@ from qslots.queueserver import Kept, QueueServer
 from qslots.records import formed, header
 
 EXAMPLES = int(os.environ.get("QSLOTS_TEST_EXAMPLES", "70"))  # of the long run: a few thousand
+BUSY = 1_500_000  # µs that every pack takes its handler
 
 
 class Queue(RuleBasedStateMachine):
@@ -138,8 +139,10 @@ class Queue(RuleBasedStateMachine):
             self.server.redis.lpop(self.keys.wake)
         previous = None if held is None else slot.lock(held)
         while True:
-            answer = slot.holder.take(slot.want, wait=3600.0, window=float(window) * 3600)
-            gone = self.model.visit(slot.holder.name, previous, slot.handlers, window)
+            busy = BUSY if previous else 0
+            answer = slot.holder.take(slot.want, wait=3600.0, window=float(window) * 3600, busy=busy / 1e6)
+            seq = slot.holder.seq
+            gone = self.model.visit(slot.holder.name, previous, slot.want, window=window, busy=busy, seq=seq)
             offered = self.model.offer(slot.handlers) if most else None
             assert answer.gone == gone
             self.compare_pack(slot, ids(answer), answer.pack.handler if answer.pack else "", offered)

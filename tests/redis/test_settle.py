@@ -296,6 +296,13 @@ def test_holders_that_died_long_ago_are_forgotten(server: QueueServer) -> None:
     assert server.redis.hkeys(holders) == [b"s"]
 
 
+def test_holders_of_lost_servers_are_forgotten_where_no_slot_comes_by(server: QueueServer) -> None:
+    holders = server.keys_of(QUEUE).part("holders")
+    server.redis.hset(holders, mapping={f"lost-{n}": "7:1" for n in range(90)})
+    server.reclaim(QUEUE, 60.0)  # as the manager does in turn for each queue
+    assert server.redis.hlen(holders) == 0
+
+
 def test_holders_that_asked_for_the_last_time_long_ago_are_forgotten_unless_they_hold_something(
     server: QueueServer,
 ) -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 import pathlib
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -186,7 +187,7 @@ def test_a_server_that_is_away_is_told_in_one_note_and_the_rest_is_shown(
 ) -> None:
     fill(servers)
     numbers = QueuePlan("far", 80, 1, None, 2.5, 2.0, 1.25, 30.0, 31.0, 0.05, "?")
-    servers.control.redis.set(keys.PLAN, pack(Plan(7, 3, "m", 1.0, (numbers,))))
+    servers.control.redis.set(keys.PLAN, pack(Plan(7, 3, "m", time.time(), (numbers,))))
     running["b"].stop(keep=True)
     result = run("queues", "--json", "-c", file)
     assert counts(result) == {"far": None, "near": 1, "spread": 2}

@@ -224,7 +224,17 @@ def test_what_is_done_is_settled_while_the_pack_runs_and_counted_once(hand: Hand
     after = stats(second, QUEUE)
     assert (after.done, after.locked, after.returned) == (5, 0, 0)
     assert before.busy < after.busy < 1.0
+    assert after.packing.n == 0  # done in pieces, so it does not say how long a whole pack takes
     assert locked(second) == set()
+
+
+def test_the_time_of_a_whole_pack_is_counted_by_its_size(hand: Hand, second: QueueServer) -> None:
+    put_work(second, *"abcde")
+    hand.work(work_by(hand, lambda: None))
+    assert hand.take() is None
+    after = stats(second, QUEUE)
+    assert (after.packing.n, after.packing.k, after.packing.kk) == (1, 5, 25)
+    assert after.packing.t == after.busy
 
 
 @pytest.mark.usefixtures("at_once")

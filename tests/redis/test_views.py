@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
+import msgspec
 import pytest
 import redis
 from click.testing import CliRunner, Result
@@ -36,7 +38,7 @@ def qslots(client: QueueServer, *args: str) -> Result:
     return CliRunner().invoke(admin.main, [*args, "--redis", client.url])
 
 
-def document(client: QueueServer, command: str) -> object:
+def document(client: QueueServer, command: str) -> Any:
     result = qslots(client, command, "--json")
     assert (result.exit_code, result.stderr) == (0, "")
     return json.loads(result.stdout)
@@ -61,7 +63,7 @@ def plan(name: str) -> QueuePlan:
 
 
 def test_an_empty_queue_server_gives_empty_documents_and_says_what_to_start(client: QueueServer) -> None:
-    assert document(client, "map") == {"epoch": None, "published": None, "servers": {}}
+    assert document(client, "map") == {"epoch": None, "published": None, "age": None, "servers": {}}
     for command in ("queues", "servers", "slots"):
         assert document(client, command) == []
     for command in ("map", "servers", "slots"):
@@ -69,12 +71,15 @@ def test_an_empty_queue_server_gives_empty_documents_and_says_what_to_start(clie
 
 
 def test_map_lists_the_slots_that_are_to_exist(client: QueueServer) -> None:
-    client.redis.hset(keys.EPOCH, mapping={"epoch": 7, "seq": 3, "manager": "m", "published": 1_700_000_000_500_000})
+    now = int(views.clock(client)) * 1_000_000 + 500_000
+    client.redis.hset(keys.EPOCH, mapping={"epoch": 7, "seq": 3, "manager": "m", "published": now})
     client.redis.hset(keys.MAP, "web-1", pack(MapRow(7, 3, "m", (("mail",), (), ("mail", "index")))))
     client.redis.hset(keys.MAP, "web-0", pack(MapRow(7, 3, "m", ())))
-    assert document(client, "map") == {
+    found = document(client, "map")
+    assert 0 <= found.pop("age") < 10
+    assert found == {
         "epoch": 7,
-        "published": 1_700_000_000.5,
+        "published": now / 1e6,
         "servers": {
             "web-0": [],
             "web-1": [{"index": 0, "queues": ["mail"]}, {"index": 2, "queues": ["mail", "index"]}],
@@ -115,18 +120,41 @@ def test_the_age_of_a_server_is_by_the_queue_servers_clock(client: QueueServer) 
 
 
 def test_queues_join_live_numbers_with_the_plan(client: QueueServer) -> None:
-    client.redis.set(keys.PLAN, pack(Plan(7, 3, "m", 1.0, (plan("mail"), plan("declared")))))
+    client.redis.set(keys.PLAN, pack(Plan(7, 3, "m", views.clock(client) - 2, (plan("mail"), plan("declared")))))
     client.redis.sadd(keys.QUEUES, "mail", "unplanned")
     found = {queue["name"]: queue for queue in queueviews.queues_view(only(client)).document}
     assert list(found) == ["declared", "mail", "unplanned"]
     assert list(found["mail"]) == [
         "name", "priority", "min", "wanted", "granted", "max", "load", "active", "inactive", "locked", "buried",
         "oldest", "rate", "mean_time", "reason", "parked", "takeable", "paused", "gates", "reasons", "unserved",
+        "plan_age",
     ]  # fmt: skip
+    assert 2 <= found["mail"]["plan_age"] < 10
     assert (found["mail"]["wanted"], found["mail"]["load"], found["mail"]["active"]) == (2.5, 1.25, 0)
     assert (found["unplanned"]["wanted"], found["unplanned"]["reason"]) == (None, queueviews.NO_HANDLER)
-    assert document(client, "queues") == list(found.values())
+    aged = [{**row, "plan_age": None} for row in document(client, "queues")]
+    assert aged == [{**row, "plan_age": None} for row in found.values()]
     assert "memory is full" in qslots(client, "queues").stdout
+
+
+def test_what_a_manager_that_is_gone_has_published_last_is_shown_with_its_age(client: QueueServer) -> None:
+    ago = views.clock(client) - 200
+    client.redis.set(keys.PLAN, pack(Plan(7, 3, "m", ago, (plan("mail"),))))
+    client.redis.hset(keys.EPOCH, mapping={"epoch": 7, "seq": 3, "manager": "m", "published": int(ago * 1e6)})
+    for command, what in (("queues", "the plan"), ("map", "the slot map")):
+        shown = qslots(client, command)
+        assert shown.exit_code == 0
+        assert f"qslots: {what} is 3m 20s old: no manager has published since" in shown.stderr
+    assert 200 <= queueviews.queues_view(only(client)).document[0]["plan_age"] < 210
+    assert "3m 20s old: no manager" in qslots(client, "map").stdout
+
+
+def test_a_report_that_is_believed_in_part_is_shown_and_told_of(client: QueueServer) -> None:
+    raw = msgspec.msgpack.encode({**msgspec.to_builtins(report("web-1")), "max_slots": 10**9})
+    client.redis.hset(keys.REPORTS, "web-1", raw)
+    shown = qslots(client, "servers")
+    assert "of the report of web-1 is not believed: max_slots is 1000000000: 4096 counts" in shown.stderr
+    assert "4,096" in shown.stdout
 
 
 def test_records_that_cannot_be_read_are_told_of_and_the_others_shown(client: QueueServer) -> None:

@@ -1,4 +1,4 @@
-"""A way to a server that can lose the replies: what is sent arrives, what comes back is kept."""
+"""A way to a server that can lose the replies, so that what is sent arrives unanswered, or break at one request."""
 
 import contextlib
 import pathlib
@@ -13,6 +13,7 @@ class DeafLine:
         self.path = folder / "deaf"
         self.url = f"unix://{self.path}"
         self.loses = False
+        self.breaks_at = b""  # the first request with this in it ends its connection, unheard
         self._target = target
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.path))
@@ -31,6 +32,9 @@ class DeafLine:
     def _pass(self, source: socket.socket, sink: socket.socket, replies: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
+                if not replies and self.breaks_at and self.breaks_at in data:
+                    self.breaks_at = b""
+                    break
                 if not (replies and self.loses):
                     sink.sendall(data)
         for end in (source, sink):

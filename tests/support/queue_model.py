@@ -149,12 +149,26 @@ class QueueModel:
 
     # Slots
 
-    def visit(self, holder: str, previous: str | None, handlers: Iterable[str], window: bool) -> bool:
-        """The first half of an exchange; returns whether the pack before was gone."""
+    def visit(
+        self, holder: str, previous: str | None, want: Mapping[str, int], *, window: bool, busy: int, seq: int
+    ) -> bool:  # fmt: skip
+        """The first half of an exchange; returns whether the pack before was gone. ``busy``: µs that it ran."""
+        self._time(self.packs.get(previous or ""), want, busy, seq)
         found = previous is None or self.end(previous, {}, set(), "done", window=window)
-        self.reap(handlers)
+        self.reap(want)
         self.waiting.discard(holder)
         return not found
+
+    def _time(self, pack: Pack | None, want: Mapping[str, int], busy: int, seq: int) -> None:
+        """What is counted of the time that handlers ran: of packs done in one go also by their size."""
+        self.count("busy", busy)
+        if busy:
+            self.count(f"took:{busy.bit_length()}")
+        size, most = (len(pack.ids), want.get(pack.handler, 0)) if pack else (0, 0)
+        if pack and busy and None not in pack.ids and (size > 1 or (most > 1 and seq % 4 == 0)):
+            sums = {"n": 1, "k": size, "kk": size**2, "t": busy, "kt": size * busy, "tt": busy**2}
+            for name, more in sums.items():
+                self.count(f"pack:{name}", more)
 
     def offer(self, handlers: Sequence[str]) -> tuple[str, list[str]] | None:
         """The second half: the handler that is due longest, and which of its tasks may be taken, in order."""

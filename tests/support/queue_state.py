@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from qslots.packtimes import PackTimes
 from qslots.queueserver import QueueServer
 from qslots.records import header
 from qslots.reports import QueueStats
@@ -164,3 +165,5 @@ def compare_counts(model: QueueModel, said: QueueStats, handlers: Iterable[str])
     assert said.takeable == sum(due[handler] for handler in due if model.is_open(handler))
     assert said.expired == sum(pack.expired for pack in model.packs.values())
     assert {name: getattr(said, name) for name in COUNTERS} == {name: model.counts.get(name, 0) for name in COUNTERS}
+    assert said.packing == PackTimes.counted(model.counts)
+    assert said.busy == model.counts.get("busy", 0) / 1e6

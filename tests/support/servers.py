@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -78,12 +78,12 @@ class RedisServer:
     """One running server; ``url`` reaches it. Start it again on the same folder after ``stop(keep=True)``.
 
     ``options`` as in redis.conf (appendonly, replicaof, aclfile, …). ``file``: the text of a settings file to start it
-    with; ``sentinel`` makes it a Sentinel.
+    with; ``sentinel`` makes it a Sentinel. ``prefix``: words before the program, which must end by executing it.
     """
 
     def __init__(
         self, binary: Binary, *, port: int = 0, options: Mapping[str, str] | None = None, file: str = "",
-        sentinel: bool = False,
+        sentinel: bool = False, prefix: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.binary = binary
         self.port = port
@@ -92,6 +92,7 @@ class RedisServer:
         self.url = f"unix://{self.socket}"
         self.process: subprocess.Popen[bytes] | None = None
         self._options = dict(options or {})
+        self._prefix = tuple(prefix)
         self._first = [str(self._write(file))] if file else []
         self._last = ["--sentinel"] if sentinel else []
         self.start()
@@ -112,7 +113,7 @@ class RedisServer:
         options |= self._options
         words = [word for name, value in options.items() for word in (f"--{name}", *value.split(" "))]
         self.process = subprocess.Popen(
-            [self.binary.path, *self._first, *words, *self._last],
+            [*self._prefix, self.binary.path, *self._first, *words, *self._last],
             stdin=subprocess.DEVNULL,
             preexec_fn=die_with_parent(signal.SIGKILL),
         )

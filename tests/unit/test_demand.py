@@ -1,10 +1,14 @@
 """What a queue is worth: table tests over readings, no clock and no server."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmanager.demand import Demand, Samples, measure, observe, unknown
+from qmanager.demand import Demand, measure, unknown
+from qmanager.history import Samples, observe
+from qslots.packtimes import PackTimes
 from qslots.reports import HandlerDeclared, QueueDeclared, QueueStats
 
 HANDLERS = (HandlerDeclared("resize"),)
@@ -14,10 +18,10 @@ def queue(**fields: object) -> QueueDeclared:
     return QueueDeclared("resize", handlers=HANDLERS, **fields)  # type: ignore[arg-type]
 
 
-def stats(now: float, **fields: float) -> QueueStats:
+def stats(now: float, **fields: Any) -> QueueStats:
     """A reading; all that is active may be taken unless it says otherwise."""
     takeable = fields.pop("takeable", fields.get("active", 0))
-    return QueueStats("resize", now, takeable=takeable, **fields)  # type: ignore[arg-type]
+    return QueueStats("resize", now, takeable=takeable, **fields)
 
 
 def measured(*readings: QueueStats, running: tuple[float, ...] = (), slots: int = 1, **fields: object) -> Demand:
@@ -94,8 +98,12 @@ def test_mean_time_of_an_old_queue_is_known_to_a_new_manager() -> None:
     ("fields", "running", "reason"),
     [
         ({}, (), "nothing to do"),
-        ({"active": 1}, (), "0.0667/s of 0.0515 s at 80% busy = 0.00429, 1 waiting to be done in 5 s = 0.0103"),
-        ({}, (0.01,), "0.0667/s of 0.0515 s at 80% busy = 0.00429"),
+        (
+            {"active": 1},
+            (),
+            "0.0667/s arrive, 0.0515 s each: 0.00429 at 80% busy; 1 waiting, to be done in 5 s: 0.0103 more",
+        ),
+        ({}, (0.01,), "0.0667/s arrive, 0.0515 s each: 0.00429 at 80% busy"),
     ],
 )
 def test_reason_is_plain_where_nothing_worth_a_slot_happens(
@@ -105,6 +113,28 @@ def test_reason_is_plain_where_nothing_worth_a_slot_happens(
     waiting = int(fields.get("active", 0))
     after = stats(1060.0, taken=104 - waiting, done=104 - waiting, busy=(104 - waiting) * 0.0515, **fields)
     assert measured(before, after, running=running).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("long", "running", "expected"),
+    [
+        pytest.param(2, (), 0.5, id="two of a hundred take a minute"),
+        pytest.param(10, (), 60.0, id="ten of a hundred do"),
+        pytest.param(0, (300.0, 400.0), 0.5, id="two that run are few"),
+        pytest.param(0, (300.0,) * 10, 300.0, id="ten that run count"),
+    ],
+)
+def test_long_runs_count_from_one_of_twenty_on(long: int, running: tuple[float, ...], expected: float) -> None:
+    took = {f"took:{int(0.4e6).bit_length()}": 100 - long, f"took:{int(60e6).bit_length()}": long}
+    after = stats(1060.0, taken=100, done=100, busy=50.0, packing=PackTimes.counted(took))
+    demand = measured(stats(1000.0), after, running=running)
+    assert demand.p95 == pytest.approx(expected, rel=0.25)
+    assert demand.run_time == demand.p95
+
+
+def test_run_time_of_a_queue_without_any_run_is_that_of_its_running_task() -> None:
+    assert measured(stats(1.0, taken=1), running=(40.0,)).p95 == 40.0
+    assert measured(stats(1.0)).p95 is None
 
 
 def test_overdue_task_is_worth_a_slot_of_its_own() -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+import subprocess
 import typing
 
 import click
@@ -10,6 +11,9 @@ import msgspec
 
 import qslots
 from qmanager import admin, queueviews
+from qmanager import cli as manager_cli
+from qmanager.check import Found
+from qmanager.desk import Vitals
 from qmanager.readings import CUMULATIVE
 from qmaster import cli as master_cli
 from qmaster import requests, signals
@@ -50,8 +54,9 @@ def test_defaults_in_the_table_are_those_of_the_code() -> None:
 
 def commands(group: click.Group, above: str) -> set[str]:
     found = set()
-    for name, command in group.commands.items():
-        whole = f"{above} {name}"
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command, whole = group.get_command(context, name), f"{above} {name}"
         found |= commands(command, whole) if isinstance(command, click.Group) else {whole}
     return found
 
@@ -66,6 +71,33 @@ def test_the_page_of_commands_has_every_command_of_qmaster_and_no_other() -> Non
     page = (DOCS / "commands.md").read_text()
     listed = {re.sub(r"( [A-Z].*)?$", "", row) for row in re.findall(r"^\| `(qmaster [^`]*)`", page, re.MULTILINE)}
     assert listed == commands(master_cli.main, "qmaster")
+
+
+def test_the_page_of_commands_has_every_command_of_qmanager_and_no_other() -> None:
+    page = (DOCS / "commands.md").read_text()
+    listed = {re.sub(r"( [A-Z].*)?$", "", row) for row in re.findall(r"^\| `(qmanager [^`]*)`", page, re.MULTILINE)}
+    assert listed == commands(manager_cli.main, "qmanager")
+
+
+def keys_under(heading: str) -> set[str]:
+    """What stands in backticks in the first cells of the table there."""
+    page = (DOCS / "commands.md").read_text().partition(f"{heading}\n")[2]
+    table = page.partition("| --- |")[2] or page.partition("|---|---|\n")[2]
+    cells = [row.split(" | ")[0] for row in table.partition("\n\n")[0].splitlines()]
+    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+
+
+def test_the_documents_of_qmanager_have_the_keys_of_the_page() -> None:
+    assert keys_under("## What `qmanager status` says") == Vitals("web/1", "redis://").document().keys()
+    assert keys_under("`qmanager check --json`:") == Found().document().keys()
+
+
+def test_the_page_of_pacemaker_has_every_parameter_of_the_agent_with_its_default() -> None:
+    deploy = DOCS.parent / "deploy"
+    told = subprocess.run([deploy / "ocf" / "qmanager", "meta-data"], capture_output=True, text=True, check=True).stdout
+    known = re.findall(r'<parameter name="(\w+)".*?default="(.*?)"', told, re.DOTALL)
+    page = (deploy / "pacemaker" / "README.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \| `(.*?)` \|", page, re.MULTILINE) == known
 
 
 def test_the_page_of_commands_has_every_request_of_the_control_socket() -> None:

@@ -78,7 +78,7 @@ def test_a_row_that_cannot_be_read_is_an_error_in_one_line() -> None:
         """A queue server that answers a report with nonsense."""
 
         def run(self, *_: object) -> list[object]:
-            return [b"\xa2\xff\xff", 0, None]
+            return [b"\xa2\xff\xff", 0, None, None]
 
     values: dict[str, Any] = {field.name: 0 for field in msgspec.structs.fields(Report) if field.required}
     report = Report(**values)

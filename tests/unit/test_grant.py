@@ -1,5 +1,6 @@
 """Who gets how many slots: fairness, sharing and the dead band, without any server."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 
 import pytest
@@ -117,6 +118,25 @@ def test_new_manager_takes_nothing_away_for_a_window() -> None:
     assert slots(grants) == {"a": 9, "b c": 2}
     grants, _ = grant(demands, 20, after, 500.0, {}, present)
     assert slots(grants) == {"a b c": 2}
+
+
+def test_new_manager_keeps_what_groups_have_for_a_window() -> None:  # case 43
+    present: dict[Names, int] = {("a", "b"): 5}
+    demands, holding = [demand("a", 0.1), demand("b", 0.1)], remembered(present, 0.0)
+    for now in (1.0, 70.0, stabilization(demands[0]) - 1):
+        grants, holding = grant(demands, 20, holding, now, {}, present)
+        assert slots(grants) == {"a b": 5}
+    grants, _ = grant(demands, 20, holding, stabilization(demands[0]) + 1, {}, present)
+    assert slots(grants) == {"a b": 2}
+
+
+def test_a_task_of_a_moment_does_not_wait_behind_a_long_one() -> None:  # case 42
+    short, long = demand("short", 0.005, mean=0.01), demand("long", 0.6, mean=600.0)
+    assert slots(granted([short, long, *idle(2)], 9)) == {"long": 1, "q00 q01 short": 2}
+    seldom_long = dataclasses.replace(demand("seldom", 0.1, mean=0.5), p95=60.0)  # one of ten takes a minute
+    assert slots(granted([short, seldom_long], 9)) == {"seldom": 1, "short": 1}
+    often_short = dataclasses.replace(demand("often", 0.1, mean=8.0), p95=0.5)  # one of a hundred takes ten minutes
+    assert slots(granted([short, often_short], 9)) == {"often short": 2}
 
 
 @pytest.mark.parametrize(("present", "expected"), [(0, 14), (3, 14), (20, 20), (46, 46), (60, 46)])

@@ -39,6 +39,16 @@ def test_a_row_from_the_file_counts_when_nobody_can_be_asked_or_nobody_knows_bet
     assert last.in_force(away=False) == row(7)
 
 
+def test_a_manager_that_is_gone_is_told_of_once_and_so_is_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "qmaster")
+    last = LastMap(None, "web", row(7))
+    for planned in (None, 0.5, 59.0, 61.0, 62.0, 3.0, 2.0):
+        last.heard(None, planned=planned)
+    assert [record.getMessage() for record in caplog.records] == [
+        "no manager has published for 61 s: slots go on with the last map", "a manager publishes again",
+    ]  # fmt: skip
+
+
 def test_a_row_is_written_once_and_again_after_a_failure(tmp_path: pathlib.Path) -> None:
     last = LastMap(tmp_path / "web.state", "web", row(7))
     assert last.unsaved(URL) is None

@@ -127,3 +127,29 @@ def test_tasks_that_run_beside_each_other_take_as_long_as_one() -> None:
     for _ in range(20):
         size.ran(1000, 50.0)  # 0.5 s for ten
     assert size.want() == 20
+
+
+def whole(own: float, each: float, packs: int, batch: int = 1000) -> PackSize:
+    """After so many packs of a handler that has them whole: a pack costs its own, and each task some more."""
+    size = PackSize(batch, whole=True)
+    for _ in range(packs):
+        size.ran(size.want(), own + each * size.want())
+    return size
+
+
+@pytest.mark.parametrize("own", [0.3, 0.9, 2.0, 60.0])
+def test_a_pack_with_a_cost_of_its_own_grows_until_its_tasks_add_a_second(own: float) -> None:
+    assert 700 <= whole(own, 0.001, 40).want() <= 1000
+    assert whole(own, 0.0, 40).want() == 1000
+
+
+@pytest.mark.parametrize("each", [0.1, 1.0, 10.0])
+def test_a_pack_without_a_cost_of_its_own_takes_a_second_at_most(each: float) -> None:
+    assert whole(0.0, each, 40).want() == max(1, round(1 / each))
+
+
+def test_a_whole_pack_shrinks_when_its_tasks_become_slow() -> None:
+    size = whole(2.0, 0.001, 40)
+    for _ in range(12):
+        size.ran(size.want(), 2.0 + 0.1 * size.want())
+    assert size.want() <= 40

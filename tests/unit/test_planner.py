@@ -365,6 +365,26 @@ def test_a_queue_of_a_server_that_is_away_says_so_and_no_more_than_that() -> Non
     assert spread.reason.startswith("no answer from b, whose last counts stay; no statistics yet")
 
 
+def test_a_queue_whose_servers_do_not_answer_keeps_its_demand_for_a_while() -> None:
+    declared = Declared((queue("far"),))
+
+    def planned(now: float, done: int, memory: Memory, silent: set[str]) -> PlanResult:
+        return plan(
+            declared={declared.digest(): declared},
+            stats={"far": QueueStats("far", now, taken=done, done=done, busy=done * 0.5)},
+            reports=[report("x", declared.digest(), 90)], current={}, now=now, memory=memory,
+            places={"far": ("b",)}, silent=silent,
+        )  # fmt: skip
+
+    memory = Memory()
+    for second in range(90):
+        memory = planned(1000.0 + second, second * 10, memory, set()).memory
+    for seconds, wanted in ((1.0, 6.25), (590.0, 6.25), (700.0, 0.0)):
+        result = planned(1089.0 + seconds, 890, memory, {"b"})
+        assert numbers(result, "far").wanted == pytest.approx(wanted, rel=0.1, abs=0.7)
+        assert numbers(result, "far").reason.startswith("no answer from b")
+
+
 def test_a_queue_that_was_paused_leaves_its_slots_to_those_who_need_them() -> None:
     cluster = Cluster([queue("spring"), queue("summer")], {"x": 12}, waiting={"spring": 1000})
     for _ in range(12):

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
-from qmanager import queueviews, tables, views
+from qmanager import figures, queueviews, tables, views
 from qslots.reports import MapRow, QueuePlan, QueueStats, pack
 
 
@@ -51,7 +51,7 @@ def shown(table: RenderableType, width: int = 160) -> str:
     ],
 )
 def test_bytes_are_told_in_the_units_of_the_settings(count: float | None, text: str) -> None:
-    assert tables.size(count) == text
+    assert figures.size(count) == text
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_bytes_are_told_in_the_units_of_the_settings(count: float | None, text: 
     ],
 )  # fmt: skip
 def test_times_are_told_in_two_units_at_most(span: float | None, text: str) -> None:
-    assert tables.seconds(span) == text
+    assert figures.seconds(span) == text
 
 
 def test_a_queue_is_short_only_by_more_than_rounding() -> None:
@@ -209,6 +209,7 @@ def test_a_queue_shows_with_plan_alone_with_numbers_alone_and_with_both() -> Non
         "name": "mail", "priority": 80, "min": 1, "wanted": 2.5, "granted": 2.0, "max": 9, "load": 1.1, "active": 4,
         "inactive": 3, "locked": 2, "buried": 1, "oldest": 6.0, "rate": 30.0, "mean_time": 0.05, "reason": "why",
         "parked": 8, "takeable": 3, "paused": False, "gates": ["collection:spring"], "reasons": {}, "unserved": {},
+        "plan_age": None,
     }  # fmt: skip
     assert queueviews.queue_document("mail", plan, None)["active"] == 0
     alone = queueviews.queue_document("mail", None, stats)

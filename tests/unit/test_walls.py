@@ -31,6 +31,7 @@ PURE = {
         "units",
         "errors",
         "alerts",
+        "believed",
         "periodic",
         "testing/wanted",
         "daemon/requests",
@@ -40,7 +41,9 @@ PURE = {
         *("capacity", "children", "deaths", "reconcile", "watch", "letters", "relief", "findings", "forecast"),
         *("bounds", "figures", "generations", "pacing", "shedding", "recycling", "growth", "imported"),
     ],
-    "qmanager": ["demand", "grant", "placement", "planner", "readings", "schedules"],
+    "qmanager": [
+        *("demand", "grant", "placement", "planner", "readings", "schedules", "presence", "pins", "changes"),
+    ],
 }
 ONLY_NAMES = {("deaths", "signal")}  # the names of signals are data
 

@@ -116,6 +116,6 @@ for _, queue in ipairs(queues) do
 end
 visit(1, 15, own_keys)
 local found, ended = settle_lock(lock, outcomes, ARGV[4], 'keep', '', tonumber(ARGV[8]), results)
-if found and ended > 0 then count('busy', tonumber(ARGV[10])) end
+if found and ended > 0 then count_busy(tonumber(ARGV[10])) end
 wake()
 return found and 1 or 0

@@ -28,8 +28,8 @@ end
 
 -- Looks at some slots, and forgets those that have died, or asked here for the last time, long ago: a slot may serve other
 -- queues now, and die there. One that still holds what it asked for is not forgotten.
-local function forget_holders()
-  local some = call('HRANDFIELD', HOLDERS, 4, 'WITHVALUES')
+local function forget_holders(most)
+  local some = call('HRANDFIELD', HOLDERS, most or 4, 'WITHVALUES')
   for i = 1, #some, 2 do
     local seq, at = string.match(some[i + 1], '^(%w+):(%d+)$')
     if at and tonumber(at) < now - HOLDER_KEPT and call('HEXISTS', PACKS, string.format('%s:%s', some[i], seq)) == 0 then
@@ -124,6 +124,14 @@ local function pack_of(lock)
   return packs[lock] or nil
 end
 
+-- The time that handlers ran in one go, µs; `took:N` counts how often it was below 2^N and not below half of that.
+local function count_busy(busy)
+  if busy <= 0 then return end
+  count('busy', busy)
+  local _, power = math.frexp(busy)
+  count(string.format('took:%d', power), 1)
+end
+
 -- Whether the task at this position of a pack has not ended yet.
 local function is_held(lock, position)
   local pack = pack_of(lock)
@@ -139,7 +147,7 @@ end
 -- When the task at this position of a pack was due, as text.
 local function due_at(dues, position) return type(dues) == 'table' and dues[position] or dues end
 
--- The common case: the whole pack is done, and nobody has said anything of its tasks meanwhile.
+-- The common case: the whole pack is done, and nobody has said anything of its tasks meanwhile. Returns how many ended.
 local function end_whole(lock, ids, window)
   local done = {}
   for _, id in ipairs(ids) do
@@ -147,6 +155,7 @@ local function end_whole(lock, ids, window)
   end
   all_done(done, window)
   unlock(lock)
+  return #done
 end
 
 -- Ends the tasks of one lock. said: position -> outcome; marks: one byte a position, '\1' means done; rest: what befalls
@@ -160,8 +169,7 @@ local function settle_lock(lock, said, marks, rest, why, window, results)
   local handler, ids, dues = unpack(pack)
   local schedule, spoken = schedule_of[handler], call('HLEN', AGAIN) > 0
   if rest == 'done' and not spoken then
-    end_whole(lock, ids, window)
-    return true, #ids
+    return true, end_whole(lock, ids, window)
   end
   local done, left, returned, ended = {}, 0, 0, 0
   for position, id in ipairs(ids) do

@@ -1,4 +1,4 @@
--- reclaim: takes back what expired locks hold, for a queue that no slot visits just now.
+-- reclaim: takes back what expired locks hold, for a queue that no slot visits just now, and forgets slots of lost servers.
 --
 -- with: gates fates locks
 -- KEYS    the slots' vector; [15…] schedules of the queue's handlers
@@ -12,4 +12,5 @@ if not are_numbers(ARGV[1] or '') then return redis.error_reply(BADARGS) end
 may_fill()
 local moved = reap_expired(tonumber(ARGV[1]))
 if moved > 0 then wake() end
+forget_holders(100)
 return moved

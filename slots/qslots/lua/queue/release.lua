@@ -16,7 +16,7 @@ if #ARGV ~= 6 or not are_numbers(unpack(ARGV, 4)) then return redis.error_reply(
 if not can_settle(lock) then return redis.error_reply(UNNAMED) end
 may_fill()
 local found = settle_lock(lock, {}, ARGV[3], 'back', '', tonumber(ARGV[6]))
-if found then count('busy', tonumber(ARGV[4])) end
+if found then count_busy(tonumber(ARGV[4])) end
 call('ZREM', WAITERS, holder)
 if ARGV[5] == '1' then declare_dead(holder) end
 wake()

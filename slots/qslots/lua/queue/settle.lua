@@ -23,7 +23,7 @@ if rest ~= 'keep' and rest ~= 'back' and rest ~= 'loss' then return redis.error_
 if not (can_settle(lock) and can_settle(unseen)) then return redis.error_reply(UNNAMED) end
 may_fill()
 local found, ended = settle_lock(lock, outcomes, ARGV[4], rest, ARGV[6], tonumber(ARGV[8]), results)
-if found and ended > 0 then count('busy', tonumber(ARGV[10])) end
+if found and ended > 0 then count_busy(tonumber(ARGV[10])) end
 if asked ~= '' then
   declare_dead(holder)
   call('ZREM', WAITERS, holder)

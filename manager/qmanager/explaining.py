@@ -1,0 +1,140 @@
+"""``qslots explain``: every number behind the slots that a queue wants and is granted. Reads only.
+
+What is counted and who is there is read now; what is planned is that of the newest plan, with its age.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from qslots.control import Control
+from qslots.reports import Plan, Report
+from qslots.servers import QueueServers
+from qslots.units import counted
+
+from . import queueviews
+from .demand import UTILISATION
+from .figures import NOTHING, seconds
+from .tables import slots
+from .views import Document, View, clock, newest_plan
+
+BEHIND = ("target_delay", "slots", "shares", "need", "kept", "peak", "window", "dead_band")
+
+
+def explain_view(servers: QueueServers, name: str) -> View:
+    """One queue as in ``queue_view``, and {target_delay, slots, shares, need, kept, peak, window, dead_band, pinned,
+    placed, fleet, plan}. Error, with the nearest name, if it is not known.
+    """
+    seen = queueviews.queue_view(servers, name)
+    control = Control(servers.control)
+    plan, _ = newest_plan(servers.control.redis)
+    heard, rows = control.heard(), {name: row.slots for name, row in control.rows().items()}
+    document = seen.document | behind(name, plan, rows, heard.reports)
+    document["pinned"] = control.pins().get(name)
+    document["plan"] = origin(plan, clock(servers.control))
+    return View(document, seen.notes)
+
+
+def behind(
+    name: str, plan: Plan | None, rows: Mapping[str, tuple[tuple[str, ...], ...]], reports: Mapping[str, Report]
+) -> Document:
+    """The numbers between demand and map. Pure."""
+    mine = next((each for each in plan.queues if each.name == name), None) if plan else None
+    values = msgspec.structs.asdict(mine) if mine else {}
+    placed = {server: sum(name in queues for queues in row) for server, row in sorted(rows.items())}
+    working = [each for each in reports.values() if not each.draining]
+    return {field: values.get(field) for field in BEHIND} | {
+        "placed": {server: count for server, count in placed.items() if count},
+        "fleet": {
+            "servers": len(working),
+            "max_slots": sum(each.max_slots for each in working),
+            "used": sum(bool(queues) for row in rows.values() for queues in row),
+        },
+    }
+
+
+def origin(plan: Plan | None, now: float) -> Document | None:
+    """Whose plan it is, and how old. Pure."""
+    if plan is None:
+        return None
+    return {
+        "epoch": plan.epoch, "seq": plan.seq, "manager": plan.manager, "published": plan.published,
+        "age": max(0.0, now - plan.published),
+    }  # fmt: skip
+
+
+def explain_table(queue: Document) -> RenderableType:
+    """The same for people, from what comes in to where it is served."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold cyan", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for title, value in _rows(queue):
+        grid.add_row(Text(title), Text(value))
+    return grid
+
+
+def _rows(queue: Document) -> list[tuple[str, str]]:
+    priority, least, most = (_number(queue[field]) for field in ("priority", "min", "max"))
+    takeable, due, locked = (_number(queue[field]) for field in ("takeable", "active", "locked"))
+    oldest, fleet = seconds(queue["oldest"]), queue["fleet"]
+    carried = f"{counted(fleet['servers'], 'server')}, at most {counted(fleet['max_slots'], 'slot')}"
+    return [
+        ("queue", queue["name"] + " (paused)" * bool(queue["paused"])),
+        ("asked for", f"priority {priority}, min {least}, max {most}, target delay {seconds(queue['target_delay'])}"),
+        ("pinned", NOTHING if queue["pinned"] is None else f"to {counted(queue['pinned'], 'slot')}"),
+        ("arrivals", _arrivals(queue)),
+        ("backlog", f"{takeable} takeable of {due} due, the oldest has waited {oldest}; {locked} in work"),
+        ("load", NOTHING if queue["load"] is None else f"{queue['load']:.0%} of its slots' time, backlog included"),
+        ("wanted", f"{slots(queue['wanted'])}: {queue['reason']}"),
+        ("kept", _kept(queue)),
+        ("granted", _granted(queue)),
+        ("placed", ", ".join(f"{server}: {count}" for server, count in queue["placed"].items()) or NOTHING),
+        ("fleet", f"{carried}, {_number(fleet['used'])} in use"),
+        ("plan", _plan(queue["plan"])),
+    ]
+
+
+def _arrivals(queue: Document) -> str:
+    arrivals, mean, rate = queue["arrivals"], queue["mean_time"], queue["rate"]
+    if arrivals is None:
+        return NOTHING
+    worth = "" if mean is None else slots(arrivals * mean / UTILISATION)
+    busy = f" of {seconds(mean)} = {worth} slots at {UTILISATION:.0%} busy" if worth else ""
+    return f"{_number(arrivals)}/s{busy}; {_number(rate)}/s done"
+
+
+def _kept(queue: Document) -> str:
+    if queue["need"] is None:
+        return NOTHING
+    return (
+        f"{counted(queue['need'], 'slot')} by what is wanted now, {_number(queue['kept'])} by the peak of "
+        f"{slots(queue['peak'])} within {seconds(queue['window'])}; changes below {queue['dead_band']:.0%} are let be"
+    )
+
+
+def _granted(queue: Document) -> str:
+    if not queue["slots"]:
+        return slots(queue["granted"])
+    if not queue["shares"]:
+        return f"{counted(queue['slots'], 'slot')} of its own"
+    return f"{counted(queue['slots'], 'slot')} shared with {', '.join(queue['shares'])}"
+
+
+def _plan(plan: Document | None) -> str:
+    if plan is None:
+        return queueviews.NO_PLAN
+    return f"{plan['epoch']}.{plan['seq']} by {plan['manager']}, {seconds(plan['age'])} ago"
+
+
+def _number(count: Any) -> str:
+    return NOTHING if count is None else f"{count:,}" if isinstance(count, int) else f"{count:,.3g}"
+
+
+def ceiling(name: str, reports: Mapping[str, Report]) -> int:
+    """How many slots of this queue the servers can carry, if they carry nothing else. Pure."""
+    able = (each for each in reports.values() if not each.draining)
+    return sum(min(each.max_slots, each.budget // each.slot_sizes.get(name, each.slot_size)) for each in able)

@@ -1,0 +1,29 @@
+"""Bytes and seconds for people. Pure."""
+
+NOTHING = "·"  # what is not known
+
+
+def size(count: float | None) -> str:
+    """Bytes for people, in powers of 1024 as in the settings: 640K, 1.5G."""
+    if count is None:
+        return NOTHING
+    for unit in "BKMGTP":
+        if count < 1000 or unit == "P":
+            break
+        count /= 1024
+    return f"{count:.1f}{unit}" if count < 10 and unit not in "BK" else f"{count:.0f}{unit}"
+
+
+def seconds(span: float | None) -> str:
+    """Seconds for people, two units at most: 340µs, 12ms, 4.2s, 3m 20s, 2h 5m, 3d 4h."""
+    if span is None:
+        return NOTHING
+    if span < 1:
+        return f"{span * 1e6:.0f}µs" if 0 < span < 1e-3 else f"{span * 1e3:.0f}ms"
+    if span < 10:
+        return f"{span:.1f}s"
+    for unit, name, part, part_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if span >= unit:
+            rest = int(span % unit // part)
+            return f"{int(span // unit)}{name}" + (f" {rest}{part_name}" if rest else "")
+    return f"{span:.0f}s"

@@ -1,0 +1,68 @@
+"""Which servers count as there. Pure: when each has reported last, and what was decided before, in; the servers out.
+
+Ages are counted against the newest report, on the queue server's clock: if that server hangs, or we do, all reports are
+old and nobody is lost. Whoever is silent for longer than others by ``lost_after`` is lost, unless it is many at once:
+then it may be us who do not see, so for another ``lost_after`` the map stays as it is.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from qslots.keys import NAME
+from qslots.reports import Report
+
+RECENT = 12  # times ``lost_after``
+MANY = 0.2  # of the servers that were there: more than these, and more than one, going at once are no plain loss
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """What the next cycle must know of this one. Times are seconds on the queue server's clock."""
+
+    there: frozenset[str] = frozenset()  # servers that count; those of the map, for a manager that has just begun
+    at: float | None = None  # the last cycle; None: there was none
+    held_until: float = 0.0  # the map stays as it is; 0 if it may change
+    ahead: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # reports from the future: time, known since
+
+    @property
+    def held(self) -> bool:
+        """Whether the map is to stay as it is."""
+        return self.held_until > 0
+
+
+def present(seen: Mapping[str, float], before: Presence, now: float, *, lost_after: float) -> Presence:
+    """The servers that are there. ``seen``: when the newest report of each came."""
+    ahead = {name: (at, _since(before.ahead.get(name), at, now)) for name, at in seen.items() if at > now}
+    heard = {**seen, **{name: since for name, (_, since) in ahead.items()}}
+    newest = max(heard.values(), default=now)
+    fresh = frozenset(name for name, at in heard.items() if newest - at <= lost_after)
+    missing = before.there - fresh
+    if before.at is None:  # of a map that nobody has looked after, who is long gone is no news
+        missing &= {name for name, at in heard.items() if newest - at <= RECENT * lost_after}
+    if before.held:
+        ends = not missing or not now < before.held_until <= now + lost_after  # beyond that the clock was set back
+        if ends:
+            return Presence(fresh, now, 0.0, ahead)
+        return Presence(before.there | fresh, now, before.held_until, ahead)
+    blind = before.at is None or not 0 <= now - before.at <= lost_after
+    if missing and (blind or _many(missing, before.there, fresh)):
+        return Presence(fresh | missing, now, now + lost_after, ahead)
+    return Presence(fresh, now, 0.0, ahead)
+
+
+def _since(before: tuple[float, float] | None, at: float, now: float) -> float:
+    """The clock was set back: as if such a report had come when we first saw it."""
+    return min(before[1], now) if before is not None and before[0] == at else now
+
+
+def _many(missing: Collection[str], there: Collection[str], fresh: Collection[str]) -> bool:
+    return not fresh or len(missing) > max(1, MANY * len(there))
+
+
+def served(report: Report) -> tuple[tuple[str, ...], ...]:
+    """What a server's slots serve, as a row of the map: the one to begin with where the map has none."""
+    row: list[tuple[str, ...]] = [()] * (1 + max((slot.index for slot in report.slots), default=-1))
+    for slot in report.slots:
+        if slot.state != "leaving":
+            row[slot.index] = tuple(sorted(name for name in set(slot.queues) if NAME.fullmatch(name)))
+    return tuple(row)

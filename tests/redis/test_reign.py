@@ -1,0 +1,148 @@
+"""A manager's roster and reign on a real queue server: who counts, what is sent, told and forgotten, who is deposed."""
+
+import msgspec
+import pytest
+
+from qmanager import roster
+from qmanager.publishing import Reign, Reigning
+from qmanager.roster import Roster
+from qslots import keys
+from qslots.control import Control
+from qslots.errors import Error
+from qslots.queueserver import QueueServer
+from qslots.reports import Declared, HandlerDeclared, QueueDeclared, Report, SlotReport
+from qslots.settings import QueueSettings
+
+DECLARED = Declared((QueueDeclared("mail", handlers=(HandlerDeclared("send"),)), QueueDeclared("index")))
+
+
+@pytest.fixture
+def control(server: QueueServer) -> Control:
+    return Control(server)
+
+
+def report(name: str, **changes: object) -> Report:
+    made = Report(
+        server=name, incarnation="i", host="h", pid=1, generation=1, declared=DECLARED.digest(), budget=100,
+        max_slots=4, pss=1, free_memory=1, slot_size=1, slot_sizes={}, epoch=0, seq=0,
+        slots=(SlotReport(0, 7, 1, "idle", ("mail",)),),
+    )  # fmt: skip
+    return msgspec.structs.replace(made, **changes)
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    said = [record.getMessage() for record in caplog.records]
+    caplog.clear()
+    return said
+
+
+def test_a_fleet_is_its_servers_declarations_settings_and_pins(
+    control: Control, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "qmanager")
+    for name in ("web", "db"):
+        control.report(report(name), DECLARED)
+    control.server.redis.zadd(keys.SEEN, {"db": 1})
+    control.pin("index", 3)
+    mine = Roster(control, {"mail": QueueSettings(priority=77)}, 5.0)
+    fleet = mine.look()
+    assert [each.server for each in fleet.reports] == ["web"]
+    assert (fleet.queues["mail"].priority, fleet.queues["index"].min_slots, fleet.held) == (77, 3, False)
+    assert told(caplog) == ["reporting: web"]
+    control.pin("index", None)
+    assert mine.look().queues["index"].min_slots == 0
+    assert told(caplog) == []
+
+
+def test_what_is_not_believed_is_told_of_once(control: Control, caplog: pytest.LogCaptureFixture) -> None:
+    control.report(report("web"), DECLARED)
+    control.report(report("odd", declared="d" * 24), None)
+    control.server.redis.hset(keys.DECLARED, "d" * 24, b"\xc1")
+    control.server.redis.hset(keys.REPORTS, "bad", b"\xc1")
+    control.server.redis.zadd(keys.SEEN, {"bad": control.heard().now * 1e6})
+    control.server.redis.hset(keys.REPORTS, mapping={f"x y{n}": b"" for n in range(30)})
+    mine = Roster(control, {}, 5.0)
+    for _ in range(3):
+        fleet = mine.look()
+        assert [each.server for each in fleet.reports] == ["bad", "odd", "web"]
+        assert fleet.declared.keys() == {DECLARED.digest()}
+    said = told(caplog)
+    assert sum("server bad: of its report is not believed: it cannot be read" in line for line in said) == 1
+    assert sum(line.startswith(f"declaration {'d' * 24} is not believed") for line in said) == 1
+    assert len(said) == roster.MOST_TOLD + 2 and "nor is that of 11 more servers" in said
+
+
+def test_what_nobody_names_any_more_is_forgotten_at_the_second_look(control: Control) -> None:
+    control.report(report("web"), DECLARED)
+    control.server.redis.hset(keys.DECLARED, "old", b"x")
+    control.report(report("gone", declared="old"), None)
+    control.server.redis.zadd(keys.SEEN, {"gone": 1})
+    mine = Roster(control, {}, 5.0)
+    mine.look()
+    mine.forget(0.0)
+    mine.look()
+    assert control.heard().reports.keys() == {"web"}
+    mine.forget(1.0)  # too soon
+    assert control.digests() == {"old", DECLARED.digest()}
+    for now in (roster.EVERY, 2 * roster.EVERY):
+        mine.forget(now)
+    assert control.digests() == {DECLARED.digest()}
+
+
+def rows(control: Control) -> dict[str, object]:
+    return {name: row.slots for name, row in control.rows().items()}
+
+
+def begun(control: Control, name: str = "m") -> Reign:
+    reign = Reign(control, name)
+    reign.begin(0, respect=0.0, take_over=True)
+    return reign
+
+
+def test_only_what_differs_is_sent_and_what_was_lost_is_sent_again(control: Control) -> None:
+    reign = begun(control)
+    new = {"web": (("mail",),), "db": (("index",), ())}
+    reign.publish(new, (), (), now=1.0, declared=())
+    reign.publish({**new, "web": (("index",),)}, (), (), now=2.0, declared=())
+    assert {name: row.seq for name, row in control.rows().items()} == {"web": 2, "db": 1}
+    control.server.redis.hdel(keys.MAP, "db")
+    reign.hold(now=3.0, declared=())
+    reign.hold(now=4.0, declared=())
+    assert rows(control) == {"web": (("index",),), "db": (("index",), ())}
+    control.server.redis.flushall()
+    reign.hold(now=5.0, declared=())
+    reign.hold(now=6.0, declared=())
+    assert rows(control) == {"web": (("index",),), "db": (("index",), ())}
+    reign.publish({"web": (("index",),)}, (), (), now=7.0, declared=())
+    assert rows(control) == {"web": (("index",),)}
+
+
+def test_a_row_that_cannot_be_read_costs_no_more_than_one_look(control: Control) -> None:
+    reign = begun(control)
+    control.server.redis.hset(keys.MAP, "bad", b"\xc1")
+    for now in range(3):
+        reign.publish({"web": (("mail",),)}, (), (), now=float(now), declared=())
+    assert rows(control) == {"web": (("mail",),)}
+
+
+def test_who_is_deposed_ends_and_takes_no_higher_epoch(control: Control) -> None:
+    first = begun(control, "first")
+    begun(control, "second")
+    with pytest.raises(Error, match="first ends: the slot map is in other hands"):
+        first.hold(now=1.0, declared=())
+    with pytest.raises(Reigning, match="manager second published"):
+        first.rise(10**15)
+
+
+def test_a_reign_rises_above_what_masters_obey_and_sends_all_again(control: Control) -> None:
+    reign = begun(control)
+    reign.publish({"web": (("mail",),)}, (), (), now=1.0, declared=())
+    assert reign.rise(10**15) == 10**15 + 1
+    reign.hold(now=2.0, declared=())
+    assert control.rows()["web"].epoch == 10**15 + 1
+
+
+def test_a_new_manager_begins_with_the_map_and_with_what_slots_serve_where_it_has_none(control: Control) -> None:
+    begun(control).publish({"web": (("mail",),)}, (), (), now=1.0, declared=())
+    reign = begun(control, "next")
+    assert reign.current({"web": (("index",),), "db": (("index",),)}) == {"web": (("mail",),), "db": (("index",),)}

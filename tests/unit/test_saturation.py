@@ -1,0 +1,115 @@
+"""Whether a growth has helped: single steps of the judgement, which loops of demand do not reach."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qmanager.saturation import CALM, FIRST_PAUSE, LONGEST_PAUSE, Growth, Work, watch
+
+BEFORE = Work(slots=10.0, rate=100.0, finished=6000)
+
+
+def step(before: Growth, now: float, slots: int, work: Work, **fields: object) -> Growth:
+    told: dict[str, object] = {"mean": 0.1, "backlogged": True} | fields
+    return watch(before, now, slots=slots, work=lambda _: work, **told)  # type: ignore[arg-type]
+
+
+def grown(work: Work = BEFORE) -> Growth:
+    """Ten slots have become forty a moment ago."""
+    return step(Growth(top=10), 100.0, 40, work)
+
+
+def stopped() -> Growth:
+    return step(grown(), 111.0, 40, Work(40.0, 104.0, 1100))
+
+
+@pytest.mark.parametrize(
+    ("work", "judging", "ceiling"),
+    [
+        pytest.param(Work(40.0, 390.0, 4000), False, 0, id="it has helped"),
+        pytest.param(Work(40.0, 280.0, 3000), False, 0, id="it has helped by more than half"),
+        pytest.param(Work(40.0, 104.0, 1100), False, 21, id="it was in vain"),
+        pytest.param(Work(40.0, 180.0, 2000), False, 36, id="it has helped too little"),
+        pytest.param(Work(40.0, 104.0, 5), True, 0, id="nobody can tell from so few"),
+        pytest.param(Work(12.0, 104.0, 1100), True, 0, id="the new slots do not work yet"),
+        pytest.param(Work(40.0, 30.0, 300), True, 0, id="the tasks are others now"),
+    ],
+)
+def test_a_growth_is_judged_by_what_busy_slots_finish(work: Work, judging: bool, ceiling: int) -> None:
+    after = step(grown(), 111.0, 40, work)
+    assert (after.judging, after.ceiling) == (judging, ceiling)
+
+
+def test_nothing_is_judged_before_two_run_times_are_over() -> None:
+    assert step(grown(), 109.0, 40, Work(40.0, 104.0, 1100)) == grown()
+    assert step(grown(), 150.0, 40, Work(40.0, 104.0, 1100), mean=30.0) == grown()
+    assert step(grown(), 161.0, 40, Work(40.0, 104.0, 1100), mean=30.0).ceiling
+
+
+def test_without_a_rate_to_compare_with_nothing_is_judged() -> None:
+    after = grown(Work(10.0, 1.0, 3))
+    assert not after.judging
+    assert step(after, 200.0, 40, Work(40.0, 1.0, 300)).ceiling == 0
+
+
+def test_more_slots_are_tried_again_more_and_more_seldom() -> None:
+    growth, pauses = stopped(), []
+    for _ in range(8):
+        pauses.append(growth.pause)
+        assert growth.limit(growth.retry - 0.1) == 21
+        tried = int(growth.limit(growth.retry))
+        assert tried > 1.4 * growth.top
+        growth = step(growth, growth.retry, tried, Work(float(growth.top), 104.0, 6000))
+        assert growth.judging
+        growth = step(growth, growth.begun + 11.0, tried, Work(float(tried), 104.0, 1100))
+        growth = step(growth, growth.begun, 21, Work(21.0, 104.0, 1100))
+    assert pauses[0] == FIRST_PAUSE
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == LONGEST_PAUSE
+
+
+@pytest.mark.parametrize(
+    ("slots", "work", "goes_on"),
+    [
+        pytest.param(40, Work(40.0, 104.0, 6000), False, id="as before"),
+        pytest.param(40, Work(40.0, 160.0, 9000), True, id="the same slots finish more"),
+        pytest.param(20, Work(20.0, 102.0, 6000), False, id="fewer finish as much"),
+        pytest.param(20, Work(20.0, 50.0, 3000), True, id="fewer finish less, so slots matter"),
+    ],
+)
+def test_growth_goes_on_as_soon_as_slots_matter(slots: int, work: Work, goes_on: bool) -> None:
+    growth = step(stopped(), 112.0, slots, work)
+    growth = step(growth, 130.0, slots, work)
+    assert (growth.ceiling == 0) == goes_on
+
+
+def test_it_lets_go_when_the_backlog_is_gone() -> None:
+    assert step(stopped(), 112.0, 40, BEFORE, backlogged=False) == Growth(top=40, begun=112.0)
+    assert step(CALM, 112.0, 0, BEFORE) == CALM
+
+
+def test_the_reason_has_the_figures() -> None:
+    said = "more slots did not finish more (10 busy ones 100/s, 40 104/s), so the limit is behind the tasks: "
+    assert stopped().reason(112.0) == said + "no more than 21 for 29 s"
+    assert stopped().reason(150.0) == said + "60 to see whether it still is"
+    assert dataclasses.replace(stopped(), proof=None).reason(150.0) == ""
+
+
+STEPS = st.tuples(
+    st.floats(0.0, 40.0), st.integers(0, 500), st.floats(0.0, 500.0), st.floats(0.0, 1e4), st.integers(0, 10**5),
+    st.booleans(), st.floats(0.0, 1e4),
+)  # fmt: skip
+
+
+@given(st.lists(STEPS, max_size=30))
+def test_whatever_happens_there_is_room_for_a_slot_and_a_reason_for_every_limit(steps: list[tuple[float, ...]]) -> None:
+    growth, now = CALM, 0.0
+    for seconds, slots, busy, rate, finished, backlogged, mean in steps:
+        now += seconds
+        work = Work(busy, rate if finished else 0.0, int(finished) if rate else 0)
+        growth = step(growth, now, int(slots), work, mean=mean, backlogged=bool(backlogged))
+        assert growth.limit(now) >= 1
+        assert bool(growth.reason(now)) == bool(growth.ceiling)
+        assert growth.doubling(now) >= growth.top
