@@ -6,6 +6,7 @@ keeps the last map.
 """
 
 import difflib
+import gc
 import logging
 import os
 import socket
@@ -38,6 +39,7 @@ from .ticker import Ticker
 log = logging.getLogger("qmanager")
 MOST_FAULTS = 5  # cycles in a row that may fail by a fault of ours
 REIGN = 3  # intervals: a foreign map younger than this is respected
+COLLECTED = 100_000, 50, 100  # for gc.set_threshold: what masters report is read and forgotten, and has no cycles
 STANDBY = 9  # by who stands by: a queue server that stalls for a moment is no reason to change hands
 
 
@@ -66,6 +68,7 @@ class Manager:
     def run(self) -> None:
         """Until told to stop. Error: another manager reigns, or the queue server is none that can be used."""
         watchdog.begin()
+        gc.set_threshold(*COLLECTED)
         due = time.monotonic()
         try:
             while not self._desk.stopping:
@@ -179,9 +182,10 @@ class Manager:
         self._strays.look(self._collector.away, time.monotonic())
 
     def _planned(self, fleet: Fleet, stats: dict[str, QueueStats]) -> PlanResult:
+        new = {report.server: served(report) for report in fleet.reports if report.server not in self._reign.rows}
+        current = self._reign.current(new)
         return plan(
-            declared=fleet.declared, stats=stats, reports=fleet.reports,
-            current=self._reign.current({report.server: served(report) for report in fleet.reports}), now=fleet.now,
+            declared=fleet.declared, stats=stats, reports=fleet.reports, current=current, now=fleet.now,
             memory=self._memory, interval=self._interval,
             places={name: self._servers.places(name) for name in fleet.queues}, silent=self._collector.away,
         )  # fmt: skip
