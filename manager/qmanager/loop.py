@@ -6,6 +6,7 @@ keeps the last map.
 """
 
 import difflib
+import gc
 import logging
 import os
 import socket
@@ -38,6 +39,7 @@ from .ticker import Ticker
 log = logging.getLogger("qmanager")
 MOST_FAULTS = 5  # cycles in a row that may fail by a fault of ours
 REIGN = 3  # intervals: a foreign map younger than this is respected
+COLLECTED = 100_000, 50, 100  # for gc.set_threshold: what masters report is read and forgotten, and has no cycles
 STANDBY = 9  # by who stands by: a queue server that stalls for a moment is no reason to change hands
 
 
@@ -66,6 +68,7 @@ class Manager:
     def run(self) -> None:
         """Until told to stop. Error: another manager reigns, or the queue server is none that can be used."""
         watchdog.begin()
+        gc.set_threshold(*COLLECTED)
         due = time.monotonic()
         try:
             while not self._desk.stopping:

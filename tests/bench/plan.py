@@ -27,6 +27,7 @@ from memory.figures import Result, at_most
 from rich.console import Console
 from rich.table import Table
 
+from qmanager.loop import COLLECTED
 from qmanager.masters import summed
 from qmanager.planner import PlanResult
 from qslots import embedded, keys
@@ -251,6 +252,7 @@ def main() -> None:
     """Measures and prints."""
     chosen = parsed()
     on = {"cpus": os.cpu_count(), "python": platform.python_version(), "load before": round(os.getloadavg()[0], 2)}
+    gc.set_threshold(*COLLECTED)
     began = time.monotonic()
     results = [result for each in chosen.only or MEASUREMENTS for result in MEASUREMENTS[each](chosen)]
     on["seconds"] = round(time.monotonic() - began)
