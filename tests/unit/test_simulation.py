@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmanager.simulation.fleet import Policy
+from qmanager.simulation.fleet import CLOCK, Fleet, Policy
+from qmanager.simulation.line import Line
 from qmanager.simulation.load import Load, Loss, Phase, QueueLoad, drawn
-from qmanager.simulation.measures import Figures, percentile
+from qmanager.simulation.measures import Figures, Watch, percentile
 from qmanager.simulation.play import Outcome, played, simulated, static
 from qmanager.simulation.policies import Planned, Static, allotted, divided
 from qmanager.simulation.scenarios import SCENARIOS
 from qmanager.simulation.server import SLOT_SIZE, Size
-from qslots.reports import HandlerDeclared, QueueDeclared, Report
+from qslots.reports import HandlerDeclared, QueueDeclared, QueueStats, Report
 
 
 def queue(
@@ -173,3 +174,23 @@ def test_the_planner_is_played_as_the_manager_calls_it() -> None:
     ours = run(Load("test", (load,), 60.0), size, Planned([load.declared], size))
     assert ours.queues["q"].p99 < 1.0
     assert 8 < ours.queues["q"].slots <= 20
+
+
+NOT_PLAYED = {
+    "inactive", "buried", "failed", "crashed", "burials", "deleted", "dropped", "unkept", "renewed", "parked",
+    "expired", "paused", "gates", "reasons",
+}  # fmt: skip
+
+
+def test_the_planner_is_given_every_count_that_is_played() -> None:
+    load = Load("test", (queue(3, 0.5, cv=4.0, batch=20),), 600.0)
+    line = Line(load.queues[0], drawn(load, 1)["q"])
+    fleet = Fleet([line], Size(2, 2), Static({"q": 4}), 1)
+    fleet.at(500.0, fleet.lose, 1)
+    fleet.play(0.0, 600.0, Watch(load, lambda _: None))
+    stats, empty = line.stats(600.0, CLOCK), QueueStats("q", 0.0)
+    told = {name for name in QueueStats.__struct_fields__ if getattr(stats, name) != getattr(empty, name)}
+    assert told == set(QueueStats.__struct_fields__) - NOT_PLAYED - {"name"}
+    assert 0 < stats.packing.n < sum(stats.packing.took) <= stats.packs
+    assert stats.packing.k < stats.done
+    assert stats.packing.t < stats.busy

@@ -120,7 +120,7 @@ class Fleet:
             if position == len(tasks):
                 break
             if until - begins > RELIEF:
-                pack.tail = tasks[position:]
+                pack.tail, pack.whole = tasks[position:], False
                 del tasks[position:]
                 self.at(begins + RELIEF, self._relieve, pack)
                 break
@@ -153,9 +153,7 @@ class Fleet:
             self._relieve(now, pack)
         slot.pack = None
         line.running -= 1
-        line.done += len(pack.tasks)
-        line.busy += now - pack.begun
-        line.ended(pack.tasks, pack.starts)
+        line.ended(pack.tasks, pack.starts, now - pack.begun, whole=pack.whole)
         if line.batch > 1:
             slot.sizes[line.name].ran(len(pack.tasks), now - pack.begun)
         if len(slot.lines) > 1:
