@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from qmanager.simulation.measures import Figures, Watch, percentile
 from qmanager.simulation.play import Outcome, played, simulated, static
 from qmanager.simulation.policies import Planned, Static, allotted, divided
 from qmanager.simulation.scenarios import SCENARIOS
-from qmanager.simulation.server import SLOT_SIZE, Size
+from qmanager.simulation.server import SLOT_SIZE, Row, Size
 from qslots.reports import HandlerDeclared, QueueDeclared, QueueStats, Report
 
 
@@ -100,6 +101,27 @@ def test_tasks_of_a_lost_server_begin_again_when_their_lock_ends() -> None:
     seen = run(lost, Size(2, 10), Static({"q": 20}))
     assert 60 <= seen.queues["q"].max < 75
     assert (seen.slots_peak, seen.queues["q"].unstarted) == (20, 0)
+
+
+class Noted:
+    """A policy that gives no slots, and notes how many servers it was told of, and when."""
+
+    detailed = False
+
+    def __init__(self) -> None:
+        self.told: list[tuple[float, int]] = []
+
+    def rows(self, now: float, reports: Sequence[Report], _: object) -> dict[str, Row]:
+        self.told.append((now - CLOCK, len(reports)))
+        return {}
+
+
+@pytest.mark.parametrize(("lost", "until", "after"), [(1, 55.0, 56.0), (2, 55.0, 61.0)])
+def test_many_servers_gone_at_once_are_lost_later_than_one(lost: int, until: float, after: float) -> None:
+    noted = Noted()
+    run(Load("test", (queue(1.0, 0.5),), 80.0, (Loss(50.0, lost),)), Size(4, 2), noted)
+    assert max(at for at, servers in noted.told if servers == 4) == pytest.approx(until, abs=1.0)
+    assert min(at for at, servers in noted.told if servers == 4 - lost and at > 50) == pytest.approx(after, abs=1.0)
 
 
 def test_a_queue_is_unheard_while_tasks_wait_and_no_slot_serves_it() -> None:
