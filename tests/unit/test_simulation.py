@@ -3,19 +3,21 @@
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmanager.simulation.fleet import Policy
+from qmanager.simulation.fleet import CLOCK, Fleet, Policy
+from qmanager.simulation.line import Line
 from qmanager.simulation.load import Load, Loss, Phase, QueueLoad, drawn
-from qmanager.simulation.measures import Figures, percentile
+from qmanager.simulation.measures import Figures, Watch, percentile
 from qmanager.simulation.play import Outcome, played, simulated, static
 from qmanager.simulation.policies import Planned, Static, allotted, divided
 from qmanager.simulation.scenarios import SCENARIOS
-from qmanager.simulation.server import SLOT_SIZE, Size
-from qslots.reports import HandlerDeclared, QueueDeclared, Report
+from qmanager.simulation.server import SLOT_SIZE, Row, Size
+from qslots.reports import HandlerDeclared, QueueDeclared, QueueStats, Report
 
 
 def queue(
@@ -101,6 +103,27 @@ def test_tasks_of_a_lost_server_begin_again_when_their_lock_ends() -> None:
     assert (seen.slots_peak, seen.queues["q"].unstarted) == (20, 0)
 
 
+class Noted:
+    """A policy that gives no slots, and notes how many servers it was told of, and when."""
+
+    detailed = False
+
+    def __init__(self) -> None:
+        self.told: list[tuple[float, int]] = []
+
+    def rows(self, now: float, reports: Sequence[Report], _: object) -> dict[str, Row]:
+        self.told.append((now - CLOCK, len(reports)))
+        return {}
+
+
+@pytest.mark.parametrize(("lost", "until", "after"), [(1, 55.0, 56.0), (2, 55.0, 61.0)])
+def test_many_servers_gone_at_once_are_lost_later_than_one(lost: int, until: float, after: float) -> None:
+    noted = Noted()
+    run(Load("test", (queue(1.0, 0.5),), 80.0, (Loss(50.0, lost),)), Size(4, 2), noted)
+    assert max(at for at, servers in noted.told if servers == 4) == pytest.approx(until, abs=1.0)
+    assert min(at for at, servers in noted.told if servers == 4 - lost and at > 50) == pytest.approx(after, abs=1.0)
+
+
 def test_a_queue_is_unheard_while_tasks_wait_and_no_slot_serves_it() -> None:
     gone = Load("test", (queue(1.0, 0.1),), 100.0, (Loss(20.0, 1, 50.0),))
     seen = run(gone, Size(1, 1), Static({"q": 1}))
@@ -173,3 +196,23 @@ def test_the_planner_is_played_as_the_manager_calls_it() -> None:
     ours = run(Load("test", (load,), 60.0), size, Planned([load.declared], size))
     assert ours.queues["q"].p99 < 1.0
     assert 8 < ours.queues["q"].slots <= 20
+
+
+NOT_PLAYED = {
+    "inactive", "buried", "failed", "crashed", "burials", "deleted", "dropped", "unkept", "renewed", "parked",
+    "expired", "paused", "gates", "reasons",
+}  # fmt: skip
+
+
+def test_the_planner_is_given_every_count_that_is_played() -> None:
+    load = Load("test", (queue(3, 0.5, cv=4.0, batch=20),), 600.0)
+    line = Line(load.queues[0], drawn(load, 1)["q"])
+    fleet = Fleet([line], Size(2, 2), Static({"q": 4}), 1)
+    fleet.at(500.0, fleet.lose, 1)
+    fleet.play(0.0, 600.0, Watch(load, lambda _: None))
+    stats, empty = line.stats(600.0, CLOCK), QueueStats("q", 0.0)
+    told = {name for name in QueueStats.__struct_fields__ if getattr(stats, name) != getattr(empty, name)}
+    assert told == set(QueueStats.__struct_fields__) - NOT_PLAYED - {"name"}
+    assert 0 < stats.packing.n < sum(stats.packing.took) <= stats.packs
+    assert stats.packing.k < stats.done
+    assert stats.packing.t < stats.busy

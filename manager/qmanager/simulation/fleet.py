@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from qslots.lottery import PackSize
 from qslots.reports import QueueStats, Report, SlotReport
 
+from ..presence import Presence, present
 from .line import Line
 from .server import SLOT_SIZE, Pack, Row, Server, Size, Slot
 
@@ -51,6 +52,7 @@ class Fleet:
         self.servers = [Server(f"s{number:0{len(str(size.servers))}}") for number in range(1, size.servers + 1)]
         self.adrift: list[Pack] = []  # packs of lost servers
         self._policy = policy
+        self._presence = Presence()
         self._sizes = {line.name: line.declared.memory for line in self.lines.values() if line.declared.memory}
         self._random = Random(f"{seed}/fleet")
         self._numbers = itertools.count()
@@ -120,7 +122,7 @@ class Fleet:
             if position == len(tasks):
                 break
             if until - begins > RELIEF:
-                pack.tail = tasks[position:]
+                pack.tail, pack.whole = tasks[position:], False
                 del tasks[position:]
                 self.at(begins + RELIEF, self._relieve, pack)
                 break
@@ -153,9 +155,7 @@ class Fleet:
             self._relieve(now, pack)
         slot.pack = None
         line.running -= 1
-        line.done += len(pack.tasks)
-        line.busy += now - pack.begun
-        line.ended(pack.tasks, pack.starts)
+        line.ended(pack.tasks, pack.starts, now - pack.begun, whole=pack.whole)
         if line.batch > 1:
             slot.sizes[line.name].ran(len(pack.tasks), now - pack.begun)
         if len(slot.lines) > 1:
@@ -290,8 +290,19 @@ class Fleet:
 
     def _cycle(self, now: float, watcher: Watcher) -> None:
         self.at(now + self.size.interval, self._cycle, watcher)
-        seen = (server.seen for server in self.servers)
-        reports = [each[1] for each in seen if each is not None and now - each[0] <= self.size.lost_after]
+        moved = 0 if self._looked(now) else self._published(now)
+        watcher.look(now, self, moved)
+
+    def _looked(self, now: float) -> bool:
+        """Which servers are there, as a manager sees it; whether so many are gone at once that the map stays."""
+        seen = {server.name: server.seen[0] for server in self.servers if server.seen is not None}
+        self._presence = present(seen, self._presence, now, lost_after=self.size.lost_after)
+        return self._presence.held
+
+    def _published(self, now: float) -> int:
+        """The policy's next map; returns how many slots of living servers got other queues."""
+        there = self._presence.there
+        reports = [server.seen[1] for server in self.servers if server.seen is not None and server.name in there]
         stats = {name: line.stats(now, CLOCK) for name, line in self.lines.items()}
         rows, moved = self._policy.rows(CLOCK + now, reports, stats), 0
         for server in self.servers:
@@ -300,4 +311,4 @@ class Fleet:
                 both = itertools.zip_longest(server.wanted, wanted, fillvalue=())
                 moved += sum(before not in ((), after) for before, after in both)
             server.wanted = wanted
-        watcher.look(now, self, moved)
+        return moved

@@ -9,6 +9,9 @@ from array import array
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from qslots.packtimes import PackTimes
 from qslots.reports import HandlerStats, QueueStats
 
 from .load import QueueLoad, Tasks
@@ -22,8 +25,8 @@ class Line:
 
     __slots__ = (
         "back", "batch", "begun", "busy", "declared", "done", "empty", "head", "idle", "listening", "load", "lost",
-        "mean", "name", "packs", "parallel", "put", "returned", "running", "sizes", "slots", "taken", "times",
-        "unheard", "unheard_since", "waits",
+        "mean", "name", "packing", "packs", "parallel", "put", "returned", "running", "sizes", "slots", "taken",
+        "times", "took", "unheard", "unheard_since", "waits",
     )  # fmt: skip
 
     def __init__(self, load: QueueLoad, tasks: Tasks) -> None:
@@ -34,6 +37,8 @@ class Line:
         self.back: list[int] = []  # a heap of those that were given back
         self.taken = self.returned = self.done = self.packs = self.empty = self.lost = 0
         self.busy = 0.0
+        self.packing = PackTimes()  # but for ``took``
+        self.took = [0] * 64
         self.running = 0  # packs under work
         self.idle: OrderedDict[Slot, None] = OrderedDict()  # who waits longest is woken first
         self.listening = 0  # slots that serve it
@@ -75,8 +80,15 @@ class Line:
         for task in tasks:
             heapq.heappush(self.back, task)
 
-    def ended(self, tasks: list[int], starts: list[float]) -> None:
-        """Tasks that began then are done."""
+    def ended(self, tasks: list[int], starts: list[float], seconds: float, *, whole: bool) -> None:
+        """The tasks of a pack, which began then, are done, after so long in all; ``whole``: none of them went back."""
+        size = len(tasks)
+        self.done += size
+        self.busy += seconds
+        self.took[math.frexp(seconds * 1e6)[1]] += 1
+        if whole and self.batch > 1:
+            sums = PackTimes(1, size, size * size, seconds, size * seconds, seconds * seconds)
+            self.packing = self.packing.plus(sums)
         for task, start in zip(tasks, starts, strict=True):
             self.begun.append(start)
             self.waits.append(start - self.times[task])
@@ -104,5 +116,6 @@ class Line:
         return QueueStats(
             self.name, clock + now, active=waiting, takeable=waiting, oldest=oldest, locked=self.locked, put=self.put,
             taken=self.taken, returned=self.returned, done=self.done, busy=self.busy, packs=self.packs,
-            empty=self.empty, lost=self.lost, handlers=(HandlerStats(self.name, waiting, 0, oldest),),
+            empty=self.empty, lost=self.lost, packing=msgspec.structs.replace(self.packing, took=tuple(self.took)),
+            handlers=(HandlerStats(self.name, waiting, 0, oldest),),
         )  # fmt: skip

@@ -27,14 +27,17 @@ class Size:
 
 
 class Pack:
-    """What a slot works on. ``starts``: when each of ``tasks`` begins; ``tail``: what stands behind a long one."""
+    """What a slot works on. ``starts``: when each of ``tasks`` begins; ``tail``: what stands behind a long one;
+    ``whole``: nothing of it goes back.
+    """
 
-    __slots__ = ("begun", "line", "slot", "starts", "tail", "tasks")
+    __slots__ = ("begun", "line", "slot", "starts", "tail", "tasks", "whole")
 
     def __init__(self, slot: "Slot", line: Line, begun: float, tasks: list[int]) -> None:
         self.slot, self.line, self.begun, self.tasks = slot, line, begun, tasks
         self.starts = [begun]
         self.tail: list[int] = []
+        self.whole = True
 
 
 class Slot:
