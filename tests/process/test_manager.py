@@ -163,7 +163,7 @@ def test_a_manager_that_stands_still_is_ended_with_its_stacks_in_the_log(fleet: 
     code = (
         f"{FAST}from qmanager import cli, loop\n"
         f"def stand(*_):\n    {hang}\n"
-        "loop.Manager._publish = stand\n"
+        "loop.Manager._planned = stand\n"
         "cli.main(['run'], prog_name='qmanager')\n"
     )
     done = subprocess.run(
