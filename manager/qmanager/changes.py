@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from qslots.units import counted
 
-from .grant import Names
-from .placement import Change
+from .planning.grant import Names
+from .planning.placement import Change
 
 MOST_QUEUES = 6  # that the line names
 MOST_LINES = 50  # behind it

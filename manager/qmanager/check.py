@@ -20,7 +20,7 @@ from qslots.units import counted, duration
 
 from .loop import undeclared
 from .place import SETTING, folder_of, sign_in
-from .views import clock, newest_plan
+from .published import clock, newest_plan
 
 PATIENCE = 3.0  # seconds for one answer of a queue server
 

@@ -19,8 +19,8 @@ from qslots.reports import QueueDeclared, QueueStats, merged
 from qslots.servers import QueueServers
 from qslots.units import counted
 
+from .published import clock
 from .readings import counted_from
-from .views import clock
 
 log = logging.getLogger("qmanager")
 FIRST_PAUSE = 1.0  # s until a server that is away is asked again, doubled each time

@@ -14,12 +14,12 @@ import msgspec
 from qslots.reports import Declared, Plan, QueueDeclared, QueuePlan, Report
 from qslots.units import counted
 
+from .admin.figures import seconds
 from .changes import listed, spans
-from .demand import Demand
-from .figures import seconds
-from .grant import Held, Holding, Names
-from .placement import Change, Rows
-from .planner import Memory, plan
+from .planning.demand import Demand
+from .planning.grant import Held, Holding, Names
+from .planning.placement import Change, Rows
+from .planning.planner import Memory, plan
 
 MOST_CYCLES = 60  # that are worked out: a part of the slots moves in each
 MOST_LINES = 100  # about servers

@@ -28,7 +28,7 @@ from . import pins, watchdog
 from .collect import Collector
 from .desk import Desk, Vitals
 from .place import Place, seconds
-from .planner import Memory, PlanResult, plan
+from .planning.planner import Memory, PlanResult, plan
 from .presence import served
 from .publishing import Reign, Reigning
 from .roster import Fleet, Roster

@@ -15,10 +15,11 @@ from qslots.servers import QueueServers
 from qslots.settings import Settings, read
 from qslots.units import duration
 
-from .command import as_document, complete_server, file_option, json_option, opened, redis_option
+from .admin.command import as_document, complete_server, file_option, json_option, opened, redis_option
+from .admin.views import silence
 from .dryrun import Given, document, lines, outcome
+from .published import newest_plan
 from .roster import Roster
-from .views import newest_plan, silence
 
 
 @click.command("plan")

@@ -12,8 +12,8 @@ from qslots.errors import Error, QueueServerError
 from qslots.reports import MapRow, Plan, QueuePlan
 
 from .changes import summary, told
-from .placement import Change, Rows
-from .views import newest_plan
+from .planning.placement import Change, Rows
+from .published import newest_plan
 
 log = logging.getLogger("qmanager")
 AGES = 1e12  # s: another manager is respected whenever it published

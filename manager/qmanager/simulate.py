@@ -13,8 +13,8 @@ from qslots import units
 from qslots.errors import Error, UsageError
 from qslots.settings import read
 
-from .command import as_document, json_option
-from .show import printed
+from .admin.command import as_document, json_option
+from .admin.show import printed
 from .simulation import chart, text
 from .simulation.load import WARM_UP, Load
 from .simulation.loadfile import load_of

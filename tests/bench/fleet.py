@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from qmanager.grant import Names
-from qmanager.masters import Master, Running
-from qmanager.placement import Rows
-from qmanager.planner import Memory, PlanResult, plan
+from qmanager.planning.grant import Names
+from qmanager.planning.masters import Master, Running
+from qmanager.planning.placement import Rows
+from qmanager.planning.planner import Memory, PlanResult, plan
 from qslots.reports import Declared, HandlerDeclared, QueueDeclared, QueueStats, Report, SlotReport
 
 MB = 1 << 20

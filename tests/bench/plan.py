@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from qmanager.loop import COLLECTED
-from qmanager.masters import summed
-from qmanager.planner import PlanResult
+from qmanager.planning.masters import summed
+from qmanager.planning.planner import PlanResult
 from qslots import embedded, keys
 from qslots.control import Control
 from qslots.queueserver import QueueServer

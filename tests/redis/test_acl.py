@@ -20,7 +20,8 @@ from support.holder import HANDLER, QUEUE, Holder, put, stats
 from support.servers import RedisServer
 from support.waiting import wait_for
 
-from qmanager import queueviews, views
+from qmanager.admin import queueviews, views
+from qmanager.published import clock
 from qslots import keys
 from qslots.bell import Bell, Rung
 from qslots.connection import Link, open_redis
@@ -263,7 +264,7 @@ def test_manager_reigns_and_readers_read(empty: Guarded) -> None:
         for view in (views.map_view, views.slots_view, views.servers_view, queueviews.queues_view):
             assert view(servers).notes == ()
         servers.close()
-        assert not views.is_loaded(client, 2, views.clock(client) - 60)
+        assert not views.is_loaded(client, 2, clock(client) - 60)
     assert refused(empty) == []
 
 

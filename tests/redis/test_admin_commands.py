@@ -12,7 +12,8 @@ from support import holder
 from support.holder import Holder
 
 import qslots.client
-from qmanager import admin, views
+from qmanager.admin import cli as admin
+from qmanager.published import clock
 from qslots import Queue, embedded, gates, settings
 from qslots.keys import PLAN, QUEUES
 from qslots.queueserver import QueueServer
@@ -265,7 +266,7 @@ def test_find_that_finds_nothing_prints_nothing() -> None:
 
 def test_a_task_is_moved_by_the_servers_clock(server: QueueServer) -> None:
     put(server, "a")
-    now = views.clock(server)
+    now = clock(server)
     assert said("task", "move", "a", "--in", "10m").startswith("task a of queue mail is due ")
     assert 600 <= document("task", "show", "a")["due_at"] - now < 605
     said("task", "move", "a", "--at", "1900000000")

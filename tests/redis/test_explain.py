@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from qmanager import admin, cli, explaining
+from qmanager import cli
+from qmanager.admin import cli as admin
+from qmanager.admin import explaining
 from qslots import keys
 from qslots.control import Control
 from qslots.queueserver import QueueServer

@@ -13,7 +13,8 @@ from support.holder import Holder, put, resume_long_ago
 from support.servers import RedisServer
 
 import qslots.client
-from qmanager import admin, queueviews
+from qmanager.admin import cli as admin
+from qmanager.admin import queueviews
 from qmanager.collect import LONGEST_PAUSE, Collector
 from qmanager.strays import EVERY, StrayWatch
 from qslots import gates, keys

@@ -15,7 +15,7 @@ from support.holder import Holder, micros_now, put, report_loaded
 from support.servers import RedisServer
 
 import qslots.client
-from qmanager import admin
+from qmanager.admin import cli as admin
 from qmanager.schedules import AHEAD
 from qmanager.ticker import Ticker
 from qslots import ticks

@@ -9,7 +9,9 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from qmanager import admin, queueviews, views
+from qmanager.admin import cli as admin
+from qmanager.admin import queueviews, views
+from qmanager.published import clock
 from qslots import embedded, keys
 from qslots.queueserver import QueueServer
 from qslots.reports import MapRow, Plan, QueuePlan, Report, SlotReport, pack
@@ -52,7 +54,7 @@ def report(name: str, *slots: SlotReport) -> Report:
 
 
 def publish(client: QueueServer, *reports: Report, age: float = 0.0) -> None:
-    at = (views.clock(client) - age) * 1e6
+    at = (clock(client) - age) * 1e6
     for each in reports:
         client.redis.hset(keys.REPORTS, each.server, pack(each))
         client.redis.zadd(keys.SEEN, {each.server: at})
@@ -71,7 +73,7 @@ def test_an_empty_queue_server_gives_empty_documents_and_says_what_to_start(clie
 
 
 def test_map_lists_the_slots_that_are_to_exist(client: QueueServer) -> None:
-    now = int(views.clock(client)) * 1_000_000 + 500_000
+    now = int(clock(client)) * 1_000_000 + 500_000
     client.redis.hset(keys.EPOCH, mapping={"epoch": 7, "seq": 3, "manager": "m", "published": now})
     client.redis.hset(keys.MAP, "web-1", pack(MapRow(7, 3, "m", (("mail",), (), ("mail", "index")))))
     client.redis.hset(keys.MAP, "web-0", pack(MapRow(7, 3, "m", ())))
@@ -120,7 +122,7 @@ def test_the_age_of_a_server_is_by_the_queue_servers_clock(client: QueueServer) 
 
 
 def test_queues_join_live_numbers_with_the_plan(client: QueueServer) -> None:
-    client.redis.set(keys.PLAN, pack(Plan(7, 3, "m", views.clock(client) - 2, (plan("mail"), plan("declared")))))
+    client.redis.set(keys.PLAN, pack(Plan(7, 3, "m", clock(client) - 2, (plan("mail"), plan("declared")))))
     client.redis.sadd(keys.QUEUES, "mail", "unplanned")
     found = {queue["name"]: queue for queue in queueviews.queues_view(only(client)).document}
     assert list(found) == ["declared", "mail", "unplanned"]
@@ -138,7 +140,7 @@ def test_queues_join_live_numbers_with_the_plan(client: QueueServer) -> None:
 
 
 def test_what_a_manager_that_is_gone_has_published_last_is_shown_with_its_age(client: QueueServer) -> None:
-    ago = views.clock(client) - 200
+    ago = clock(client) - 200
     client.redis.set(keys.PLAN, pack(Plan(7, 3, "m", ago, (plan("mail"),))))
     client.redis.hset(keys.EPOCH, mapping={"epoch": 7, "seq": 3, "manager": "m", "published": int(ago * 1e6)})
     for command, what in (("queues", "the plan"), ("map", "the slot map")):
@@ -193,7 +195,7 @@ def test_thousands_of_reports_are_read_in_chunks(client: QueueServer) -> None:
 
 
 def test_a_qmaster_is_loaded_when_its_own_fresh_report_says_so(client: QueueServer) -> None:
-    since = views.clock(client)
+    since = clock(client)
     client.redis.hset(keys.EPOCH, "epoch", 1)
     publish(client, report("web-1"), age=60.0)
     assert not views.is_loaded(client, 41, since)  # a former life's report, though of the same pid

@@ -7,8 +7,9 @@ import typing
 import pytest
 from click.testing import CliRunner, Result
 
-from qmanager import admin, up
 from qmanager import cli as manager_cli
+from qmanager.admin import cli as admin
+from qmanager.admin import up
 from qmaster import cli as master_cli
 from qslots import completion, settings
 from qslots.client import found

@@ -9,9 +9,10 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from qmanager import admin, tasktext
-from qmanager.admin_task import arguments, instant
-from qmanager.command import as_document
+from qmanager.admin import cli as admin
+from qmanager.admin import tasktext
+from qmanager.admin.command import as_document
+from qmanager.admin.task import arguments, instant
 from qslots import Owner, TaskInfo, TaskState
 
 NOW = 1_800_000_000.0

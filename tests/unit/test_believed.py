@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qmanager.planner import Memory, plan
+from qmanager.planning.planner import Memory, plan
 from qmanager.presence import served
 from qslots import believed, keys, scoreboard
 from qslots.reports import (

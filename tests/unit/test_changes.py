@@ -6,7 +6,7 @@ from qmanager.changes import MOST_LINES, listed, spans, summary, told
 from qmanager.loop import following
 from qmanager.pins import pinned
 from qmanager.pins import told as told_of_pins
-from qmanager.placement import Change
+from qmanager.planning.placement import Change
 from qslots.reports import Declared, QueueDeclared, QueuePlan
 
 

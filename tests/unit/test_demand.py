@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmanager.demand import Demand, measure, unknown
-from qmanager.history import Samples, observe
+from qmanager.planning.demand import Demand, measure, unknown
+from qmanager.planning.history import Samples, observe
 from qslots.packtimes import PackTimes
 from qslots.reports import HandlerDeclared, QueueDeclared, QueueStats
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from qmanager.demand import Demand, measure
-from qmanager.history import Samples, observe
+from qmanager.planning.demand import Demand, measure
+from qmanager.planning.history import Samples, observe
 from qslots.lottery import PackSize
 from qslots.packtimes import PackTimes
 from qslots.reports import HandlerDeclared, QueueDeclared, QueueStats

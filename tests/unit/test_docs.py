@@ -10,8 +10,9 @@ import click
 import msgspec
 
 import qslots
-from qmanager import admin, queueviews
 from qmanager import cli as manager_cli
+from qmanager.admin import cli as admin
+from qmanager.admin import queueviews
 from qmanager.check import Found
 from qmanager.desk import Vitals
 from qmanager.readings import CUMULATIVE

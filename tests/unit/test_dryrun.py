@@ -10,7 +10,7 @@ from unit.test_planner import Cluster, many, queue, report
 
 from qmanager import dryrun
 from qmanager.dryrun import Given, document, lines, outcome
-from qmanager.planner import PlanResult
+from qmanager.planning.planner import PlanResult
 from qslots.reports import Declared, Plan
 
 

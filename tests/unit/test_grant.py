@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmanager.demand import Demand
-from qmanager.grant import Grant, Held, Holding, Names, grant, hold, remembered, stabilization
+from qmanager.planning.demand import Demand
+from qmanager.planning.grant import Grant, Held, Holding, Names, grant, hold, remembered, stabilization
 from qslots.reports import HandlerDeclared, QueueDeclared
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmanager.demand import Demand
-from qmanager.grant import Grant, Held, Holding, Names, dead_band, grant, hold, remembered, stabilization
+from qmanager.planning.demand import Demand
+from qmanager.planning.grant import Grant, Held, Holding, Names, dead_band, grant, hold, remembered, stabilization
 from qslots.reports import HandlerDeclared, QueueDeclared
 
 CAPACITY = st.integers(1, 80)

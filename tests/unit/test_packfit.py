@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmanager.packfit import fitted
+from qmanager.planning.packfit import fitted
 from qslots.packtimes import PackTimes
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmanager.grant import Grant, Names
-from qmanager.placement import TOLERANCE, Rows, Server, place
+from qmanager.planning.grant import Grant, Names
+from qmanager.planning.placement import TOLERANCE, Rows, Server, place
 
 NAMES = "abcdef"
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from qmanager.board import LEAST_MOVES
-from qmanager.grant import Grant, Names
-from qmanager.placement import TOLERANCE, Change, Rows, Server, place
+from qmanager.planning.board import LEAST_MOVES
+from qmanager.planning.grant import Grant, Names
+from qmanager.planning.placement import TOLERANCE, Change, Rows, Server, place
 
 NAMES = "abcdef"
 SIZE = 100

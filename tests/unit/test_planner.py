@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmanager.board import LEAST_MOVES
-from qmanager.grant import Holding
-from qmanager.masters import summed
-from qmanager.planner import Memory, PlanResult, plan
+from qmanager.planning.board import LEAST_MOVES
+from qmanager.planning.grant import Holding
+from qmanager.planning.masters import summed
+from qmanager.planning.planner import Memory, PlanResult, plan
 from qslots.reports import Declared, HandlerDeclared, QueueDeclared, QueuePlan, QueueStats, Report, SlotReport
 
 Row = tuple[tuple[str, ...], ...]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmanager.saturation import CALM, FIRST_PAUSE, LONGEST_PAUSE, Growth, Work, watch
+from qmanager.planning.saturation import CALM, FIRST_PAUSE, LONGEST_PAUSE, Growth, Work, watch
 
 BEFORE = Work(slots=10.0, rate=100.0, finished=6000)
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
-from qmanager import figures, queueviews, tables, views
+from qmanager.admin import figures, queueviews, tables, views
 from qslots.reports import MapRow, QueuePlan, QueueStats, pack
 
 

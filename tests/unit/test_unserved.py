@@ -1,7 +1,7 @@
 """Tasks of handlers that nobody knows are told of and counted apart, and ask for no slot."""
 
-from qmanager.planner import Memory, PlanResult, plan
-from qmanager.unserved import in_words, servable, unserved
+from qmanager.planning.planner import Memory, PlanResult, plan
+from qmanager.planning.unserved import in_words, servable, unserved
 from qslots.reports import Declared, HandlerDeclared, HandlerStats, QueueDeclared, QueueStats, Report, merged
 
 

@@ -21,28 +21,16 @@ IMPURE = {
 }  # fmt: skip
 PURE = {
     "qslots": [
-        "keys",
-        "lottery",
-        "outcomes",
-        "records",
-        "reports",
-        "states",
-        "traces",
-        "units",
-        "errors",
-        "alerts",
-        "believed",
-        "periodic",
-        "testing/wanted",
-        "daemon/requests",
-        "daemon/faults",
+        *("alerts", "believed", "errors", "keys", "lottery", "outcomes", "packtimes", "periodic", "records", "reports"),
+        *("states", "traces", "units", "testing/wanted", "daemon/faults", "daemon/requests"),
     ],
     "qmaster": [
         *("capacity", "children", "deaths", "reconcile", "watch", "letters", "relief", "findings", "forecast"),
         *("bounds", "figures", "generations", "pacing", "shedding", "recycling", "growth", "imported"),
     ],
     "qmanager": [
-        *("demand", "grant", "placement", "planner", "readings", "schedules", "presence", "pins", "changes"),
+        *(f"planning/{path.stem}" for path in FLOORS["qmanager"].glob("planning/*.py")),
+        *("changes", "dryrun", "pins", "presence", "readings", "schedules"),
     ],
 }
 ONLY_NAMES = {("deaths", "signal")}  # the names of signals are data

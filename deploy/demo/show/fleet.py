@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import psutil
 
-from qmanager import queueviews, views
+from qmanager.admin import queueviews, views
 from qslots.client import current
 from qslots.connection import translated
 from qslots.errors import Error

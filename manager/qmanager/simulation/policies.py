@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from qslots.reports import Declared, QueueDeclared, QueueStats, Report
 
-from ..planner import Memory, plan
+from ..planning.planner import Memory, plan
 from .fleet import DIGEST
 from .server import Row, Size
 

@@ -14,10 +14,11 @@ from qslots.queueserver import QueueServer
 from qslots.reports import QueuePlan, QueueStats, merged
 from qslots.servers import QueueServers
 
-from .readings import CUMULATIVE
-from .strays import Parts, parted
-from .unserved import unserved
-from .views import Document, View, clock, newest_plan, silence
+from ..planning.unserved import unserved
+from ..published import clock, newest_plan
+from ..readings import CUMULATIVE
+from ..strays import Parts, parted
+from .views import Document, View, silence
 
 NO_PLAN = "not in the plan: no manager has looked at this queue yet"
 NO_HANDLER = "no application that is loaded has a handler for it"

@@ -28,8 +28,9 @@ from qslots.servers import QueueServers
 from qslots.settings import Settings
 from qslots.units import duration
 
+from ..place import BELOW, socket_in
+from ..published import clock
 from . import views
-from .place import BELOW, socket_in
 
 LOOK = 0.1  # s between two looks for the first report
 PATIENCE = 300.0  # s for the application to be imported and the first report to come
@@ -241,7 +242,7 @@ def run(chosen: Settings, *, data: pathlib.Path, file: str | None) -> int:
         stack.callback(servers.close)
         servers.control.version()  # one line and nothing started if it does not answer
         _look_at_others(servers)
-        client, since = servers.control, views.clock(servers.control)
+        client, since = servers.control, clock(servers.control)
         environ = child_environ(os.environ, chosen, url=url, data=data.absolute(), file=file, cwd=pathlib.Path.cwd())
         run = run_folder(data.absolute(), chosen.server.name or socket.gethostname())
         if not chosen.server.runtime_dir:

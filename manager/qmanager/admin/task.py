@@ -18,10 +18,10 @@ from qslots.errors import Error, QueueServerDown
 from qslots.servers import QueueServers
 from qslots.units import duration, moment
 
+from ..published import clock
 from . import queueviews, tasktext
 from .command import acting, as_document, complete_queue, json_option, tell
 from .show import printed
-from .views import clock
 
 LATER = (TaskState.NEW, TaskState.RETRIABLE_FAILURE)
 STATES: dict[str, tuple[TaskState, ...]] = {

@@ -13,9 +13,10 @@ from qslots.reports import Periodic
 from qslots.servers import QueueServers
 from qslots.whereabouts import Whereabouts
 
+from ..published import clock, newest_plan
+from ..schedules import aged, newest
 from . import queueviews
-from .schedules import aged, newest
-from .views import Document, View, clock, newest_plan
+from .views import Document, View
 
 OVER = "done"  # or deleted: a tick that is in the queue no more
 

@@ -16,11 +16,12 @@ from qslots.reports import Plan, Report
 from qslots.servers import QueueServers
 from qslots.units import counted
 
+from ..planning.demand import UTILISATION
+from ..published import clock, newest_plan
 from . import queueviews
-from .demand import UTILISATION
 from .figures import NOTHING, seconds
 from .tables import slots
-from .views import Document, View, clock, newest_plan
+from .views import Document, View
 
 BEHIND = ("target_delay", "p95", "slots", "shares", "need", "kept", "peak", "window", "dead_band")
 

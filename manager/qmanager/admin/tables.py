@@ -14,9 +14,9 @@ from rich.text import Text
 
 from qslots.units import counted
 
-from .demand import with_reasons
+from ..planning.demand import with_reasons
+from ..planning.unserved import in_words
 from .figures import NOTHING, seconds, size
-from .unserved import in_words
 from .views import SILENT, Document
 
 NO_SERVERS = "no server reports yet: start one with `qmaster run` or `qslots up`"

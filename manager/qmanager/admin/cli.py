@@ -17,13 +17,14 @@ from qslots.completion import completion_of
 from qslots.connection import translated
 from qslots.servers import QueueServers
 
+from ..published import clock
 from . import periodicviews, queueviews, tables, views
-from .admin_plan import explain, pin, unpin
-from .admin_queue import queue
-from .admin_server import server, slot
-from .admin_task import task
 from .command import of_a_fleet
+from .plan import explain, pin, unpin
+from .queue import queue
+from .server import server, slot
 from .show import Show, reading
+from .task import task
 
 
 def _version() -> str:
@@ -68,7 +69,7 @@ def _slots_table(servers: QueueServers, document: typing.Any, _: int) -> Rendera
 
 def _periodic_table(servers: QueueServers, document: typing.Any, _: int) -> RenderableType:
     with translated(servers.control.url):
-        return tables.periodic_table(document, views.clock(servers.control))
+        return tables.periodic_table(document, clock(servers.control))
 
 
 MAP = Show(_map_view, _map_table, _map_line)

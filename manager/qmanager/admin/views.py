@@ -15,9 +15,10 @@ import redis
 
 from qslots import believed, keys
 from qslots.queueserver import QueueServer
-from qslots.reports import MapRow, Plan, Report
+from qslots.reports import MapRow, Report
 from qslots.servers import QueueServers
 
+from ..published import clock
 from .figures import seconds
 
 SILENT = 10.0  # s after which a plan is old: managers publish once a second, and another takes over within ten
@@ -105,12 +106,6 @@ def servers_view(servers: QueueServers) -> View:
     return View(document, notes)
 
 
-def clock(client: QueueServer) -> float:
-    """The queue server's time, seconds."""
-    seconds, micros = client.redis.time()
-    return float(seconds) + float(micros) / 1e6
-
-
 def is_loaded(client: QueueServer, pid: int, since: float) -> bool:
     """Whether the qmaster of this pid has reported a loaded application after ``since``, and a map was ever published.
 
@@ -168,15 +163,6 @@ def _note(unreadable: list[str], what: str) -> tuple[str, ...]:
         return ()
     some = ", ".join(unreadable[:3]) + (", …" if len(unreadable) > 3 else "")
     return (f"left out {len(unreadable)} {what}{'s' if len(unreadable) > 1 else ''} that cannot be read: {some}",)
-
-
-def newest_plan(client: redis.Redis) -> tuple[Plan | None, tuple[str, ...]]:
-    """The published plan, or None; and a note if it cannot be read."""
-    raw = client.get(keys.PLAN)
-    if raw is None:
-        return None, ()
-    plans, unreadable = decode_all({b"plan": typing.cast(bytes, raw)}, msgspec.msgpack.Decoder(Plan).decode)
-    return plans.get("plan"), ("the published plan cannot be read",) if unreadable else ()
 
 
 def _seen(client: redis.Redis, servers: list[str]) -> dict[str, float]:

@@ -1,0 +1,27 @@
+"""What the manager has published last, and the clock by which it is dated: for its successor, and for who looks."""
+
+import typing
+
+import msgspec
+import redis
+
+from qslots import keys
+from qslots.queueserver import QueueServer
+from qslots.reports import Plan
+
+
+def clock(client: QueueServer) -> float:
+    """The queue server's time, seconds."""
+    seconds, micros = client.redis.time()
+    return float(seconds) + float(micros) / 1e6
+
+
+def newest_plan(client: redis.Redis) -> tuple[Plan | None, tuple[str, ...]]:
+    """The published plan, or None; and a note if it cannot be read."""
+    raw = client.get(keys.PLAN)
+    if raw is None:
+        return None, ()
+    try:
+        return msgspec.msgpack.decode(typing.cast(bytes, raw), type=Plan), ()
+    except msgspec.DecodeError:
+        return None, ("the published plan cannot be read",)
