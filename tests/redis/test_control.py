@@ -322,9 +322,11 @@ def test_reports_are_believed_field_by_field_and_what_is_not_is_told(control: Co
 
 def test_a_declaration_that_is_not_believed_is_told_apart_from_one_that_is_not_there(control: Control) -> None:
     control.server.redis.hset(keys.DECLARED, "bad", msgspec.msgpack.encode({"queues": [{"name": "a b"}]}))
-    found, faults = control.declarations({"bad", "unknown"})
-    assert (found, faults.keys()) == ({}, {"bad"})
-    assert "Expected `str` matching regex" in faults["bad"]
+    endless = msgspec.msgpack.encode({"queues": [{"name": "a", "min_slots": 2**64 - 1}]})
+    control.server.redis.hset(keys.DECLARED, "endless", endless)
+    found, faults = control.declarations({"bad", "endless", "unknown"})
+    assert (found, faults.keys()) == ({}, {"bad", "endless"})
+    assert "Expected `str` matching regex" in faults["bad"] and "Expected `int` <= 999999999" in faults["endless"]
 
 
 def test_servers_that_are_silent_for_long_are_forgotten_a_few_a_call_and_others_are_not(control: Control) -> None:
