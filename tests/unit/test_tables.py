@@ -186,9 +186,10 @@ def test_the_watch_line_tells_granted_wanted_and_load() -> None:
 
 def test_records_that_cannot_be_read_are_named_and_left_out() -> None:
     raw = {b"b": b"\xc1", b"a": pack(MapRow(1, 1, "m", ())), b"c": msgspec.msgpack.encode(["not", "a", "row"])}
+    raw[b"d"] = raw[b"a"].replace(b"m", b"\xff")
     records, unreadable = views.decode_all(raw, msgspec.msgpack.Decoder(MapRow).decode)
     assert list(records) == ["a"]
-    assert unreadable == ["b", "c"]
+    assert unreadable == ["b", "c", "d"]
 
 
 def test_a_queue_shows_with_plan_alone_with_numbers_alone_and_with_both() -> None:
