@@ -12,6 +12,7 @@ from qslots.completion import completion_of
 from qslots.connection import KINDS
 from qslots.daemon.faults import EX_SOFTWARE, Broken
 from qslots.errors import Error, SettingsError
+from qslots.program import Program
 from qslots.settings import Settings, read
 
 from .plancommand import plan_
@@ -21,7 +22,7 @@ file_option = click.option("-c", "file", metavar="FILE", help="Settings file; QS
 redis_option = click.option("--redis", metavar="URL", help=f"The queue server: {KINDS}.")
 
 
-class _Commands(click.Group):
+class _Commands(Program):
     """Finds ``simulate`` when it is asked for: a manager that runs needs nothing of it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
