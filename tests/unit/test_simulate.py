@@ -63,6 +63,7 @@ def test_settings_stand_above_the_file(load_file: pathlib.Path) -> None:
     (f"{HEAD}\n0,mail,2,fast", "line 2, column service_time: 'fast' does not fit: write seconds, or a text such as"),
     (f"{HEAD}\n0,mail,-2,1", "line 2, column arrivals: '-2' does not fit: write tasks a second, 0 or more"),
     (f"{HEAD}\n0,mail,nan,1", "line 2, column arrivals: 'nan' does not fit: write tasks a second"),
+    (f"{HEAD},cv\n0,mail,2,1,1e300", "line 2, column cv: '1e300' does not fit: write a number, 0 to 100"),
     (f"{HEAD}\n0,ma il,2,1", "line 2, column queue: 'ma il' does not fit: write 1 to 64 letters"),
     (f"{HEAD}\n0,mail,2,", "line 2, column service_time: '' does not fit: the first row of a queue needs one"),
     (f"{HEAD}\n,mail,2,1", "line 2, column time: '' does not fit: every row needs one"),

@@ -6,6 +6,7 @@ An empty cell means: as in the queue's row before. Settings of queues stand abov
 import csv
 import math
 import pathlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -65,9 +66,9 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
-def _number(least: float, what: str) -> Callable[[str], float]:
+def _number(least: float, what: str, most: float = sys.float_info.max) -> Callable[[str], float]:
     def read(text: str) -> float:
-        if not _is_number(text) or not least <= float(text) < math.inf:
+        if not _is_number(text) or not least <= float(text) <= most:
             raise BadCell(f"write a number, {what}")
         return float(text)
 
@@ -92,7 +93,7 @@ CHANGING: Mapping[str, Callable[[str], Any]] = {  # from row to row, like the ne
     "parallel": _number(1.0, "1 or more"),
 }
 FIXED: Mapping[str, Callable[[str], Any]] = {  # of a queue, the same in all its rows
-    "cv": _number(0.0, "0 or more"),
+    "cv": _number(0.0, "0 to 100", 100.0),
     "pack_cost": _seconds,
     "batch": _whole(1, 100_000),
     "priority": _whole(1, 100),
