@@ -14,7 +14,7 @@ import msgspec
 from qslots.reports import Declared, Plan, QueueDeclared, QueuePlan, Report
 from qslots.units import counted
 
-from .admin.figures import seconds
+from .admin.figures import number, seconds
 from .changes import listed, spans
 from .planning.demand import Demand
 from .planning.grant import Held, Holding, Names
@@ -173,7 +173,7 @@ def lines(document: Mapping[str, Any]) -> list[str]:
     changed = [each for each in queues if each["before"] != each["after"] or each["short"]]
     told = [_summary(document, changes, short)]
     for each in sorted(changed, key=lambda each: (-each["short"], -each["priority"], each["name"])):
-        less = f", {each['short']:.3g} short of {each['wanted']:.3g}" if each["short"] else ""
+        less = f", {number(each['short'])} short of {number(each['wanted'])}" if each["short"] else ""
         why = f" ({each['reason']})" if each["reason"] else ""
         told.append(f"queue {each['name']}: {each['before']} -> {counted(each['after'], 'slot')}{less}{why}")
     by_server: dict[str, list[Any]] = {}

@@ -65,6 +65,14 @@ def test_times_are_told_in_two_units_at_most(span: float | None, text: str) -> N
     assert figures.seconds(span) == text
 
 
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(None, "·"), (0, "0"), (0.01234, "0.0123"), (4.5, "4.5"), (99.96, "100"), (1234.4, "1,234"), (10**6, "1,000,000")],
+)
+def test_no_number_of_slots_or_tasks_has_an_exponent(count: float | None, text: str) -> None:
+    assert figures.number(count) == text
+
+
 def test_a_queue_is_short_only_by_more_than_rounding() -> None:
     assert tables.is_short(queue(wanted=2.4, granted=2.0))
     assert not tables.is_short(queue(wanted=2.04, granted=2.0))
