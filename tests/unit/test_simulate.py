@@ -13,9 +13,11 @@ from click.testing import CliRunner, Result
 
 from qmanager.cli import main
 from qmanager.simulate import simulate
+from qmanager.simulation import loadfile
 from qmanager.simulation.loadfile import COLUMNS, NEEDED, load_of
 from qmanager.simulation.measures import QueueFigures
 from qmanager.simulation.scenarios import SCENARIOS
+from qslots.errors import Error
 from qslots.settings import QueueSettings
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
@@ -91,6 +93,18 @@ def test_what_does_not_fit_is_refused_on_one_line(rows: str, told: str, tmp_path
     assert result.stderr.startswith("qmanager: ") and result.stderr.count("\n") == 1
     assert told in result.stderr
     assert str(path) in result.stderr or "draws" in told
+
+
+def test_a_file_of_single_tasks_is_refused_before_it_fills_the_memory(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loadfile, "MOST_ROWS", 2)
+    path = tmp_path / "load.csv"
+    path.write_text(f"{HEAD}\n0,mail,1,1\n1,mail,2,1")
+    assert load_of(path, {}, None).duration == 2
+    path.write_text(f"{HEAD}\n0,mail,1,1\n1,mail,2,1\n2,mail,1,1")
+    with pytest.raises(Error, match="more than 2 rows: write one where the load changes"):
+        load_of(path, {}, None)
 
 
 def test_a_file_that_cannot_be_read_is_told_of(tmp_path: pathlib.Path) -> None:

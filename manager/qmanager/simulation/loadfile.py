@@ -21,6 +21,7 @@ from qslots.settings import QueueSettings
 
 from .load import Load, Phase, QueueLoad
 
+MOST_ROWS = 1_000_000  # half a gigabyte
 ALONE = 3600.0  # s that a file with one time only is played
 Row = dict[str, Any]
 
@@ -111,7 +112,9 @@ def load_of(path: pathlib.Path, settings: Mapping[str, QueueSettings], duration:
     Without a duration it lasts until the last time and then as long as between the last two times.
     """
     rows: dict[str, list[Row]] = {}
-    for line, row in _rows(path):
+    for count, (line, row) in enumerate(_rows(path)):
+        if count == MOST_ROWS:
+            raise Error(f"{path} has more than {MOST_ROWS:,} rows: write one where the load changes, not one a task")
         _joined(rows, row, f"{path} line {line}")
     if not rows:
         raise Error(f"{path} has no rows: write one with {', '.join(NEEDED)}")
