@@ -6,6 +6,7 @@ other program, both without a word; 1 and a line where what we print cannot be w
 
 import contextlib
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ class Program(click.Group):
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Prints too, if help is asked for."""
+        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that has no ▼ is no reason to fail
         with _ending(args[0]):
             return super().make_context(*args, **extra)
 

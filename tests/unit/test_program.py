@@ -26,6 +26,10 @@ def main(): ...
 def echo():
     click.echo("word " * 9999)
 
+@main.command()
+def sign():
+    click.echo("▼ é")
+
 @main.command("print")
 def print_():
     print("word", end="")
@@ -67,6 +71,12 @@ def test_a_reader_that_has_gone_ends_it_without_a_word(word: str) -> None:
 def test_a_full_disk_is_told_in_one_line(word: str) -> None:
     with pathlib.Path("/dev/full").open("w") as full:
         assert ended(word, full.fileno()) == (1, "it: the output cannot be written: No space left on device\n")
+
+
+def test_what_a_terminal_has_no_sign_for_is_written_in_another_way() -> None:
+    latin = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([sys.executable, "-c", CODE, "sign"], capture_output=True, check=False, timeout=30, env=latin)
+    assert (done.returncode, done.stdout) == (0, b"\\u25bc \xe9\n")
 
 
 def test_an_interrupt_ends_it_without_a_word_and_other_faults_are_not_hidden() -> None:
