@@ -88,7 +88,7 @@ def _rows(queue: Document) -> list[tuple[str, str]]:
         ("asked for", f"priority {priority}, min {least}, max {most}, target delay {seconds(queue['target_delay'])}"),
         ("pinned", NOTHING if queue["pinned"] is None else f"to {counted(queue['pinned'], 'slot')}"),
         ("arrivals", _arrivals(queue)),
-        ("run time", f"{seconds(queue['mean_time'])} on average, {seconds(queue['p95'])} or less in 19 of 20 times"),
+        ("run time", f"{seconds(queue['mean_time'])} a task, {seconds(queue['p95'])} or less a pack in 19 of 20 times"),
         ("backlog", f"{takeable} takeable of {due} due, the oldest has waited {oldest}; {locked} in work"),
         ("load", NOTHING if queue["load"] is None else f"{queue['load']:.0%} of its slots' time, backlog included"),
         ("wanted", f"{slots(queue['wanted'])}: {queue['reason']}"),
