@@ -116,6 +116,7 @@ def test_headings_with_nothing_under_them_change_nothing(tmp_path: pathlib.Path,
     ("server: {graceful_timeout: .nan}", "server.graceful_timeout is nan"),
     ("server: {name: 'web 7'}", "server.name 'web 7'"),
     ("manager: {interval: 0}", "manager.interval: 0 is too small"),
+    ("manager: {lost_after: 1s}", "manager.lost_after: 1 is too small, the least is 2"),  # they report once a second
     ("app: 7", "app: 7 does not fit"),
     ("app: ./b3", "app: './b3' is a path: write the module's name, b3, and start in the folder where it is"),
     ("app: [shop.tasks, pkg/tasks.py]", "app: 'pkg/tasks.py' is a path: write the module's name, pkg.tasks, and"),
