@@ -144,8 +144,8 @@ _CHECKS: dict[str, typing.Callable[[typing.Any, str], object]] = {
     "limits": rlimits.parse,
 }
 _LEAST: dict[str, float] = {
-    "min_slots": 0, "max_slots": 0, "lock": 3.0, "interval": 0.05, "lost_after": 2.0, "load_timeout": 0.1, "priority": 1,
-    "recycle_after_tasks": 1, "recycle_after": 1.0,
+    "min_slots": 0, "max_slots": 0, "lock": 3.0, "interval": 0.05, "lost_after": 2.0, "load_timeout": 0.1,
+    "priority": 1, "recycle_after_tasks": 1, "recycle_after": 1.0,
 }  # fmt: skip
 _MOST: dict[str, float] = {"priority": 100}
 
