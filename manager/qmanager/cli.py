@@ -73,10 +73,11 @@ def run(file: str | None, redis: str | None, take_over: bool, standby: bool) -> 
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def check_(file: str | None, redis: str | None, as_json: bool) -> None:
     """Say whether a manager could reign from here, and who reigns just now. Exit 1: it could not."""
+    from .admin.command import named
     from .check import check, lines
 
     try:
-        found = check(_named(file, redis))
+        found = check(named(file, redis))
     except Error as error:
         click.echo(f"qmanager: {error}", err=True)
         sys.exit(1)

@@ -193,8 +193,12 @@ def _summary(document: Mapping[str, Any], changes: Sequence[Any], short: Sequenc
         servers = len({change["server"] for change in changes})
         when = f" within {counted(document['cycles'], 'cycle')}" if document["cycles"] else ""
         what = f"{counted(len(changes), 'slot')} of {counted(servers, 'server')} change{when}"
-    lacking = f"{counted(len(short), 'queue')} short: {listed([each['name'] for each in short])}" if short else ""
-    return f"{given}{what}; {lacking or 'every queue has what it wants'}"
+    left = [each for each in document["queues"] if each["before"] and not each["after"]]
+    kinds = (("short", short), ("left without a slot", [each for each in left if not each["short"]]))
+    lacking = [
+        f"{counted(len(some), 'queue')} {of}: {listed([each['name'] for each in some])}" for of, some in kinds if some
+    ]
+    return "; ".join([f"{given}{what}", *(lacking or ["every queue has what it wants"])])
 
 
 def _of_server(server: Mapping[str, Any], changes: Sequence[Any]) -> list[str]:

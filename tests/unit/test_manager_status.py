@@ -35,9 +35,9 @@ def test_of_use_is_who_has_published_or_begun_lately_or_stands_by(changed: dict[
 
 
 def test_the_text_says_what_matters() -> None:
-    assert text(ANSWER | {"age": 0.4, "cycle": 0.0123, "servers": 2, "queues": 5}, 1060.0) == (
+    assert text(ANSWER | {"age": 0.4, "cycle": 0.0123, "servers": 1, "queues": 5}, 1060.0) == (
         "web-7/4711 reigns with epoch 12, since 60 s\n"
-        "map 3 published 0.4 s ago for 2 servers and 5 queues, in a cycle of 0.012 s"
+        "map 3 published 0.4 s ago for 1 server and 5 queues, in a cycle of 0.012 s"
     )
     waits = text(ANSWER | {"stage": "starting", "epoch": None, "queue_server_down": "it is away", "faults": 2}, 1001.0)
     assert waits.splitlines() == [

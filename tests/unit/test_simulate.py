@@ -167,6 +167,8 @@ def test_a_chart_is_well_formed_and_needs_nothing_from_outside(kind: str, load_f
     tree = ET.fromstring(text.partition("<!DOCTYPE html>\n")[2] or text)
     lines = tree.findall(".//{http://www.w3.org/2000/svg}polyline")
     assert {line.get("stroke-dasharray") for line in lines} == {None, "7 3", "2 2"}  # told apart without colour
+    [svg] = tree.iter("{http://www.w3.org/2000/svg}svg")
+    assert svg.get("viewBox") == f"0 0 {svg.get('width')} {svg.get('height')}"  # so that it fits window and paper
     assert "<script" not in text and "href" not in text
     assert set(re.findall(r"https?://[^\s\"]+", text)) == {"http://www.w3.org/2000/svg"}
 

@@ -55,7 +55,7 @@ def acting(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(file: str | None, redis: str | None, **rest: typing.Any) -> None:
         logging.getLogger("qslots").handlers = [_Told()]
-        command(servers=connect_listed(_named(file, redis)), **rest)
+        command(servers=connect_listed(named(file, redis)), **rest)
 
     return of_a_fleet(run)
 
@@ -67,7 +67,7 @@ class _Told(logging.Handler):
         tell(record.getMessage())
 
 
-def _named(file: str | None, redis: str | None) -> Settings:
+def named(file: str | None, redis: str | None) -> Settings:
     """Settings that name a queue server; SettingsError with what a command line can do about it."""
     chosen = settings.read(file, os.environ, redis=redis)
     if not chosen.queue_servers and not LEFT_BY_UP.exists():
@@ -85,7 +85,7 @@ def tell(note: str) -> None:
 
 def opened(file: str | None, redis: str | None) -> QueueServers:
     """The queue servers of a command line; the first one answers."""
-    servers = QueueServers.listed(_named(file, redis), name="admin")
+    servers = QueueServers.listed(named(file, redis), name="admin")
     servers.control.version()
     return servers
 
@@ -136,7 +136,7 @@ def _completed(ctx: click.Context, incomplete: str, names: Callable[[QueueServer
     """Nothing if nobody answers at once, or if the line does not name yet what is asked for."""
     try:
         servers = QueueServers.listed(
-            _named(ctx.params.get("file"), ctx.params.get("redis")), name="admin", timeout=TAB_PATIENCE
+            named(ctx.params.get("file"), ctx.params.get("redis")), name="admin", timeout=TAB_PATIENCE
         )
         with translated(servers.control.url):
             return [name for name in names(servers) if name.startswith(incomplete)]

@@ -111,8 +111,8 @@ def _arrivals(queue: Document) -> str:
 def _run_time(queue: Document) -> str:
     if queue["mean_time"] is None:
         return NOTHING
-    most = "" if queue["p95"] is None else f", {seconds(queue['p95'])} or less in 19 of 20 times"
-    return f"{seconds(queue['mean_time'])} on average{most}"
+    most = "" if queue["p95"] is None else f", {seconds(queue['p95'])} or less a pack in 19 of 20 times"
+    return f"{seconds(queue['mean_time'])} a task{most}"
 
 
 def _kept(queue: Document) -> str:
