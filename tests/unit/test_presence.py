@@ -108,7 +108,12 @@ def test_whoever_has_just_reported_is_there_and_nothing_is_held_for_ever(cycles:
     before = Presence(frozenset("az"))
     for now, reports in cycles:
         found = step(reports, before, now)
-        assert {name for name, at in reports.items() if at >= now - LOST} <= found.there
+        new = {
+            name
+            for name, at in reports.items()
+            if at > now and (name not in before.ahead or at != before.ahead[name][0])
+        }
+        assert new | {name for name, at in reports.items() if now - LOST <= at <= now} <= found.there
         assert found.held_until <= now + LOST
         assert found.there <= before.there | reports.keys()
         before = found
