@@ -1,12 +1,11 @@
 """What placement promises, each promise by its name, over clusters that hypothesis makes up."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from qmanager.planning.board import LEAST_MOVES
@@ -157,26 +156,42 @@ def test_slots_differ_by_one_at_most_between_equal_servers_with_room(case: Case)
                 assert many - few <= 1 or giver.max_slots > taker.max_slots
 
 
-@given(st.integers(5, 30), st.integers(2, 12), st.data())
-def test_a_fifth_of_the_servers_takes_no_more_than_its_share_of_what_is_important(
+@given(st.integers(5, 20), st.integers(2, 6), st.data())
+def test_any_fifth_of_the_servers_takes_as_little_of_an_important_queue_as_can_be(
     servers: int, power: int, data: st.DataObject
 ) -> None:
-    important = data.draw(st.integers(1, servers * power * 4 // 10))
-    others = servers * power - important - data.draw(st.integers(0, servers))
-    assume(others > 0)
+    """Also in a cluster that is full, and whatever the map was before.
+
+    With q slots on each server and r over, the k fullest servers hold k q + min(k, r) of them at least, however they
+    are spread: that is what may be lost.
+    """
+    total = servers * power
+    important = data.draw(st.integers(1, total * 4 // 10))
+    others = total - important - data.draw(st.sampled_from((0, 0, 1, total // 3)))
+    some = data.draw(st.integers(0, others))
+    wants = [("a", important, 90), ("b", some, 50), ("c", others - some, 10)]
+    row = st.lists(st.sampled_from([(), *((name,) for name in "abcd")]), max_size=power)
     case = Case(
-        [server(f"s{i:02}", power) for i in range(servers)], [Grant(("a",), important, 90), Grant(("b",), others, 50)]
+        [server(f"s{i:02}", power) for i in range(servers)],
+        [Grant((name,), slots, priority) for name, slots, priority in wants if slots],
+        {f"s{i:02}": tuple(data.draw(row)) for i in range(servers)},
     )
     case.rest()
+    assume(case.count()["a",] == important)  # what is surplus stays where it is
+    event(f"full: {sum(case.count().values()) == total}")
     lost = data.draw(st.sets(st.sampled_from([each.name for each in case.servers]), max_size=servers // 5))
+    each, over = divmod(important, servers)
     kept = sum(row.count(("a",)) for name, row in case.rows.items() if name not in lost)
-    assert kept >= important - len(lost) * math.ceil(important / servers)
+    assert kept >= important - len(lost) * each - min(len(lost), over)
+    assert kept > 0.8 * important - len(lost)
     if important % servers == 0:
         assert kept >= 0.8 * important
     case.servers = [each for each in case.servers if each.name not in lost]
-    case.wants = [case.wants[0], Grant(("b",), min(others, case.capacity() - important), 50)]
+    left = case.capacity() - important
+    case.wants = [Grant(want.queues, min(want.slots, left // 2), want.priority) for want in case.wants]
+    case.wants[0] = Grant(("a",), important, 90)
     case.plan()
-    assert case.count()["a",] == important
+    assert case.count()["a",] >= important
 
 
 @given(cases(shared=True), st.data())
@@ -239,6 +254,23 @@ def test_a_small_queue_lies_on_as_many_servers_as_it_has_slots_whatever_their_po
     case = Case([server("big", 96), *(server(f"s{i}", 4) for i in range(4))], [Grant(("a",), 5, 50)])
     case.rest()
     assert counted(case.rows.values(), ("a",)) == [1] * 5
+
+
+def test_an_important_queue_changes_places_where_the_cluster_is_full() -> None:
+    servers = [server(f"s{i}", 4) for i in range(5)]
+    wants = [Grant(("a",), 4, 90), Grant(("b",), 16, 50)]
+    case = Case(servers, wants, {"s0": (("a",),) * 4, **{f"s{i}": (("b",),) * 4 for i in range(1, 5)}})
+    changes = case.plan()
+    assert [each.reason for each in changes] == ["spread to s1: 4 there, 0 here", "spread from s0: 4 there, 0 here"]
+    case.rest()
+    assert sorted(counted(case.rows.values(), ("a",))) == [0, 1, 1, 1, 1]
+    assert case.count() == {("a",): 4, ("b",): 16}
+
+
+def test_equally_important_queues_do_not_change_places() -> None:
+    wants = [Grant(("a",), 4, 50), Grant(("b",), 4, 50)]
+    case = Case([server("s0", 4), server("s1", 4)], wants, {"s0": (("a",),) * 4, "s1": (("b",),) * 4})
+    assert case.plan() == ()
 
 
 @pytest.mark.parametrize("needed", [1, 6])
