@@ -325,6 +325,15 @@ def test_a_small_queue_lies_on_as_many_servers_as_it_has_slots_whatever_their_po
     assert counted(case.rows.values(), ("a",)) == [1] * 5
 
 
+def test_lost_slots_are_taken_from_what_is_spare_at_once_however_many_they_are() -> None:
+    servers = [server(f"s{i}", 40) for i in range(10)]
+    case = Case(servers, [Grant(("a",), 200, 90), Grant(("b",), 200, 50)])
+    case.rest()
+    case.servers, case.wants = servers[2:], [Grant(("a",), 200, 90), Grant(("b",), 50, 50)]
+    case.plan()
+    assert case.count() == {("a",): 200, ("b",): 120}
+
+
 def test_an_important_queue_changes_places_where_the_cluster_is_full() -> None:
     servers = [server(f"s{i}", 4) for i in range(5)]
     wants = [Grant(("a",), 4, 90), Grant(("b",), 16, 50)]
