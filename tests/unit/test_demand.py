@@ -166,8 +166,9 @@ def test_min_and_max_bound_it(fields: dict[str, int], wanted: float) -> None:
 
 
 def test_no_more_slots_than_tasks_can_use() -> None:
-    readings = [*steady(0.2, 30.0), stats(1120.0, taken=24, done=24, busy=720.0, active=2)]
-    assert measured(*readings, target_delay=0.1).wanted <= 2 + 0.3 * 30 + 1
+    demand = measured(*steady(0.2, 30.0), slots=9)
+    assert demand.wanted == 6  # 7.5 by the formula, and six tasks arrive while one runs
+    assert demand.reason.endswith("; 6 tasks can use no more")
 
 
 def test_queue_without_a_handler_is_worth_nothing() -> None:
