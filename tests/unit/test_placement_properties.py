@@ -334,6 +334,23 @@ def test_lost_slots_are_taken_from_what_is_spare_at_once_however_many_they_are()
     assert case.count() == {("a",): 200, ("b",): 120}
 
 
+@pytest.mark.parametrize("slots", [7, 20, 60])
+@pytest.mark.parametrize("powers", [[20] * 20, [96, *[12] * 19]])
+def test_what_goes_into_free_room_lies_evenly_at_once(slots: int, powers: list[int]) -> None:
+    servers = [server(f"s{i:02}", power) for i, power in enumerate(powers)]
+    case = Case(servers, [Grant(("a",), slots, 90), Grant(("b",), 2 * slots, 50)], {"s01": (("c",),) * 4})
+    assert not any(each.reason.startswith("spread") for each in case.plan())
+    assert case.plan() == ()
+    if slots <= len(servers):
+        assert max(counted(case.rows.values(), ("a",))) == 1
+
+
+def test_where_bytes_are_short_the_important_come_first() -> None:
+    case = Case([server("s0", 8, budget=400)], [Grant(("a",), 4, 10), Grant(("b",), 4, 90)])
+    case.rest()
+    assert case.count() == {("a",): 1, ("b",): 3}
+
+
 def test_an_important_queue_changes_places_where_the_cluster_is_full() -> None:
     servers = [server(f"s{i}", 4) for i in range(5)]
     wants = [Grant(("a",), 4, 90), Grant(("b",), 16, 50)]
