@@ -8,7 +8,7 @@ from qslots import keys
 from qslots.control import Control
 from qslots.errors import QueueServerError
 from qslots.queueserver import QueueServer
-from qslots.reports import Declared, MapRow, Orders, Plan, QueueDeclared, Report
+from qslots.reports import Declared, MapRow, Orders, Plan, QueueDeclared, Report, pack
 
 
 @pytest.fixture
@@ -387,3 +387,14 @@ def test_masters_hear_how_long_ago_a_manager_has_published(control: Control) -> 
     control.server.redis.hset(keys.PULSE, "planned", micros_now(control.server) - 90_000_000)
     ago = control.report(report(), None)[3]
     assert ago is not None and 90 <= ago < 95
+
+
+def test_many_reports_and_rows_are_read_in_chunks(control: Control, server: QueueServer) -> None:  # case 47
+    raw = {f"web-{i}": pack(report(server=f"web-{i}")) for i in range(1000)}
+    server.redis.hset(keys.REPORTS, mapping=raw)
+    server.redis.hset(keys.MAP, mapping={name: pack(row(1, 1, "photos", "a-name-of-some-length")) for name in raw})
+    server.redis.config_resetstat()
+    assert control.heard().reports.keys() == control.rows().keys() == raw.keys()
+    counted = server.redis.info("commandstats")
+    assert counted["cmdstat_hscan"]["calls"] >= 2 * 4
+    assert not counted.keys() & {"cmdstat_hgetall", "cmdstat_hvals"}

@@ -24,11 +24,13 @@ def stats(now: float, **fields: Any) -> QueueStats:
     return QueueStats("resize", now, takeable=takeable, **fields)
 
 
-def measured(*readings: QueueStats, running: tuple[float, ...] = (), slots: int = 1, **fields: object) -> Demand:
+def measured(
+    *readings: QueueStats, running: tuple[float, ...] = (), slots: int = 1, interval: float = 1.0, **fields: object
+) -> Demand:
     samples: Samples = ()
     for reading in readings:
         samples = observe(samples, reading, running=running, slots=slots)
-    return measure(queue(**fields), samples, readings[-1], running=running, slots=slots)
+    return measure(queue(**fields), samples, readings[-1], running=running, slots=slots, interval=interval)
 
 
 def steady(rate: float, mean: float, seconds: int = 120) -> list[QueueStats]:
@@ -61,6 +63,18 @@ def test_backlog_wants_to_be_done_within_target_delay_and_loads_above_one() -> N
     assert demand.wanted >= 100 * 1.0 / 10
     assert demand.load is not None and demand.load > 1
     assert "100 waiting" in demand.reason
+
+
+@pytest.mark.parametrize(
+    ("mean", "interval", "target_delay", "within"),
+    [(1.0, 1.0, 10.0, 10.0), (1.0, 5.0, 0.5, 10.0), (1.0, 1.0, 0.5, 2.0), (20.0, 1.0, 0.5, 20.0)],
+)
+def test_what_waits_is_to_be_done_within_target_delay_two_intervals_or_one_run(
+    mean: float, interval: float, target_delay: float, within: float
+) -> None:
+    readings = [*steady(1, mean), stats(1120.0, taken=119, done=119, busy=119 * mean, active=100)]
+    demand = measured(*readings, slots=100, interval=interval, target_delay=target_delay)
+    assert f"to be done in {within:g} s: {100 * mean / within:g} more" in demand.reason
 
 
 def test_load_is_null_without_a_slot() -> None:
@@ -152,8 +166,9 @@ def test_min_and_max_bound_it(fields: dict[str, int], wanted: float) -> None:
 
 
 def test_no_more_slots_than_tasks_can_use() -> None:
-    readings = [*steady(0.2, 30.0), stats(1120.0, taken=24, done=24, busy=720.0, active=2)]
-    assert measured(*readings, target_delay=0.1).wanted <= 2 + 0.3 * 30 + 1
+    demand = measured(*steady(0.2, 30.0), slots=9)
+    assert demand.wanted == 6  # 7.5 by the formula, and six tasks arrive while one runs
+    assert demand.reason.endswith("; 6 tasks can use no more")
 
 
 def test_queue_without_a_handler_is_worth_nothing() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.test_planner import Cluster, many, queue, report
+from support.plans import Cluster, many, queue, report
 
 from qmanager import dryrun
 from qmanager.dryrun import Given, document, lines, outcome

@@ -37,6 +37,10 @@ def test_four_slots_serve_thirty_idle_queues() -> None:
     assert only.slots == 2  # two where there are two; more would be waste
 
 
+def test_no_more_queues_share_a_slot_than_it_can_wait_for() -> None:
+    assert sorted(len(each.queues) for each in granted(idle(70), 20)) == [6, 32, 32]
+
+
 def test_minimum_of_one_queue_leaves_nobody_deaf() -> None:  # case 44
     grants = granted([demand("greedy", 0.0, min_slots=4), *idle(29)], 4)
     assert slots(grants)["greedy"] == 3

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import zip_longest
 
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from qmanager.planning.demand import Demand
@@ -14,11 +16,11 @@ CAPACITY = st.integers(1, 80)
 
 
 @st.composite
-def demands(draw: st.DrawFn, most: int = 25) -> list[Demand]:
+def demands(draw: st.DrawFn, most: int = 25, minima: Sequence[int] = (0, 0, 0, 1, 4)) -> list[Demand]:
     """Queues of all kinds, wanting from nothing to more than there is."""
     found = []
     for number in range(draw(st.integers(1, most))):
-        least = draw(st.sampled_from((0, 0, 0, 1, 4)))
+        least = draw(st.sampled_from(minima))
         highest = draw(st.sampled_from((None, None, 1, 9)))
         queue = QueueDeclared(
             f"q{number:02}", priority=draw(st.integers(1, 100)), min_slots=least, max_slots=highest,
@@ -50,14 +52,15 @@ def test_nobody_is_unheard_and_nothing_is_given_twice(wanting: list[Demand], cap
     assert sum(each.slots for each in grants) <= capacity
 
 
-@given(demands(), CAPACITY)
-def test_minima_come_before_needs_and_by_priority(wanting: list[Demand], capacity: int) -> None:
+@given(demands(most=10, minima=(0, 2, 4, 9)), st.integers(0, 40))
+def test_minima_come_before_needs_and_by_priority(wanting: list[Demand], beyond: int) -> None:
+    capacity = len(wanting) + beyond
     mine, holding = granted(wanting, capacity)
-    if len({each.queues for each in mine.values()}) == capacity:
-        return  # nobody has more than a place where it is heard
+    event(f"minima fit: {sum(max(1, each.queue.min_slots) for each in wanting) <= capacity}")
     for each in wanting:
         own, least = mine[each.queue.name], min(each.queue.min_slots, need(each, holding))
         if own.slots < least:
+            assert sum(one.slots for one in set(mine.values())) == capacity
             assert len(own.queues) == 1
             assert all(other.slots <= 1 for other in mine.values() if other.priority < own.priority)
             assert all(
@@ -67,6 +70,42 @@ def test_minima_come_before_needs_and_by_priority(wanting: list[Demand], capacit
 
 def least_of(wanting: Sequence[Demand], names: Names) -> int:
     return sum(each.queue.min_slots for each in wanting if each.queue.name in names)
+
+
+ROUNDS = st.lists(st.tuples(st.floats(0, 600), CAPACITY, st.lists(st.floats(0, 30), max_size=10)), max_size=6)
+
+
+@given(demands(most=10, minima=(0, 0, 2, 5)), ROUNDS)
+def test_whatever_went_before_all_are_heard_and_minima_and_needs_come_before_what_is_kept(
+    wanting: list[Demand], rounds: list[tuple[float, int, list[float]]]
+) -> None:
+    present: dict[Names, int] = {}
+    holding, now, seen = Holding(), 0.0, set()
+    for seconds, capacity, levels in rounds:
+        wanting = [within(each, level) for each, level in zip_longest(wanting, levels[: len(wanting)]) if each]
+        now += seconds
+        grants, holding = grant(wanting, capacity, holding, now, {}, present)
+        present = {each.queues: each.slots for each in grants if each.slots}
+        assert sum(present.values()) <= capacity
+        assert {name for names in present for name in names} == {each.queue.name for each in wanting}
+        own = {each.queue.name: each for each in wanting if (each.queue.name,) in present}
+        needs = {name: holding.queues[name].need for name in own}
+        seen.add("kept" if any(present[name,] > max(1, needs[name]) for name in own) else "nothing kept")
+        if any(present[name,] < needs[name] for name in own):
+            seen.add("short")
+            assert all(present[name,] <= max(1, needs[name]) for name in own)
+        if any(present[name,] < min(each.queue.min_slots, needs[name]) for name, each in own.items()):
+            seen.add("minima short")
+            assert all(present[name,] <= max(1, each.queue.min_slots) for name, each in own.items())
+    for each in seen:
+        event(each)
+
+
+def within(demand: Demand, level: float | None) -> Demand:
+    """The same queue wanting something else, within its min and max."""
+    most = math.inf if demand.queue.max_slots is None else demand.queue.max_slots
+    wanted = demand.wanted if level is None else min(max(level, demand.queue.min_slots), most)
+    return replace(demand, wanted=float(wanted))
 
 
 @given(demands(), CAPACITY)
