@@ -80,6 +80,7 @@ class Manager:
                     )
                 due = following(due, self._interval, time.monotonic())
                 self._desk.serve(due)
+            self._resign()
         finally:
             watchdog.end()
             self._desk.close()
@@ -112,10 +113,23 @@ class Manager:
 
     def _begin(self) -> None:
         """The first contact, whenever the queue server answers."""
-        self._servers.check()
+        self._servers.control.check()
+        for name in self._servers.names[1:]:  # what is amiss there costs only what is there
+            try:
+                self._servers[name].check()
+            except QueueServerError as error:
+                log.warning("%s; what was last counted on %s stays", error, name)
         self._ascend()
         setproctitle(f"qmanager: epoch {self._reign.epoch}")
         log.info("%s reigns with epoch %d", self._id, self._reign.epoch)
+
+    def _resign(self) -> None:
+        """The end, in good order."""
+        if not self._vitals.down:
+            try:
+                self._reign.resign()
+            except QueueServerError as error:
+                log.debug("the next manager may have to wait: %s", error)
 
     def _stand_by(self, error: Reigning) -> None:
         self._noticed(None)

@@ -53,6 +53,11 @@ class Reign:
         self.epoch = self._take(highest, respect=AGES, take_over=False)
         return self.epoch
 
+    def resign(self) -> None:
+        """The map stays in force; whoever comes next need not wait until we have been silent for a while."""
+        if self.epoch:
+            self._control.resign(self._manager, self.epoch)
+
     def _take(self, highest: int, *, respect: float, take_over: bool) -> int:
         try:
             return self._control.take_epoch(self._manager, highest, respect=respect, take_over=take_over)

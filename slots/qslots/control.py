@@ -149,6 +149,10 @@ class Control:
         args = [manager, highest, round(respect * 1e6), int(take_over)]
         return int(self.server.run("control", "epoch", [keys.EPOCH], args))
 
+    def resign(self, manager: str, epoch: int) -> None:
+        """Ends a reign in good order: the next manager need not wait. Nothing, if another one has begun."""
+        self.server.run("control", "resign", [keys.EPOCH], [manager, epoch])
+
     def publish(self, plan: Plan, rows: dict[str, MapRow], gone: list[str]) -> int:
         """Publishes changed rows and the plan; returns how many rows the map has now.
 

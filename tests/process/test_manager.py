@@ -158,6 +158,28 @@ def test_who_stands_by_follows_a_manager_that_publishes_no_more_and_not_before(f
     assert second.process.poll() is None
 
 
+def test_a_manager_that_was_stopped_in_good_order_is_not_waited_for(fleet: Fleet) -> None:
+    fleet.environ["QSLOTS_INTERVAL"] = "20s"  # the map of one that was killed is respected for a minute
+    first = reigning(fleet)
+    first.signal(signal.SIGTERM)
+    assert first.ended() == 0
+    second = reigning(fleet)
+    second.process.kill()
+    assert second.ended() == -signal.SIGKILL
+    third = fleet.start("qmanager", "run")
+    assert third.ended(START) == 1
+    assert "--standby" in third.said()
+
+
+def test_what_is_amiss_on_another_queue_server_keeps_nobody_from_reigning(fleet: Fleet) -> None:
+    fleet.spread("other")
+    with fleet.at_second() as there:
+        there.redis.config_set("maxmemory", "100mb")
+        there.redis.config_set("maxmemory-policy", "allkeys-lru")
+    manager = reigning(fleet)
+    assert "maxmemory-policy" in manager.said()
+
+
 @pytest.mark.parametrize("hang", ["import ctypes; ctypes.PyDLL(None).pause()", "import time; time.sleep(60)"])
 def test_a_manager_that_stands_still_is_ended_with_its_stacks_in_the_log(fleet: Fleet, hang: str) -> None:
     code = (

@@ -133,6 +133,22 @@ def test_each_manager_gets_a_higher_epoch(control: Control) -> None:
     assert control.take_epoch("m3", second + 10**9, respect=3, take_over=False) == second + 10**9 + 1
 
 
+def test_who_has_resigned_is_not_waited_for_and_nobody_resigns_for_another(control: Control) -> None:
+    first = control.take_epoch("m1", 0, respect=3, take_over=False)
+    control.publish(plan("m1", first, 1), {}, [])
+    control.resign("m1", first - 1)
+    control.resign("m2", first)
+    with pytest.raises(QueueServerError, match="REIGNING m1"):
+        control.take_epoch("m2", 0, respect=3, take_over=False)
+    control.resign("m1", first)
+    second = control.take_epoch("m2", 0, respect=3, take_over=False)
+    assert second > first
+    control.publish(plan("m2", second, 1), {}, [])
+    control.resign("m1", first)
+    with pytest.raises(QueueServerError, match="REIGNING m2"):
+        control.take_epoch("m3", 0, respect=3, take_over=False)
+
+
 def test_epoch_rises_above_what_masters_remember_when_the_server_has_lost_it(control: Control) -> None:  # case 45
     epoch = control.take_epoch("m1", 0, respect=3, take_over=False)
     control.server.redis.delete(keys.EPOCH)
