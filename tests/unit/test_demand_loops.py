@@ -166,7 +166,7 @@ def test_growth_stops_where_the_storage_behind_is_the_limit() -> None:
     assert loop.run(60)[-1] == pytest.approx(12.5, rel=0.05)
     loop.arrivals = 1000.0
     wanted = loop.run(300)
-    assert max(wanted) < 260  # what a backlog of tasks of 0.1 s is worth until growth is judged
+    assert max(wanted) < 320  # what arrivals and a backlog of tasks of 0.1 s is worth until growth is judged
     assert min(wanted[20:]) == 41
     assert max(wanted[20:]) <= 70  # tried again now and then
     assert sum(each > 41 for each in wanted[20:]) < 60

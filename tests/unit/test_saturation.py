@@ -81,7 +81,8 @@ def test_more_slots_are_tried_again_more_and_more_seldom() -> None:
 )
 def test_growth_goes_on_as_soon_as_slots_matter(slots: int, work: Work, goes_on: bool) -> None:
     growth = step(stopped(), 112.0, slots, work)
-    growth = step(growth, 130.0, slots, work)
+    assert step(growth, 130.0, slots, work) == growth  # what began in the crowd is not over yet
+    growth = step(growth, 132.0, slots, work)
     assert (growth.ceiling == 0) == goes_on
 
 

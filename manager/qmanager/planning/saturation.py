@@ -97,9 +97,10 @@ def watch(
         return _grown(before, now, slots, work(max(before.begun, now - RECENT) if before.ceiling else now - RECENT))
     if not before.judging and slots * GREW < before.top:
         return replace(before, top=slots, begun=now)
-    if before.base is None or now - before.begun < settled:
+    whole = settled if before.judging else 2 * settled  # what began in a crowd lasts beyond it
+    if before.base is None or now - before.begun < whole:
         return before
-    done = work(max(before.begun + run, now - max(RECENT, settled)))
+    done = work(max(before.begun + whole - settled + run, now - max(RECENT, settled)))
     if not done.finished:
         return before
     if before.judging:
