@@ -36,8 +36,8 @@ lint: setup-tests ## format, lint, types
 unit: setup-tests ## pure parts
 	@$(PYTEST) tests/unit
 
-redis: setup-tests ## the queue server's scripts on real servers
-	@$(PYTEST) tests/redis
+redis: setup-tests ## the queue server's scripts on real servers; two at a time
+	@$(PYTEST) -n 2 tests/redis
 
 process: setup-tests ## real masters, molds and slots; three at a time, as most of it is waiting
 	@$(PYTEST) -n 3 tests/process

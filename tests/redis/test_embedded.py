@@ -37,9 +37,9 @@ def client(url: str) -> Iterator[redis.Redis]:
 def holder(folder: pathlib.Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A process, as `qslots up` would be, that runs a server in ``folder``; and the server's pid."""
     program = (
-        "import pathlib, signal, sys; from qslots import embedded\n"
+        "import os, pathlib, signal, sys; from qslots import embedded\n"
         "with embedded.start(pathlib.Path(sys.argv[1]), print) as server:\n"
-        "    signal.signal(signal.SIGINT, lambda *_: print('heard', flush=True))\n"
+        "    signal.signal(signal.SIGINT, lambda *_: os.write(1, b'heard\\n'))\n"
         "    print(server.process.pid, flush=True)\n"
         "    while True: signal.pause()"
     )

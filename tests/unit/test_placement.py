@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qmanager.planning.board import Board
 from qmanager.planning.grant import Grant, Names
+from qmanager.planning.hear import hear
 from qmanager.planning.placement import TOLERANCE, Rows, Server, place
 
 NAMES = "abcdef"
@@ -178,3 +180,12 @@ def test_no_server_is_overfilled_nobody_unheard_and_it_comes_to_rest(
         if not changes:
             return
     raise AssertionError("the map does not come to rest")
+
+
+def test_many_that_lose_their_only_slot_at_once_are_heard_where_they_were() -> None:
+    many = 1500  # more than Python nests calls
+    rare = [f"rare{i}" for i in range(many)]
+    servers = [Server(f"s{i:04}", 1, 100, 100, knows=frozenset({rare[i], "a"})) for i in range(many)]
+    board = Board(servers, [(("a",),)] * many, [], {})
+    hear(board, rare, {i: ((rare[i],),) for i in range(many)})
+    assert [board.listening[name] for name in rare] == [1] * many

@@ -12,19 +12,30 @@ from .grant import Names
 Before = dict[int, tuple[Names, ...]]  # server -> its row before this cycle's claims
 
 
-def hear(board: Board, names: Iterable[str], before: Before) -> None:
+def hear(board: Board, names: Sequence[str], before: Before) -> None:
     """A slot for each of ``names`` that has none, if any server can carry it."""
-    for name in names:
-        if board.listening[name]:
-            continue
-        home = next((i for i, row in before.items() if any(name in queues for queues in row)), None)
-        if home is not None:
-            _restore(board, home, before[home], name)
-            # Others may have lost theirs by it: once more, without this server.
-            hear(board, names, {i: row for i, row in before.items() if i != home})
-            return
+    while unheard := [name for name in names if not board.listening[name]]:
+        homes = _homes(frozenset(unheard), before)
+        name = next(filter(homes.__contains__, unheard), None)
+        if name is None:
+            break
+        home = homes[name]
+        _restore(board, home, before[home], name)
+        # Others may have lost theirs by it: once more, without this server.
+        before = {i: row for i, row in before.items() if i != home}
+    for name in unheard:
         able = board.able((name,)).servers
         _alone(board, name, able) or _beside(board, name, able) or _together(board, name, able)
+
+
+def _homes(names: frozenset[str], before: Before) -> dict[str, int]:
+    """Where each of them had a slot, if anywhere: the first such server."""
+    homes: dict[str, int] = {}
+    for i, row in before.items():
+        for queues in set(row):
+            for name in names.intersection(queues):
+                homes.setdefault(name, i)
+    return homes
 
 
 def _restore(board: Board, i: int, row: Sequence[Names], name: str) -> None:
