@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmanager.planning.demand import Demand, measure, unknown
+from qmanager.planning.demand import Demand, measure, staffed, unknown, utilised
 from qmanager.planning.history import Samples, observe
 from qslots.packtimes import PackTimes
 from qslots.reports import HandlerDeclared, QueueDeclared, QueueStats
+from qslots.units import figure
 
 HANDLERS = (HandlerDeclared("resize"),)
 
@@ -55,6 +56,25 @@ def test_steady_queue_wants_arrivals_times_mean_time_over_utilisation() -> None:
     assert demand.wanted == pytest.approx(10 * 0.5 / 0.8, rel=0.05)
     assert demand.load == pytest.approx(5 / 7, rel=0.05)
     assert demand.rate == pytest.approx(10, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("rate", "slots", "share"),
+    [(1, 1.25, "80% busy"), (36, 45, "80% busy"), (100, 115, "87% busy"), (400, 430, "93% busy")],
+)
+def test_many_slots_need_less_headroom_than_few(rate: int, slots: float, share: str) -> None:
+    demand = measured(*steady(rate, 1.0), running=(0.0,) * rate, slots=int(slots))
+    assert demand.wanted == pytest.approx(slots, rel=0.01)
+    assert demand.reason == f"{rate}/s arrive, 1 s each: {figure(demand.wanted)} at {share}"
+
+
+@given(st.floats(0.0, 1e6), st.floats(0.0, 1e6))
+def test_headroom_grows_with_the_load_and_never_beyond_a_quarter(one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    assert low <= staffed(low) <= staffed(high) + 1e-9
+    assert staffed(low) - low <= (staffed(high) - high) * (1 + 1e-6) + 1e-9
+    assert utilised(low) <= utilised(high) + 1e-9
+    assert 0.8 <= utilised(low) <= 1.0
 
 
 def test_backlog_wants_to_be_done_within_target_delay_and_loads_above_one() -> None:

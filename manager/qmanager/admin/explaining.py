@@ -15,7 +15,7 @@ from qslots.reports import Plan, Report
 from qslots.servers import QueueServers
 from qslots.units import counted
 
-from ..planning.demand import UTILISATION
+from ..planning.demand import staffed, utilised
 from ..published import clock, newest_plan
 from . import queueviews
 from .figures import NOTHING, number, seconds
@@ -103,9 +103,9 @@ def _arrivals(queue: Document) -> str:
     arrivals, mean, rate = queue["arrivals"], queue["mean_time"], queue["rate"]
     if arrivals is None:
         return NOTHING
-    worth = "" if mean is None else slots(arrivals * mean / UTILISATION)
-    busy = f" of {seconds(mean)} = {worth} slots at {UTILISATION:.0%} busy" if worth else ""
-    return f"{number(arrivals)}/s{busy}; {number(rate)}/s done"
+    load = None if mean is None else arrivals * mean
+    worth = "" if load is None else f" of {seconds(mean)} = {slots(staffed(load))} slots at {utilised(load):.0%} busy"
+    return f"{number(arrivals)}/s{worth}; {number(rate)}/s done"
 
 
 def _run_time(queue: Document) -> str:

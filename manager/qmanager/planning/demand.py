@@ -37,7 +37,8 @@ from .packfit import first_fitted
 from .saturation import CALM, Growth, watch
 
 NEGLIGIBLE = 0.05  # of a slot: what keeps one less busy than this is nothing to speak of
-UTILISATION = 0.8  # how busy slots may be before arrivals queue up
+UTILISATION = 0.8  # how busy few slots may be before arrivals queue up
+HEADROOM = 1.5  # times the square root of the busy slots: what many slots need above them
 FULL = 0.5  # of the largest pack: packs of that size say what a task takes, smaller ones only through a line
 SLOWER = 1.25  # times the time that tasks took before there were more slots
 
@@ -81,8 +82,22 @@ class _Need:
     batch: int  # the most tasks that a slot takes in one go
 
     def worth(self, steady: float, backlog: float) -> tuple[float, float]:
-        """arrivals * t / utilisation, and takeable * t / max(within, t): of each the seconds a task, ``t``."""
-        return self.arrivals * steady / UTILISATION, self.takeable * backlog / max(self.within, backlog)
+        """What arrivals need, and takeable * t / max(within, t): of each the seconds a task, ``t``."""
+        return staffed(self.arrivals * steady), self.takeable * backlog / max(self.within, backlog)
+
+
+def staffed(busy: float) -> float:
+    """Slots for arrivals that keep so many busy: a quarter more, of large numbers less.
+
+    Chance moves n busy slots by sqrt(n), so headroom in proportion to that keeps the wait as short, whatever n is
+    (Halfin and Whitt, Heavy-traffic limits for queues with many exponential servers, Operations Research 29, 1981).
+    """
+    return min(busy / UTILISATION, busy + HEADROOM * math.sqrt(busy))
+
+
+def utilised(busy: float) -> float:
+    """How busy these slots are then."""
+    return busy / staffed(busy) if busy else UTILISATION
 
 
 def unknown(queue: QueueDeclared) -> Demand:
@@ -100,8 +115,8 @@ def measure(
     last, since = samples[-1], stretched(samples)
     first = before(samples, last.now - WINDOW)
     mean = mean_time(last, since, max(running, default=None))
-    arrivals = arriving(samples, max(WINDOW, 2 * (mean or 0.0)))
     within = max(queue.target_delay, 2 * interval)
+    arrivals = arriving(samples, mean or 0.0, within)
     batch = max([handler.batch for handler in queue.handlers], default=1)
     need = _Need(queue, stats.takeable, arrivals, within, mean, len(running), slots, batch)
     growth = _growth(need, samples, growth)
@@ -132,9 +147,8 @@ def _worth(need: _Need, samples: Samples, first: Sample) -> tuple[float, str]:
     if not need.takeable and not need.running and steady < NEGLIGIBLE:
         return steady, "nothing to do"
     size = "" if alone >= mean else f" in larger packs ({figure(mean)} s now)"
-    reason = (
-        f"{figure(need.arrivals)}/s arrive, {figure(alone)} s each{size}: {figure(steady)} at {UTILISATION:.0%} busy"
-    )
+    busy = f"{utilised(need.arrivals * alone):.0%} busy"
+    reason = f"{figure(need.arrivals)}/s arrive, {figure(alone)} s each{size}: {figure(steady)} at {busy}"
     if need.takeable:
         within = figure(max(need.within, packed))
         reason += f"; {need.takeable:,} waiting, to be done in {within} s: {figure(backlog)} more"

@@ -5,9 +5,12 @@ Only differences of two readings mean something. All times are seconds, on the q
 """
 
 import bisect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import attrgetter
+from statistics import median
 
 from qslots.packtimes import PackTimes
 from qslots.reports import QueueStats
@@ -16,6 +19,9 @@ from .saturation import Work
 
 WINDOW = 60.0  # least span over which rates are taken
 YOUNG = 10.0  # a shorter history counts as this long: two readings a second apart are no rate
+STEPS = 3  # newest stretches of time, of which the median shows whether arrivals have risen
+APART = 0.8  # s; readings nearer to each other than that count as one
+CHANCE = 3.0  # standard deviations that chance may do
 ENOUGH = 20  # finished tasks from which a mean time is believed
 LONG = 0.95  # this part of all runs is shorter than what counts as long
 HORIZON = 86400.0  # older readings are forgotten
@@ -96,14 +102,45 @@ def long_run(last: Sample, first: Sample, running: Sequence[float]) -> float | N
     return max(longer) if len(longer) > (1 - LONG) * (runs + len(running)) else found
 
 
-def arrivals(samples: Samples, span: float) -> float:
-    """Tasks a second: what was taken plus what the backlog grew by. Deleting tasks is no negative arrival.
+def arrivals(samples: Samples, mean: float, within: float) -> float:
+    """Tasks a second, of ``mean`` slot seconds: what was taken plus what the backlog grew by. Deleting is no arrival.
 
-    Tasks that a gate lets go arrive then, as they could not be worked on before.
+    Tasks that a gate lets go arrive then, as they could not be worked on before. An average, so that chance moves it
+    little; but more as soon as chance cannot explain it. ``within``: seconds in which the backlog is to be done.
     """
-    last, first = samples[-1], before(samples, samples[-1].now - span)
-    came = last.taken - first.taken + last.takeable - first.takeable
-    return max(0, came) / max(last.now - first.now, YOUNG)
+    last, first = samples[-1], before(samples, samples[-1].now - max(WINDOW, 2 * mean))
+    return max(_came(first, last) / max(last.now - first.now, YOUNG), _risen(samples, mean, within), 0.0)
+
+
+def _came(first: Sample, last: Sample) -> int:
+    return last.taken - first.taken + last.takeable - first.takeable
+
+
+def _risen(samples: Samples, mean: float, within: float) -> float:
+    """Tasks a second that come now at least, by the newest readings alone.
+
+    The median of three steps: what was put in one go is a backlog and no rate. The steps are a third of ``within`` or
+    more, so what lies across two of them is worth as a rate no more than 1.5 times what it is as a backlog. Less what
+    chance does to a Poisson process. And what has lasted for seconds says only so much of the next seconds: of longer
+    tasks no more are to run at a time than have come.
+    """
+    ends = _steps(samples, max(APART, within / STEPS))
+    if len(ends) <= STEPS:
+        return 0.0
+    span = ends[0].now - ends[-1].now
+    came = span * median(_came(first, last) / (last.now - first.now) for last, first in pairwise(ends))
+    return (came - CHANCE * math.sqrt(max(0.0, came))) / max(span, mean)
+
+
+def _steps(samples: Samples, least: float) -> list[Sample]:
+    """The ends of the last steps of so many seconds or more, newest first."""
+    ends = [samples[-1]]
+    for sample in reversed(samples):
+        if len(ends) > STEPS or samples[-1].now - sample.now > WINDOW:
+            break
+        if ends[-1].now - sample.now >= least:
+            ends.append(sample)
+    return ends
 
 
 def load(first: Sample, last: Sample, mean: float | None, *, slots: int, interval: float) -> float | None:
