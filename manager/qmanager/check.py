@@ -18,6 +18,8 @@ from qslots.servers import QueueServers
 from qslots.settings import Settings
 from qslots.units import counted, duration
 
+from .admin.views import silence
+from .changes import listed
 from .loop import undeclared
 from .place import SETTING, folder_of, sign_in
 from .published import clock, newest_plan
@@ -66,14 +68,18 @@ def _look_at_cluster(control: Control, settings: Settings, found: Found) -> list
     if newest is not None:
         found.manager = {"manager": newest.manager, "epoch": newest.epoch, "seq": newest.seq,
                          "age": round(now - newest.published, 3)}  # fmt: skip
+        found.warnings += silence("the newest map", now - newest.published)
     reports, ages, unreadable = control.reports()
     found.warnings += [f"the report of master {name} cannot be read" for name in unreadable]
     for name, report in sorted(reports.items()):
         found.masters.append({"name": name, "host": report.host, "age": round(ages[name], 3), "epoch": report.epoch})
-    living = [name for name in reports if ages[name] <= duration(settings.manager.lost_after)]
+    lost_after = duration(settings.manager.lost_after)
+    living = {name for name in reports if ages[name] <= lost_after}
     if not living:
         found.warnings.append("no master reports: start qmaster on the servers")
         return []
+    if silent := sorted(reports.keys() - living):
+        found.warnings.append(f"lost, as they have not reported for {lost_after:g} s: {listed(silent)}")
     declared = control.declared({reports[name].declared for name in living})
     queues = {queue.name: queue for each in declared.values() for queue in each.queues}
     found.warnings += undeclared(settings.queues, set(queues))
@@ -128,14 +134,8 @@ def lines(found: Found) -> Iterator[str]:
             else f"version {row['version']}, AOF {'on' if row['aof'] else 'off'}"
         )
         yield f"queue server {row['name']}, {row['url']}: {state}"
-    if found.manager is not None:
-        yield "newest map: epoch {epoch} of manager {manager}, {age:.1f} s ago".format(**found.manager)
-    else:
-        yield "no manager has published a map yet"
-    ages = [row["age"] for row in found.masters]
-    yield f"{counted(len(ages), 'master')} known" + (
-        f", reports between {min(ages):.1f} and {max(ages):.1f} s old" if ages else ""
-    )
+    if found.queue_servers[0]["version"] is not None:  # else nothing is known of it
+        yield from _cluster(found)
     running = f", a manager runs here (pid {found.runtime_dir['pid']})" if found.runtime_dir["pid"] else ""
     yield f"runtime folder {found.runtime_dir['path']}{running}"
     yield from (f"warning: {line}" for line in found.warnings)
@@ -144,4 +144,15 @@ def lines(found: Found) -> Iterator[str]:
         "it can reign from here"
         if not found.errors
         else f"it cannot reign from here: {counted(len(found.errors), 'error')}"
+    )
+
+
+def _cluster(found: Found) -> Iterator[str]:
+    if found.manager is not None:
+        yield "newest map: epoch {epoch} of manager {manager}, {age:.1f} s ago".format(**found.manager)
+    else:
+        yield "no manager has published a map yet"
+    ages = [row["age"] for row in found.masters]
+    yield f"{counted(len(ages), 'master')} known" + (
+        f", reports between {min(ages):.1f} and {max(ages):.1f} s old" if ages else ""
     )

@@ -12,6 +12,7 @@ from qslots.completion import completion_of
 from qslots.connection import KINDS
 from qslots.daemon.faults import EX_SOFTWARE, Broken
 from qslots.errors import Error, SettingsError
+from qslots.program import Program
 from qslots.settings import Settings, read
 
 from .plancommand import plan_
@@ -21,7 +22,7 @@ file_option = click.option("-c", "file", metavar="FILE", help="Settings file; QS
 redis_option = click.option("--redis", metavar="URL", help=f"The queue server: {KINDS}.")
 
 
-class _Commands(click.Group):
+class _Commands(Program):
     """Finds ``simulate`` when it is asked for: a manager that runs needs nothing of it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -72,10 +73,11 @@ def run(file: str | None, redis: str | None, take_over: bool, standby: bool) -> 
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def check_(file: str | None, redis: str | None, as_json: bool) -> None:
     """Say whether a manager could reign from here, and who reigns just now. Exit 1: it could not."""
+    from .admin.command import named
     from .check import check, lines
 
     try:
-        found = check(_named(file, redis))
+        found = check(named(file, redis))
     except Error as error:
         click.echo(f"qmanager: {error}", err=True)
         sys.exit(1)

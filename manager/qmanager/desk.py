@@ -129,7 +129,8 @@ class Desk:
             self._place.say(self.vitals.published)
         except OSError as error:
             if not self._dumb:
-                log.warning("%s cannot be written: %s; pacemaker's agent takes us for dead", self._place.folder, error)
+                why = error.strerror
+                log.warning("%s cannot be written: %s; pacemaker's agent takes us for dead", self._place.folder, why)
             self._dumb = True
             return
         self._said, self._dumb = self.vitals.published, False

@@ -14,7 +14,7 @@ import msgspec
 from qslots.reports import Declared, Plan, QueueDeclared, QueuePlan, Report
 from qslots.units import counted
 
-from .admin.figures import seconds
+from .admin.figures import number, seconds
 from .changes import listed, spans
 from .planning.demand import Demand
 from .planning.grant import Held, Holding, Names
@@ -173,7 +173,7 @@ def lines(document: Mapping[str, Any]) -> list[str]:
     changed = [each for each in queues if each["before"] != each["after"] or each["short"]]
     told = [_summary(document, changes, short)]
     for each in sorted(changed, key=lambda each: (-each["short"], -each["priority"], each["name"])):
-        less = f", {each['short']:.3g} short of {each['wanted']:.3g}" if each["short"] else ""
+        less = f", {number(each['short'])} short of {number(each['wanted'])}" if each["short"] else ""
         why = f" ({each['reason']})" if each["reason"] else ""
         told.append(f"queue {each['name']}: {each['before']} -> {counted(each['after'], 'slot')}{less}{why}")
     by_server: dict[str, list[Any]] = {}
@@ -193,8 +193,12 @@ def _summary(document: Mapping[str, Any], changes: Sequence[Any], short: Sequenc
         servers = len({change["server"] for change in changes})
         when = f" within {counted(document['cycles'], 'cycle')}" if document["cycles"] else ""
         what = f"{counted(len(changes), 'slot')} of {counted(servers, 'server')} change{when}"
-    lacking = f"{counted(len(short), 'queue')} short: {listed([each['name'] for each in short])}" if short else ""
-    return f"{given}{what}; {lacking or 'every queue has what it wants'}"
+    left = [each for each in document["queues"] if each["before"] and not each["after"]]
+    kinds = (("short", short), ("left without a slot", [each for each in left if not each["short"]]))
+    lacking = [
+        f"{counted(len(some), 'queue')} {of}: {listed([each['name'] for each in some])}" for of, some in kinds if some
+    ]
+    return "; ".join([f"{given}{what}", *(lacking or ["every queue has what it wants"])])
 
 
 def _of_server(server: Mapping[str, Any], changes: Sequence[Any]) -> list[str]:

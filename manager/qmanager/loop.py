@@ -98,7 +98,7 @@ class Manager:
             self._noticed(error)
         except Reigning as error:
             if not self._standby:
-                raise
+                raise Reigning(f"{error}: stop it, follow it with --standby, or use --take-over") from None
             self._stand_by(error)
         except Error:
             raise

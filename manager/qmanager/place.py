@@ -6,6 +6,7 @@ whether it runs, also after its pid has become another's, and whether it is of u
 removes the line; one that was killed leaves it. It is replaced whole: nobody reads half of it.
 """
 
+import contextlib
 import os
 import pathlib
 import time
@@ -48,11 +49,13 @@ def socket_in(folder: pathlib.Path) -> pathlib.Path:
 
 
 def sign_in(folder: pathlib.Path) -> Sign | None:
-    """Of the manager that runs here or was killed; None if the last one ended in good order, or none ever ran."""
+    """Of the manager that runs here or was killed; None if the last one ended in good order, if none ever ran, or if
+    that cannot be read.
+    """
     try:
         pid, start, published = (folder / "alive").read_text().split()
         return Sign(int(pid), int(start), float(published))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
 
 
@@ -62,17 +65,23 @@ def seconds() -> float:
 
 
 class Place:
-    """Ours until it is closed, or until this process is gone."""
+    """Ours until it is closed, or until this process is gone.
+
+    The folder is held by a descriptor: if somebody removes it, what lies there under its name later is another's.
+    """
 
     def __init__(self, settings: Settings) -> None:
         """Error if another manager has it, SettingsError if the folder cannot be used."""
         self.folder = own_folder(folder_of(settings), SETTING)
         self._lock = lock_file(self.folder / "lock")
-        if not locked(self._lock):
+        sign = sign_in(self.folder)
+        lives = sign is not None and sign.pid != os.getpid() and sign.lives()  # also if its lock was removed
+        if not locked(self._lock) or lives:
             os.close(self._lock)
-            sign = sign_in(self.folder)
             pid = f" (pid {sign.pid})" if sign is not None else ""
             raise Error(f"a qmanager is running here{pid}: stop it, or give this one another folder with {SETTING}")
+        self._descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._own = pathlib.Path(f"/proc/self/fd/{self._descriptor}")
         self._start = _start_of(os.getpid())
         try:
             self.say(seconds())
@@ -81,14 +90,16 @@ class Place:
 
     def say(self, published: float) -> None:
         """We live, and have published a map then. OSError if that cannot be written."""
-        fresh = self.folder / "alive.new"
+        fresh = self._own / "alive.new"
         fresh.write_text(f"{os.getpid()} {self._start} {published:.2f}\n")
-        fresh.replace(self.folder / "alive")
+        fresh.replace(self._own / "alive")
 
     def close(self) -> None:
-        """In good order."""
-        socket_in(self.folder).unlink(missing_ok=True)
-        (self.folder / "alive").unlink(missing_ok=True)
+        """In good order; what cannot be removed reads as if we had been killed."""
+        for path in (socket_in(self._own), self._own / "alive"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+        os.close(self._descriptor)
         os.close(self._lock)
 
 

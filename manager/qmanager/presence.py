@@ -22,7 +22,7 @@ class Presence:
     there: frozenset[str] = frozenset()  # servers that count; those of the map, for a manager that has just begun
     at: float | None = None  # the last cycle; None: there was none
     held_until: float = 0.0  # the map stays as it is; 0 if it may change
-    ahead: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # reports from the future: time, known since
+    ahead: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # of the future, once: time, known since
 
     @property
     def held(self) -> bool:
@@ -32,7 +32,9 @@ class Presence:
 
 def present(seen: Mapping[str, float], before: Presence, now: float, *, lost_after: float) -> Presence:
     """The servers that are there. ``seen``: when the newest report of each came."""
-    ahead = {name: (at, _since(before.ahead.get(name), at, now)) for name, at in seen.items() if at > now}
+    # The clock was set back: as if such a report had come when we first saw it, also when its time comes once more.
+    known = {name: since for name, (at, since) in before.ahead.items() if seen.get(name) == at}
+    ahead = {name: (at, min(now, known.get(name, now))) for name, at in seen.items() if at > now or name in known}
     heard = {**seen, **{name: since for name, (_, since) in ahead.items()}}
     newest = max(heard.values(), default=now)
     fresh = frozenset(name for name, at in heard.items() if newest - at <= lost_after)
@@ -48,11 +50,6 @@ def present(seen: Mapping[str, float], before: Presence, now: float, *, lost_aft
     if missing and (blind or _many(missing, before.there, fresh)):
         return Presence(fresh | missing, now, now + lost_after, ahead)
     return Presence(fresh, now, 0.0, ahead)
-
-
-def _since(before: tuple[float, float] | None, at: float, now: float) -> float:
-    """The clock was set back: as if such a report had come when we first saw it."""
-    return min(before[1], now) if before is not None and before[0] == at else now
 
 
 def _many(missing: Collection[str], there: Collection[str], fresh: Collection[str]) -> bool:

@@ -23,5 +23,5 @@ def newest_plan(client: redis.Redis) -> tuple[Plan | None, tuple[str, ...]]:
         return None, ()
     try:
         return msgspec.msgpack.decode(typing.cast(bytes, raw), type=Plan), ()
-    except msgspec.DecodeError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None, ("the published plan cannot be read",)

@@ -60,7 +60,7 @@ class Reign:
             if error.code != "REIGNING":
                 raise
             other = str(error).rpartition(" ")[2]
-            raise Reigning(f"manager {other} published a moment ago: stop it, or use --take-over") from None
+            raise Reigning(f"manager {other} published a moment ago") from None
 
     def publish(
         self, rows: Rows, queues: tuple[QueuePlan, ...], changes: Iterable[Change], *, now: float,

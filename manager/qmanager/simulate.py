@@ -89,8 +89,6 @@ def simulate(
     except Error as error:
         click.echo(f"qmanager: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 @contextlib.contextmanager

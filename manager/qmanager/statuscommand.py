@@ -16,7 +16,7 @@ import click
 from qslots.daemon.asking import Absent, ask
 from qslots.errors import Error
 from qslots.settings import read
-from qslots.units import duration
+from qslots.units import counted, duration
 
 from .place import folder_of, sign_in, socket_in
 
@@ -25,7 +25,10 @@ PATIENCE = 8.0  # seconds: a cycle may wait for a queue server before it comes t
 
 
 def _absent(path: pathlib.Path) -> str:
-    return f"no qmanager is running here: nobody listens at {path}"
+    return (
+        f"no qmanager is running here: nobody listens at {path}; start it with `qmanager run`, or if it runs here ask "
+        "as its user with its -c FILE, or in the folder of its `qslots up`; `qmanager check` says who reigns elsewhere"
+    )
 
 
 @click.command()
@@ -64,7 +67,10 @@ def _silent(folder: pathlib.Path, absent: str) -> tuple[int, str]:
         return NOT_RUNNING, absent
     if sign.lives():
         return FAILED, f"qmanager (pid {sign.pid}) runs, and does not listen in {folder}"
-    return FAILED, f"{absent}; the last one (pid {sign.pid}) was killed"
+    return (
+        FAILED,
+        f"no qmanager is running here: the last one (pid {sign.pid}) was killed; start it with `qmanager run`",
+    )
 
 
 def overdue(answer: dict[str, Any], most: float, now: float) -> str:
@@ -84,8 +90,8 @@ def text(answer: dict[str, Any], now: float) -> str:
     lines = [f"{answer['manager']} {reign}, since {now - answer['since']:.0f} s"]
     if answer["age"] is not None:
         lines.append(
-            f"map {answer['seq']} published {answer['age']:.1f} s ago for {answer['servers']} servers and "
-            f"{answer['queues']} queues, in a cycle of {answer['cycle'] or 0:.3f} s"
+            f"map {answer['seq']} published {answer['age']:.1f} s ago for {counted(answer['servers'], 'server')} and "
+            f"{counted(answer['queues'], 'queue')}, in a cycle of {answer['cycle'] or 0:.3f} s"
         )
     if answer["queue_server_down"]:
         lines.append(answer["queue_server_down"])

@@ -70,7 +70,7 @@ class Control:
         """Of all servers that have some."""
         with translated(self.server.url):
             stored: Any = self.server.redis.hgetall(keys.ORDERS)
-        return {name.decode(): _read_orders(raw) for name, raw in stored.items()}
+        return {name.decode(errors="backslashreplace"): _read_orders(raw) for name, raw in stored.items()}
 
     def beat(self) -> None:
         """Stamps the pulse of a server that nobody reports to: locks age only while it serves."""
@@ -109,7 +109,7 @@ class Control:
             raw: Any = self.server.redis.hget(keys.REPORTS, name)
         try:
             found = _report(raw or b"")
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             return ""
         return f"{found.host}, pid {found.pid}"
 
@@ -181,7 +181,8 @@ class Control:
         """queue -> slots, as people have pinned them. What is no number pins nothing."""
         with translated(self.server.url):
             stored: Any = self.server.redis.hgetall(keys.PINS)
-        return {queue.decode(): int(slots) for queue, slots in stored.items() if slots.isdigit() and len(slots) < 10}
+        known = {queue.decode(errors="backslashreplace"): slots for queue, slots in stored.items()}
+        return {queue: int(slots) for queue, slots in known.items() if slots.isdigit() and len(slots) < 10}
 
 
 def _read_row(raw: bytes | None, name: str) -> MapRow | None:

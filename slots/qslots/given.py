@@ -15,6 +15,7 @@ from .units import duration
 
 LONGEST_ID = 128  # bytes
 LONGEST_COLLECTION = 64
+MOST_OF_A_QUEUE = 999_999_999  # slots
 
 
 def meant(word: str, known: Collection[str], elsewhere: Mapping[str, str] = MappingProxyType({})) -> str:
@@ -106,6 +107,9 @@ def switch(value: object, what: str) -> bool:
 
 def slots(least: Any, most: Any) -> None:
     """How many slots a queue is to have at least and at most, checked each by itself before; None is not said."""
+    for name, said in (("min_slots", least), ("max_slots", most)):
+        if said is not None and said > MOST_OF_A_QUEUE:
+            raise UsageError(f"{name} is {said}: write {MOST_OF_A_QUEUE:,} at most")
     if least is not None and most is not None and least > most:
         raise UsageError(f"min_slots is {least} and max_slots {most}: the least must not be above the most")
 

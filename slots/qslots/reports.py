@@ -12,12 +12,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from .given import MOST_OF_A_QUEUE
 from .packtimes import PackTimes
 
 MOST_SLOTS = 4096  # of one server: the scoreboard has no more
 Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_][A-Za-z0-9_.\-]{0,63}\Z")]  # as keys.NAME
 Index = Annotated[int, Meta(ge=0, lt=MOST_SLOTS)]
 Whole = Annotated[int, Meta(ge=0)]
+Slots = Annotated[int, Meta(ge=0, le=MOST_OF_A_QUEUE)]
 Seconds = Annotated[float, Meta(ge=0, le=1e10)]  # neither below zero nor NaN
 
 
@@ -46,8 +48,8 @@ class QueueDeclared(msgspec.Struct, frozen=True):
 
     name: Name
     priority: Annotated[int, Meta(ge=1, le=100)] = 50
-    min_slots: Whole = 0
-    max_slots: Whole | None = None
+    min_slots: Slots = 0
+    max_slots: Slots | None = None
     target_delay: Seconds = 5.0
     lock: Seconds = 60.0
     memory: Whole | None = None  # bytes of one slot, if the application says so

@@ -145,9 +145,9 @@ _CHECKS: dict[str, typing.Callable[[typing.Any, str], object]] = {
 }
 _LEAST: dict[str, float] = {
     "min_slots": 0, "max_slots": 0, "lock": 3.0, "interval": 0.05, "load_timeout": 0.1, "priority": 1,
-    "recycle_after_tasks": 1, "recycle_after": 1.0,
+    "recycle_after_tasks": 1, "recycle_after": 1.0, "lost_after": 2.0,
 }  # fmt: skip
-_MOST: dict[str, float] = {"priority": 100}
+_MOST: dict[str, float] = {"priority": 100, "interval": 60.0}
 
 
 def read(

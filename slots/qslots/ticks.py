@@ -40,7 +40,7 @@ def read(server: QueueServer, places: Sequence[Place]) -> tuple[float, list[Seen
 def _seen(raw: bytes | None) -> Seen:
     try:
         return Seen(raw or b"", _decode(raw) if raw else None)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return Seen(raw or b"", None)
 
 

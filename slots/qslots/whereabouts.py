@@ -93,6 +93,6 @@ class Whereabouts:
                 raw: Any = self._control.redis.hget(keys.REPORTS, server)
             try:
                 self._reports[server] = _report(raw) if raw else None
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError):
                 self._reports[server] = None
         return self._reports[server]

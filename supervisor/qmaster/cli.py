@@ -14,6 +14,7 @@ from qslots.completion import completion_of
 from qslots.connection import KINDS
 from qslots.daemon.faults import Broken
 from qslots.errors import Error, SettingsError
+from qslots.program import Program
 from qslots.settings import read
 
 from . import prepare, privileges
@@ -24,7 +25,7 @@ from .revision import Source
 NO_APP = "no application: give --app MODULE, set QSLOTS_APP, or list it under app in the settings"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="qmaster")
 def main() -> None:
     """One server's supervisor of copy-on-write slots."""

@@ -29,7 +29,7 @@ PATIENCE = 5.0  # seconds for an answer that need not wait for anything
 
 
 def in_one_line(command: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Errors of ours as one line on stderr and exit 1; ^C without a word."""
+    """Errors of ours as one line on stderr and exit 1."""
 
     @wraps(command)
     def told(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -38,11 +38,6 @@ def in_one_line(command: Callable[_P, _R]) -> Callable[_P, _R]:
         except Error as error:
             click.echo(f"qmaster: {error}", err=True)
             sys.exit(EX_SOFTWARE if isinstance(error, Broken) else 1)
-        except KeyboardInterrupt:
-            sys.exit(130)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
 
     return told
 

@@ -162,7 +162,10 @@ def test_where_qslots_is_not_installed_it_says_so_and_stop_is_done(node: Node) -
         done = node.run("start", **{parameter: missing})
         assert (done.returncode, "ocf-exit-reason:" in done.stderr) == (INSTALLED, True)
         assert node.answers("monitor", **{parameter: missing}) == NOT_RUNNING
-    assert node.answers("validate-all", max_map_age="soon") == CONFIGURED
+    done = node.run("start", log=str(node.folder))
+    assert (done.returncode, f"the log {node.folder} cannot be written" in done.stderr) == (INSTALLED, True)
+    for age in ("soon", "-1", "9" * 20):
+        assert node.answers("validate-all", max_map_age=age) == CONFIGURED
 
 
 def test_a_start_that_fails_says_why(node: Node) -> None:
@@ -172,6 +175,10 @@ def test_a_start_that_fails_says_why(node: Node) -> None:
     assert "ocf-exit-reason:qmanager has ended at its start: " in done.stderr
     assert "did you mean interval" in done.stderr
     assert node.answers("monitor") == NOT_RUNNING
+    silent = node.folder / "silent"
+    silent.write_text("#!/bin/sh\nexit 3\n")
+    silent.chmod(0o755)
+    assert "did you mean" not in node.run("start", binary=str(silent)).stderr  # what the one before has said
 
 
 def test_what_it_does_not_know_is_unimplemented(node: Node) -> None:

@@ -67,7 +67,7 @@ def test_a_manager_that_was_killed_or_does_not_answer_has_failed(fleet: Fleet) -
     manager.signal(signal.SIGKILL)
     manager.ended()
     code, _, said = status(fleet)
-    assert code == 1 and said.endswith(f"the last one (pid {manager.pid}) was killed\n")
+    assert code == 1 and said.endswith(f"the last one (pid {manager.pid}) was killed; start it with `qmanager run`\n")
     assert int(alive.split()[0]) == manager.pid
     again = reigning(fleet, "--take-over")  # what the dead one has left is in nobody's way
     again.signal(signal.SIGSTOP)

@@ -300,6 +300,13 @@ def test_what_was_to_be_recycled_is_forgotten_after_a_minute(control: Control) -
     assert control.orders() == {}
 
 
+def test_names_and_records_that_are_no_text_are_no_end(control: Control) -> None:
+    control.server.redis.hset(keys.ORDERS, b"\xff", b"\xff")
+    control.server.redis.hset(keys.REPORTS, "web", msgspec.msgpack.encode(report()).replace(b"web", b"\xff\xff\xff"))
+    assert control.orders().keys() == {"\\xff"}
+    assert control.where("web") == ""
+
+
 @pytest.mark.parametrize("raw", [b"", b"\xc1", b"[]", b'{"draining": 1}'])
 def test_orders_that_cannot_be_read_order_nothing(control: Control, raw: bytes) -> None:
     control.take_over("web", "", "i1", gone_after=10)
@@ -322,9 +329,11 @@ def test_reports_are_believed_field_by_field_and_what_is_not_is_told(control: Co
 
 def test_a_declaration_that_is_not_believed_is_told_apart_from_one_that_is_not_there(control: Control) -> None:
     control.server.redis.hset(keys.DECLARED, "bad", msgspec.msgpack.encode({"queues": [{"name": "a b"}]}))
-    found, faults = control.declarations({"bad", "unknown"})
-    assert (found, faults.keys()) == ({}, {"bad"})
-    assert "Expected `str` matching regex" in faults["bad"]
+    endless = msgspec.msgpack.encode({"queues": [{"name": "a", "min_slots": 2**64 - 1}]})
+    control.server.redis.hset(keys.DECLARED, "endless", endless)
+    found, faults = control.declarations({"bad", "endless", "unknown"})
+    assert (found, faults.keys()) == ({}, {"bad", "endless"})
+    assert "Expected `str` matching regex" in faults["bad"] and "Expected `int` <= 999999999" in faults["endless"]
 
 
 def test_servers_that_are_silent_for_long_are_forgotten_a_few_a_call_and_others_are_not(control: Control) -> None:
@@ -356,7 +365,7 @@ def test_pins_stay_until_they_are_taken_back(control: Control) -> None:
     control.pin("mail", 4)
     control.pin("index", 0)
     control.pin("mail", 5)
-    control.server.redis.hset(keys.PINS, mapping={"x": "many", "y": "-1", "z": "9" * 30})
+    control.server.redis.hset(keys.PINS, mapping={"x": "many", "y": "-1", "z": "9" * 30, b"\xff": "x"})
     assert control.pins() == {"mail": 5, "index": 0}
     control.pin("mail", None)
     assert control.pins() == {"index": 0}

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from qmanager import roster
+from qmanager.published import newest_plan
 from qmanager.publishing import Reign, Reigning
 from qmanager.roster import Roster
 from qslots import keys
@@ -123,6 +124,14 @@ def test_a_row_that_cannot_be_read_costs_no_more_than_one_look(control: Control)
     for now in range(3):
         reign.publish({"web": (("mail",),)}, (), (), now=float(now), declared=())
     assert rows(control) == {"web": (("mail",),)}
+
+
+def test_a_plan_that_is_no_text_is_no_plan_and_its_successor_reigns(control: Control) -> None:
+    begun(control, "old").hold(now=1.0, declared=())
+    raw = control.server.redis.get(keys.PLAN)
+    control.server.redis.set(keys.PLAN, raw.replace(b"old", b"\xff\xff\xff"))
+    begun(control).hold(now=2.0, declared=())
+    assert newest_plan(control.server.redis)[0] is not None
 
 
 def test_who_is_deposed_ends_and_takes_no_higher_epoch(control: Control) -> None:

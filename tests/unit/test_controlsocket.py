@@ -18,6 +18,7 @@ from qmaster import requests
 from qslots.daemon import controlsocket as control
 from qslots.daemon.controlsocket import ControlSocket, Reply
 from qslots.daemon.requests import Status
+from qslots.errors import Error
 
 STATUS = b'{"command": "status"}\n'
 
@@ -270,3 +271,9 @@ def test_the_end_tells_who_waits(desk: Desk) -> None:
     desk.socket.close()
     assert heard(client) and is_cut(client)
     desk.open()
+
+
+def test_where_no_socket_can_be_made_an_error_says_so(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "c.sock").mkdir()
+    with pytest.raises(Error, match=r"c\.sock cannot be made: .*Is a directory"):
+        Desk(tmp_path)

@@ -93,6 +93,7 @@ def test_without_any_server_every_queue_that_wants_something_falls_short() -> No
     given = steady(Cluster([queue("a", min_slots=2), queue("b")], servers={"x": 6}))
     found = shown(given, "x")
     assert [(each["name"], each["after"], each["short"]) for each in found["queues"]] == [("a", 0, 2.0), ("b", 0, 0.0)]
+    assert lines(found)[0].endswith("; 1 queue short: a; 1 queue left without a slot: b")
 
 
 def test_a_pin_that_no_plan_has_seen_yet_shows() -> None:

@@ -129,6 +129,7 @@ def test_function_that_cannot_be_served_is_refused_at_its_place(function: Any, m
     ({"timeout": "5s"}, "@task does not know the option 'timeout': did you mean time_limit?"),
     ({"countdown": 5}, "@task does not know the option 'countdown': did you mean HANDLER.using(delay=…)?"),
     ({"zzz": 1}, "@task does not know the option 'zzz': known here: alert_after, backoff, batch"),
+    ({"min_slots": 10**20}, "min_slots is 100000000000000000000: write 999,999,999 at most"),
     ({"min_slots": 4, "max_slots": 2}, "min_slots is 4 and max_slots 2: the least must not be above the most"),
     ({"priority": 0}, "priority is 0: write a whole number, 1 to 100"),
     ({"priority": True}, "priority is True"),

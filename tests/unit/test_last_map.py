@@ -93,3 +93,10 @@ def test_what_is_damaged_is_set_aside(tmp_path: pathlib.Path, cut: int) -> None:
     path.write_bytes(msgspec.json.encode(state.State("web", URL, row(1)))[:cut])
     assert state.read(path, "web", URL) is None
     assert state.read(path, "web", URL) is None  # and it is not in the way
+
+
+def test_what_is_no_text_is_set_aside(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "web.state"
+    path.write_bytes(msgspec.json.encode(state.State("web", URL, row(1))).replace(b"web", b"\xff\xff\xff"))
+    assert state.read(path, "web", URL) is None
+    assert [file.name for file in tmp_path.iterdir()] == ["web.state.aside"]

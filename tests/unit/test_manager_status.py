@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 
@@ -34,9 +35,9 @@ def test_of_use_is_who_has_published_or_begun_lately_or_stands_by(changed: dict[
 
 
 def test_the_text_says_what_matters() -> None:
-    assert text(ANSWER | {"age": 0.4, "cycle": 0.0123, "servers": 2, "queues": 5}, 1060.0) == (
+    assert text(ANSWER | {"age": 0.4, "cycle": 0.0123, "servers": 1, "queues": 5}, 1060.0) == (
         "web-7/4711 reigns with epoch 12, since 60 s\n"
-        "map 3 published 0.4 s ago for 2 servers and 5 queues, in a cycle of 0.012 s"
+        "map 3 published 0.4 s ago for 1 server and 5 queues, in a cycle of 0.012 s"
     )
     waits = text(ANSWER | {"stage": "starting", "epoch": None, "queue_server_down": "it is away", "faults": 2}, 1001.0)
     assert waits.splitlines() == [
@@ -50,6 +51,12 @@ def test_the_text_says_what_matters() -> None:
 def test_a_sign_that_cannot_be_read_is_none(tmp_path: pathlib.Path, line: str) -> None:
     (tmp_path / "alive").write_text(line)
     assert sign_in(tmp_path) is None
+
+
+def test_a_sign_that_is_no_file_is_none(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "alive").mkdir()
+    assert sign_in(tmp_path) is None
+    assert sign_in(tmp_path / "alive" / "none") is None
 
 
 def at(folder: pathlib.Path) -> Settings:
@@ -66,6 +73,28 @@ def test_a_place_has_one_manager_and_a_sign_until_it_is_closed(tmp_path: pathlib
     assert (tmp_path / "alive").read_text().endswith(" 123.46\n")
     first.close()
     assert sign_in(tmp_path) is None
+    Place(at(tmp_path)).close()
+
+
+def test_whose_folder_was_removed_leaves_alone_what_lies_there_later(tmp_path: pathlib.Path) -> None:
+    first = Place(at(tmp_path / "place"))
+    (tmp_path / "place").rename(tmp_path / "gone")
+    shutil.rmtree(tmp_path / "gone")
+    second = Place(at(tmp_path / "place"))
+    with pytest.raises(FileNotFoundError):
+        first.say(1.0)
+    first.close()
+    assert sign_in(tmp_path / "place") is not None
+    second.close()
+
+
+def test_a_manager_that_lives_keeps_its_place_also_without_its_lock(tmp_path: pathlib.Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        tmp_path.chmod(0o700)
+        (tmp_path / "alive").write_text(f"{process.pid} {place._start_of(process.pid)} 0\n")
+        with pytest.raises(Error, match=rf"is running here \(pid {process.pid}\)"):
+            Place(at(tmp_path))
+        process.kill()
     Place(at(tmp_path)).close()
 
 

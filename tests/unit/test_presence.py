@@ -94,6 +94,14 @@ def test_a_clock_that_is_set_back_loses_who_is_silent_from_then_on() -> None:
     assert step({"s0": 105.5, "s1": 105.5, "s2": 3700.0}, before, 105.5).there == {"s0", "s1"}
 
 
+def test_a_report_of_before_the_clock_was_set_back_is_no_sign_of_life_when_its_time_comes_again() -> None:
+    before = step({"s0": 110.0, "s1": 110.0, "s2": 110.0}, after(names(3), at=110.0), now=100.0)
+    for now in (103.0, 106.0, 109.0, 111.0, 114.0):
+        before = step({"s0": now, "s1": now, "s2": 110.0}, before, now)
+    assert before.there == {"s0", "s1"}
+    assert step({"s0": 115.0, "s1": 115.0, "s2": 115.0}, before, 115.0).there == names(3)
+
+
 def test_a_map_that_is_held_is_let_go_when_the_clock_is_set_back() -> None:
     held = Presence(names(3), 3700.0, held_until=3705.0)
     assert step(seen(2, 100.0), held).held is False
@@ -105,18 +113,13 @@ times = st.floats(10, 14400)
 
 @given(st.lists(st.tuples(times, st.dictionaries(st.sampled_from("abcdef"), times)), max_size=12))
 def test_whoever_has_just_reported_is_there_and_nothing_is_held_for_ever(cycles: list[Cycle]) -> None:
-    before = Presence(frozenset("az"))
+    before, last = Presence(frozenset("az")), dict[str, float]()
     for now, reports in cycles:
         found = step(reports, before, now)
-        new = {
-            name
-            for name, at in reports.items()
-            if at > now and (name not in before.ahead or at != before.ahead[name][0])
-        }
-        assert new | {name for name, at in reports.items() if now - LOST <= at <= now} <= found.there
+        assert {name for name, at in reports.items() if at >= now - LOST and at != last.get(name)} <= found.there
         assert found.held_until <= now + LOST
         assert found.there <= before.there | reports.keys()
-        before = found
+        before, last = found, reports
     for now in (20000.0, 20005.0, 20010.0):  # all but one are silent
         before = step({"a": now, "b": 0.0}, before, now)
     assert before.there == {"a"}

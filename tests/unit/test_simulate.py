@@ -13,9 +13,11 @@ from click.testing import CliRunner, Result
 
 from qmanager.cli import main
 from qmanager.simulate import simulate
+from qmanager.simulation import loadfile
 from qmanager.simulation.loadfile import COLUMNS, NEEDED, load_of
 from qmanager.simulation.measures import QueueFigures
 from qmanager.simulation.scenarios import SCENARIOS
+from qslots.errors import Error
 from qslots.settings import QueueSettings
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
@@ -63,6 +65,7 @@ def test_settings_stand_above_the_file(load_file: pathlib.Path) -> None:
     (f"{HEAD}\n0,mail,2,fast", "line 2, column service_time: 'fast' does not fit: write seconds, or a text such as"),
     (f"{HEAD}\n0,mail,-2,1", "line 2, column arrivals: '-2' does not fit: write tasks a second, 0 or more"),
     (f"{HEAD}\n0,mail,nan,1", "line 2, column arrivals: 'nan' does not fit: write tasks a second"),
+    (f"{HEAD},cv\n0,mail,2,1,1e300", "line 2, column cv: '1e300' does not fit: write a number, 0 to 100"),
     (f"{HEAD}\n0,ma il,2,1", "line 2, column queue: 'ma il' does not fit: write 1 to 64 letters"),
     (f"{HEAD}\n0,mail,2,", "line 2, column service_time: '' does not fit: the first row of a queue needs one"),
     (f"{HEAD}\n,mail,2,1", "line 2, column time: '' does not fit: every row needs one"),
@@ -90,6 +93,18 @@ def test_what_does_not_fit_is_refused_on_one_line(rows: str, told: str, tmp_path
     assert result.stderr.startswith("qmanager: ") and result.stderr.count("\n") == 1
     assert told in result.stderr
     assert str(path) in result.stderr or "draws" in told
+
+
+def test_a_file_of_single_tasks_is_refused_before_it_fills_the_memory(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loadfile, "MOST_ROWS", 2)
+    path = tmp_path / "load.csv"
+    path.write_text(f"{HEAD}\n0,mail,1,1\n1,mail,2,1")
+    assert load_of(path, {}, None).duration == 2
+    path.write_text(f"{HEAD}\n0,mail,1,1\n1,mail,2,1\n2,mail,1,1")
+    with pytest.raises(Error, match="more than 2 rows: write one where the load changes"):
+        load_of(path, {}, None)
 
 
 def test_a_file_that_cannot_be_read_is_told_of(tmp_path: pathlib.Path) -> None:
@@ -152,6 +167,8 @@ def test_a_chart_is_well_formed_and_needs_nothing_from_outside(kind: str, load_f
     tree = ET.fromstring(text.partition("<!DOCTYPE html>\n")[2] or text)
     lines = tree.findall(".//{http://www.w3.org/2000/svg}polyline")
     assert {line.get("stroke-dasharray") for line in lines} == {None, "7 3", "2 2"}  # told apart without colour
+    [svg] = tree.iter("{http://www.w3.org/2000/svg}svg")
+    assert svg.get("viewBox") == f"0 0 {svg.get('width')} {svg.get('height')}"  # so that it fits window and paper
     assert "<script" not in text and "href" not in text
     assert set(re.findall(r"https?://[^\s\"]+", text)) == {"http://www.w3.org/2000/svg"}
 

@@ -57,6 +57,10 @@ def test_several_slots_wait_as_m_m_c() -> None:
     assert waited == pytest.approx(must_wait * 0.01 / (slots - offered), rel=0.1)
 
 
+def test_tasks_that_hardly_differ_are_all_alike() -> None:
+    assert alone(queue(1, 0.01, cv=1e-308)) == alone(queue(1, 0.01, cv=0.0))
+
+
 def test_busy_slots_are_arrivals_times_service_time() -> None:
     assert alone(queue(30, 0.1), slots=5, duration=300).busy == pytest.approx(3 / 5, rel=0.05)
 

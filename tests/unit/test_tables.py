@@ -65,6 +65,14 @@ def test_times_are_told_in_two_units_at_most(span: float | None, text: str) -> N
     assert figures.seconds(span) == text
 
 
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(None, "·"), (0, "0"), (0.01234, "0.0123"), (4.5, "4.5"), (99.96, "100"), (1234.4, "1,234"), (10**6, "1,000,000")],
+)
+def test_no_number_of_slots_or_tasks_has_an_exponent(count: float | None, text: str) -> None:
+    assert figures.number(count) == text
+
+
 def test_a_queue_is_short_only_by_more_than_rounding() -> None:
     assert tables.is_short(queue(wanted=2.4, granted=2.0))
     assert not tables.is_short(queue(wanted=2.04, granted=2.0))
@@ -186,9 +194,10 @@ def test_the_watch_line_tells_granted_wanted_and_load() -> None:
 
 def test_records_that_cannot_be_read_are_named_and_left_out() -> None:
     raw = {b"b": b"\xc1", b"a": pack(MapRow(1, 1, "m", ())), b"c": msgspec.msgpack.encode(["not", "a", "row"])}
+    raw[b"d"] = raw[b"a"].replace(b"m", b"\xff")
     records, unreadable = views.decode_all(raw, msgspec.msgpack.Decoder(MapRow).decode)
     assert list(records) == ["a"]
-    assert unreadable == ["b", "c"]
+    assert unreadable == ["b", "c", "d"]
 
 
 def test_a_queue_shows_with_plan_alone_with_numbers_alone_and_with_both() -> None:

@@ -15,6 +15,7 @@ from rich.console import RenderableType
 from qslots import keys, settings
 from qslots.completion import completion_of
 from qslots.connection import translated
+from qslots.program import Program
 from qslots.servers import QueueServers
 
 from ..published import clock
@@ -34,7 +35,7 @@ def _version() -> str:
         return "(not installed)"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(_version(), prog_name="qslots")
 def main() -> None:
     """Look after a fleet of slots that drains queues.

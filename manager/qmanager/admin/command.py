@@ -1,7 +1,6 @@
 """What all commands of ``qslots`` have in common: their options, their errors, their way to the queue servers.
 
-Exit codes: 0 ok, 1 error, 2 usage, 130 after ^C, 141 when the reader of our output has gone. An error is one line on
-stderr, never a traceback.
+Exit codes: 0 ok, 1 error, 2 usage, and those of ``qslots.program``. An error is one line on stderr, never a traceback.
 """
 
 import functools
@@ -23,7 +22,6 @@ from qslots.settings import LEFT_BY_UP, Settings
 
 from . import queueviews, views
 
-BROKEN_PIPE = 141  # 128 + SIGPIPE, as the shell shows it for any other program
 TAB_PATIENCE = 1.0  # s that a Tab may take
 _P = typing.ParamSpec("_P")
 
@@ -33,21 +31,15 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def quiet(command: Callable[_P, None]) -> Callable[_P, None]:
-    """Errors in one line, ^C and a broken pipe without a word."""
+    """Errors in one line."""
 
     @functools.wraps(command)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
         try:
             command(*args, **kwargs)
-            sys.stdout.flush()
         except Error as error:
             tell(str(error))
             sys.exit(1)
-        except KeyboardInterrupt:
-            sys.exit(130)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
-            sys.exit(BROKEN_PIPE)
 
     return run
 
@@ -63,7 +55,7 @@ def acting(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(file: str | None, redis: str | None, **rest: typing.Any) -> None:
         logging.getLogger("qslots").handlers = [_Told()]
-        command(servers=connect_listed(_named(file, redis)), **rest)
+        command(servers=connect_listed(named(file, redis)), **rest)
 
     return of_a_fleet(run)
 
@@ -75,7 +67,7 @@ class _Told(logging.Handler):
         tell(record.getMessage())
 
 
-def _named(file: str | None, redis: str | None) -> Settings:
+def named(file: str | None, redis: str | None) -> Settings:
     """Settings that name a queue server; SettingsError with what a command line can do about it."""
     chosen = settings.read(file, os.environ, redis=redis)
     if not chosen.queue_servers and not LEFT_BY_UP.exists():
@@ -93,7 +85,7 @@ def tell(note: str) -> None:
 
 def opened(file: str | None, redis: str | None) -> QueueServers:
     """The queue servers of a command line; the first one answers."""
-    servers = QueueServers.listed(_named(file, redis), name="admin")
+    servers = QueueServers.listed(named(file, redis), name="admin")
     servers.control.version()
     return servers
 
@@ -144,7 +136,7 @@ def _completed(ctx: click.Context, incomplete: str, names: Callable[[QueueServer
     """Nothing if nobody answers at once, or if the line does not name yet what is asked for."""
     try:
         servers = QueueServers.listed(
-            _named(ctx.params.get("file"), ctx.params.get("redis")), name="admin", timeout=TAB_PATIENCE
+            named(ctx.params.get("file"), ctx.params.get("redis")), name="admin", timeout=TAB_PATIENCE
         )
         with translated(servers.control.url):
             return [name for name in names(servers) if name.startswith(incomplete)]

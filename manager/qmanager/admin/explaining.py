@@ -4,7 +4,6 @@ What is counted and who is there is read now; what is planned is that of the new
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 from rich.console import RenderableType
@@ -19,7 +18,7 @@ from qslots.units import counted
 from ..planning.demand import UTILISATION
 from ..published import clock, newest_plan
 from . import queueviews
-from .figures import NOTHING, seconds
+from .figures import NOTHING, number, seconds
 from .tables import slots
 from .views import Document, View
 
@@ -79,8 +78,8 @@ def explain_table(queue: Document) -> RenderableType:
 
 
 def _rows(queue: Document) -> list[tuple[str, str]]:
-    priority, least, most = (_number(queue[field]) for field in ("priority", "min", "max"))
-    takeable, due, locked = (_number(queue[field]) for field in ("takeable", "active", "locked"))
+    priority, least, most = (number(queue[field]) for field in ("priority", "min", "max"))
+    takeable, due, locked = (number(queue[field]) for field in ("takeable", "active", "locked"))
     oldest, fleet = seconds(queue["oldest"]), queue["fleet"]
     carried = f"{counted(fleet['servers'], 'server')}, at most {counted(fleet['max_slots'], 'slot')}"
     return [
@@ -88,14 +87,14 @@ def _rows(queue: Document) -> list[tuple[str, str]]:
         ("asked for", f"priority {priority}, min {least}, max {most}, target delay {seconds(queue['target_delay'])}"),
         ("pinned", NOTHING if queue["pinned"] is None else f"to {counted(queue['pinned'], 'slot')}"),
         ("arrivals", _arrivals(queue)),
-        ("run time", f"{seconds(queue['mean_time'])} on average, {seconds(queue['p95'])} or less in 19 of 20 times"),
+        ("run time", _run_time(queue)),
         ("backlog", f"{takeable} takeable of {due} due, the oldest has waited {oldest}; {locked} in work"),
         ("load", NOTHING if queue["load"] is None else f"{queue['load']:.0%} of its slots' time, backlog included"),
         ("wanted", f"{slots(queue['wanted'])}: {queue['reason']}"),
         ("kept", _kept(queue)),
         ("granted", _granted(queue)),
         ("placed", ", ".join(f"{server}: {count}" for server, count in queue["placed"].items()) or NOTHING),
-        ("fleet", f"{carried}, {_number(fleet['used'])} in use"),
+        ("fleet", f"{carried}, {number(fleet['used'])} in use"),
         ("plan", _plan(queue["plan"])),
     ]
 
@@ -106,14 +105,21 @@ def _arrivals(queue: Document) -> str:
         return NOTHING
     worth = "" if mean is None else slots(arrivals * mean / UTILISATION)
     busy = f" of {seconds(mean)} = {worth} slots at {UTILISATION:.0%} busy" if worth else ""
-    return f"{_number(arrivals)}/s{busy}; {_number(rate)}/s done"
+    return f"{number(arrivals)}/s{busy}; {number(rate)}/s done"
+
+
+def _run_time(queue: Document) -> str:
+    if queue["mean_time"] is None:
+        return NOTHING
+    most = "" if queue["p95"] is None else f", {seconds(queue['p95'])} or less a pack in 19 of 20 times"
+    return f"{seconds(queue['mean_time'])} a task{most}"
 
 
 def _kept(queue: Document) -> str:
     if queue["need"] is None:
         return NOTHING
     return (
-        f"{counted(queue['need'], 'slot')} by what is wanted now, {_number(queue['kept'])} by the peak of "
+        f"{counted(queue['need'], 'slot')} by what is wanted now, {number(queue['kept'])} by the peak of "
         f"{slots(queue['peak'])} within {seconds(queue['window'])}; changes below {queue['dead_band']:.0%} are let be"
     )
 
@@ -130,10 +136,6 @@ def _plan(plan: Document | None) -> str:
     if plan is None:
         return queueviews.NO_PLAN
     return f"{plan['epoch']}.{plan['seq']} by {plan['manager']}, {seconds(plan['age'])} ago"
-
-
-def _number(count: Any) -> str:
-    return NOTHING if count is None else f"{count:,}" if isinstance(count, int) else f"{count:,.3g}"
 
 
 def ceiling(name: str, reports: Mapping[str, Report]) -> int:

@@ -1,4 +1,4 @@
-"""Bytes and seconds for people. Pure."""
+"""Bytes, seconds and numbers for people. Pure."""
 
 NOTHING = "·"  # what is not known
 
@@ -12,6 +12,13 @@ def size(count: float | None) -> str:
             break
         count /= 1024
     return f"{count:.1f}{unit}" if count < 10 and unit not in "BK" else f"{count:.0f}{unit}"
+
+
+def number(count: float | None) -> str:
+    """Three digits at least, and never an exponent for what is large: 0.0123, 4.5, 999, 1,234."""
+    if count is None:
+        return NOTHING
+    return f"{count:,.0f}" if isinstance(count, int) or abs(count) >= 100 else f"{count:.3g}"
 
 
 def seconds(span: float | None) -> str:

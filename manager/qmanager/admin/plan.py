@@ -6,6 +6,7 @@ import click
 
 from qslots.connection import translated
 from qslots.control import Control
+from qslots.given import MOST_OF_A_QUEUE
 from qslots.units import counted
 
 from . import explaining, queueviews
@@ -27,7 +28,7 @@ def explain(name: str, file: str | None, redis: str | None, as_json: bool, watch
 
 @click.command()
 @name_argument
-@click.argument("slots", metavar="N", type=click.IntRange(min=0, max=999_999_999))
+@click.argument("slots", metavar="N", type=click.IntRange(min=0, max=MOST_OF_A_QUEUE))
 @json_option
 @of_a_fleet
 def pin(name: str, slots: int, file: str | None, redis: str | None, as_json: bool) -> None:

@@ -153,7 +153,7 @@ def decode_all(raw: Mapping[bytes, bytes], decode: Callable[[bytes], _R]) -> tup
         name = field.decode(errors="replace")
         try:
             records[name] = decode(raw[field])
-        except msgspec.DecodeError:  # its subclass ValidationError included
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             unreadable.append(name)
     return records, unreadable
 

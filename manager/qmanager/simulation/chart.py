@@ -73,7 +73,8 @@ def html(load: Load, size: Size, seed: int, outcomes: Sequence[Outcome]) -> str:
     )
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"/><title>{escape(_title(load, size, seed))}</title>
-<style>body {{ font: 14px sans-serif; margin: 2em; }} td, th {{ padding: 0 1em 0 0; text-align: left; }}</style></head>
+<style>body {{ font: 14px sans-serif; margin: 2em; }} td, th {{ padding: 0 1em 0 0; text-align: left; }}
+svg {{ max-width: 100%; height: auto; }}</style></head>
 <body>
 <table><tr><th>policy</th><th>urgent p99</th><th>slots, mean</th><th>moved a cycle</th><th>how it was set</th></tr>
 {rows}</table>
@@ -86,8 +87,9 @@ def svg(load: Load, size: Size, seed: int, outcomes: Sequence[Outcome]) -> str:
     """The picture alone."""
     across, down = LEFT + WIDTH + RIGHT, ABOVE + HEIGHT + BELOW
     width, height = MARGIN + across * len(PANELS), HEAD + down * len(load.queues)
+    extent = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {extent} font-family="sans-serif">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
         _text(8, 20, _title(load, size, seed), size=15),
         *_legend(outcomes),

@@ -16,6 +16,7 @@ from qslots.errors import Error
 from qslots.reports import QueueDeclared
 
 MOST_TASKS = 50_000_000  # a run keeps all of them in memory
+SAME = 1e-6  # cv: less than this is none
 WARM_UP = 120.0  # s played before anything is measured: a fleet that begins with nothing is no steady one
 
 
@@ -109,7 +110,7 @@ def drawn(load: Load, seed: int) -> dict[str, Tasks]:
 def _tasks(queue: QueueLoad, duration: float, seed: str) -> Tasks:
     random = Random(seed)
     tasks = Tasks(array("d"), array("d"))
-    shape = 1 / queue.cv**2 if queue.cv else math.inf
+    shape = 1 / queue.cv**2 if queue.cv > SAME else math.inf
     ends = [*(phase.at for phase in queue.phases[1:]), duration]
     begin = -WARM_UP
     for phase, end in zip(queue.phases, ends, strict=True):

@@ -6,6 +6,7 @@ An empty cell means: as in the queue's row before. Settings of queues stand abov
 import csv
 import math
 import pathlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from qslots.settings import QueueSettings
 
 from .load import Load, Phase, QueueLoad
 
+MOST_ROWS = 1_000_000  # half a gigabyte
 ALONE = 3600.0  # s that a file with one time only is played
 Row = dict[str, Any]
 
@@ -65,9 +67,9 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
-def _number(least: float, what: str) -> Callable[[str], float]:
+def _number(least: float, what: str, most: float = sys.float_info.max) -> Callable[[str], float]:
     def read(text: str) -> float:
-        if not _is_number(text) or not least <= float(text) < math.inf:
+        if not _is_number(text) or not least <= float(text) <= most:
             raise BadCell(f"write a number, {what}")
         return float(text)
 
@@ -92,7 +94,7 @@ CHANGING: Mapping[str, Callable[[str], Any]] = {  # from row to row, like the ne
     "parallel": _number(1.0, "1 or more"),
 }
 FIXED: Mapping[str, Callable[[str], Any]] = {  # of a queue, the same in all its rows
-    "cv": _number(0.0, "0 or more"),
+    "cv": _number(0.0, "0 to 100", 100.0),
     "pack_cost": _seconds,
     "batch": _whole(1, 100_000),
     "priority": _whole(1, 100),
@@ -110,7 +112,9 @@ def load_of(path: pathlib.Path, settings: Mapping[str, QueueSettings], duration:
     Without a duration it lasts until the last time and then as long as between the last two times.
     """
     rows: dict[str, list[Row]] = {}
-    for line, row in _rows(path):
+    for count, (line, row) in enumerate(_rows(path)):
+        if count == MOST_ROWS:
+            raise Error(f"{path} has more than {MOST_ROWS:,} rows: write one where the load changes, not one a task")
         _joined(rows, row, f"{path} line {line}")
     if not rows:
         raise Error(f"{path} has no rows: write one with {', '.join(NEEDED)}")

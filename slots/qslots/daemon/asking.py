@@ -63,7 +63,7 @@ def _document(answer: bytes, path: pathlib.Path, who: str) -> dict[str, Any] | N
         return None
     try:
         document = msgspec.json.decode(answer, type=dict[str, Any])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Error(f"{who} at {path} answers what cannot be read: {error}") from None
     if "error" in document:
         raise Error(f"{who} refuses: {document['error']}")

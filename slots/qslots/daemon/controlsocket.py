@@ -63,10 +63,10 @@ class ControlSocket(Generic[_Request]):
         self, path: pathlib.Path, selector: selectors.BaseSelector, *, who: str, read: Callable[[bytes], _Request],
         answer: Callable[[_Request, Reply], None],
     ) -> None:  # fmt: skip
-        path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         mask = os.umask(0o177)
         try:
+            path.unlink(missing_ok=True)
             self._listener.bind(str(path))
         except OSError as error:
             raise Error(f"control socket {path} cannot be made: {error}; is the path too long?") from None
