@@ -362,6 +362,13 @@ def test_an_important_queue_changes_places_where_the_cluster_is_full() -> None:
     assert case.count() == {("a",): 4, ("b",): 16}
 
 
+@pytest.mark.parametrize("sizes", [({"b": 200}, {}), ({}, {"a": 200})])
+def test_nobody_changes_places_beyond_a_budget(sizes: tuple[dict[str, int], dict[str, int]]) -> None:
+    servers = [server(f"s{i}", 2, slot_sizes=each) for i, each in enumerate(sizes)]
+    case = Case(servers, [Grant(("a",), 2, 90), Grant(("b",), 2, 50)], {"s0": (("a",),) * 2, "s1": (("b",),) * 2})
+    assert case.plan() == ()
+
+
 def test_equally_important_queues_do_not_change_places() -> None:
     wants = [Grant(("a",), 4, 50), Grant(("b",), 4, 50)]
     case = Case([server("s0", 4), server("s1", 4)], wants, {"s0": (("a",),) * 4, "s1": (("b",),) * 4})
