@@ -108,6 +108,11 @@ def test_urgent_queues_are_stable_longer_with_a_narrower_dead_band() -> None:
     assert hold(high, Held(own=100), 0.0).own == 108
 
 
+@pytest.mark.parametrize(("mean", "window"), [(None, 160.0), (0.1, 160.0), (1800.0, 1800.0), (86400.0, 3600.0)])
+def test_a_peak_is_kept_as_long_as_a_task_takes_up_to_an_hour(mean: float | None, window: float) -> None:
+    assert stabilization(demand("q", 1.0, mean, priority=50)) == window
+
+
 def test_small_swings_do_not_change_the_grant() -> None:
     held = hold(demand("a", 16.0), Held(), 0.0)
     for second in range(1, 1000):

@@ -191,8 +191,7 @@ def test_all_grants_are_met_and_the_map_rests(case: Case) -> None:
 def test_unchanged_input_gives_the_unchanged_map(case: Case) -> None:
     case.rest()
     before = case.rows
-    assert case.plan() == ()
-    assert case.rows == before
+    assert (case.plan(), case.rows) == ((), before)
 
 
 @given(cases())
@@ -209,7 +208,7 @@ def test_no_more_than_a_hundredth_moves_in_a_cycle(servers: int, power: int, dat
     case = Case([server(f"s{i:02}", power) for i in range(servers)], [Grant(("f",), total, 50)])
     case.rest()
     case.wants = [Grant((name,), slots, 50) for name, slots in zip(NAMES, shares, strict=False) if slots]
-    most = max(LEAST_MOVES, total // 100) + len(case.wants)  # and whoever had none gets its first
+    most = max(LEAST_MOVES, total // 100) + len(case.wants)  # with first slots
     case.least = {"a": min(3, shares[0])}
     for _ in range(3):
         assert sum(bool(each.before) for each in case.plan()) <= most + 3
@@ -360,6 +359,13 @@ def test_an_important_queue_changes_places_where_the_cluster_is_full() -> None:
     case.rest()
     assert sorted(counted(case.rows.values(), ("a",))) == [0, 1, 1, 1, 1]
     assert case.count() == {("a",): 4, ("b",): 16}
+
+
+@pytest.mark.parametrize("sizes", [({"b": 200}, {}), ({}, {"a": 200})])
+def test_nobody_changes_places_beyond_a_budget(sizes: tuple[dict[str, int], dict[str, int]]) -> None:
+    servers = [server(f"s{i}", 2, slot_sizes=each) for i, each in enumerate(sizes)]
+    case = Case(servers, [Grant(("a",), 2, 90), Grant(("b",), 2, 50)], {"s0": (("a",),) * 2, "s1": (("b",),) * 2})
+    assert case.plan() == ()
 
 
 def test_equally_important_queues_do_not_change_places() -> None:
