@@ -14,8 +14,8 @@ import msgspec
 from qslots.reports import Declared, Plan, QueueDeclared, QueuePlan, Report
 from qslots.units import counted
 
-from .admin.figures import number, seconds
 from .changes import listed, spans
+from .figures import number, seconds
 from .planning.demand import Demand
 from .planning.grant import Held, Holding, Names
 from .planning.placement import Change, Rows

@@ -186,3 +186,7 @@ def test_whatever_happens_there_is_room_for_a_slot_and_a_reason_for_every_limit(
         assert growth.limit(now) >= 1
         assert bool(growth.reason(now)) == bool(growth.ceiling)
         assert growth.doubling(now) >= growth.top
+
+
+def test_a_growth_that_is_undecided_for_years_is_still_a_number() -> None:
+    assert Growth(top=4).doubling(1e9) > 1e9

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
-from qmanager.admin import figures, queueviews, tables, views
+from qmanager import figures
+from qmanager.admin import queueviews, tables, views
 from qslots.reports import MapRow, QueuePlan, QueueStats, pack
 
 

@@ -15,10 +15,10 @@ from qslots.reports import Plan, Report
 from qslots.servers import QueueServers
 from qslots.units import counted
 
+from ..figures import NOTHING, number, seconds
 from ..planning.demand import staffed, utilised
 from ..published import clock, newest_plan
 from . import queueviews
-from .figures import NOTHING, number, seconds
 from .tables import slots
 from .views import Document, View
 

@@ -14,9 +14,9 @@ from rich.text import Text
 
 from qslots.units import counted
 
+from ..figures import NOTHING, seconds, size
 from ..planning.demand import with_reasons
 from ..planning.unserved import in_words
-from .figures import NOTHING, seconds, size
 from .views import SILENT, Document
 
 NO_SERVERS = "no server reports yet: start one with `qmaster run` or `qslots up`"

@@ -13,7 +13,7 @@ from rich.text import Text
 from qslots.queries import TaskInfo
 from qslots.states import TaskState
 
-from .figures import NOTHING, seconds
+from ..figures import NOTHING, seconds
 
 AFTERWARDS = {"gone": "deleted", "rearm": "run once more", "replace": "run as it was replaced"}
 SHORT = 60  # characters of arguments and of an error in a list

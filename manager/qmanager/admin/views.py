@@ -18,8 +18,8 @@ from qslots.queueserver import QueueServer
 from qslots.reports import MapRow, Report
 from qslots.servers import QueueServers
 
+from ..figures import seconds
 from ..published import clock
-from .figures import seconds
 
 SILENT = 10.0  # s after which a plan is old: managers publish once a second, and another takes over within ten
 CHUNK = 200  # records a round trip: all of 10,000 reports at once would block the server for 50 ms and more
