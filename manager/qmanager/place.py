@@ -1,12 +1,14 @@
 """The manager's place on a machine: one folder, one lock, one manager; and the line that says it lives.
 
-``alive`` is one line, ``PID START PUBLISHED``: the process, when it began (clock ticks, field 22 of /proc/PID/stat) and
-when it last published a map (seconds of /proc/uptime; until the first one, when it began). So the shell alone can tell
-whether it runs, also after its pid has become another's, and whether it is of use. A manager that ends in good order
-removes the line; one that was killed leaves it. It is replaced whole: nobody reads half of it.
+``alive`` is one line, ``PID START PUBLISHED PATIENCE``: the process, when it began (clock ticks, field 22 of
+/proc/PID/stat), when it last published a map (seconds of /proc/uptime; until the first one, when it began), and how
+many seconds old that map may be before its absence means anything. So the shell alone can tell whether it runs, also
+after its pid has become another's, and whether it is of use. A manager that ends in good order removes the line; one
+that was killed leaves it. It is replaced whole: nobody reads half of it.
 """
 
 import contextlib
+import math
 import os
 import pathlib
 import time
@@ -16,9 +18,11 @@ from qslots.daemon.folders import own_folder
 from qslots.daemon.places import RUN, is_ours, lock_file, locked, runtime_dir
 from qslots.errors import Error
 from qslots.settings import Settings
+from qslots.units import duration
 
 SETTING = "manager.runtime_dir"
 BELOW = "manager"  # in the folder where masters keep theirs
+PATIENCE = 3  # intervals
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def sign_in(folder: pathlib.Path) -> Sign | None:
     that cannot be read.
     """
     try:
-        pid, start, published = (folder / "alive").read_text().split()
+        pid, start, published, *_ = (folder / "alive").read_text().split()
         return Sign(int(pid), int(start), float(published))
     except (OSError, ValueError):
         return None
@@ -83,6 +87,7 @@ class Place:
         self._descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._own = pathlib.Path(f"/proc/self/fd/{self._descriptor}")
         self._start = _start_of(os.getpid())
+        self._patience = math.ceil(PATIENCE * duration(settings.manager.interval))
         try:
             self.say(seconds())
         except OSError as error:
@@ -91,7 +96,7 @@ class Place:
     def say(self, published: float) -> None:
         """We live, and have published a map then. OSError if that cannot be written."""
         fresh = self._own / "alive.new"
-        fresh.write_text(f"{os.getpid()} {self._start} {published:.2f}\n")
+        fresh.write_text(f"{os.getpid()} {self._start} {published:.2f} {self._patience}\n")
         fresh.replace(self._own / "alive")
 
     def close(self) -> None:

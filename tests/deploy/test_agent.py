@@ -97,8 +97,18 @@ def test_the_deeper_monitor_fails_when_no_map_was_published_for_long_and_the_oth
     node.run("start")
     wait_for(lambda: node.answers("monitor", 10, max_map_age="0") == GENERIC, "two seconds without a map", 10.0)
     assert "no map was published for " in node.run("monitor", 10, max_map_age="0").stderr
-    assert node.answers("monitor", 10) == SUCCESS
+    assert node.answers("monitor", 10, max_map_age="60") == SUCCESS
     assert node.answers("monitor", 0, max_map_age="0") == SUCCESS
+
+
+def test_a_manager_of_long_intervals_is_not_late_before_three_of_them(node: Node) -> None:
+    node.run("start")
+    sign = node.sign()
+    uptime = float(pathlib.Path("/proc/uptime").read_text().split()[0])
+    for age, answer in ((20, SUCCESS), (40, GENERIC)):
+        os.kill(sign.pid, signal.SIGSTOP)  # so that it does not write its own
+        (node.place / "alive").write_text(f"{sign.pid} {sign.start} {uptime - age:.2f} 30\n")
+        assert node.answers("monitor", 10) == answer
 
 
 def test_stop_ends_a_frozen_manager(node: Node) -> None:

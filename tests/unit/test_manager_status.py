@@ -47,7 +47,7 @@ def test_the_text_says_what_matters() -> None:
     assert "stands by" in text(ANSWER | {"stage": "standby"}, 1001.0)
 
 
-@pytest.mark.parametrize("line", ["", "1", "1 2", "x y z", "1 2 3 4", "\0"])
+@pytest.mark.parametrize("line", ["", "1", "1 2", "x y z", "\0"])
 def test_a_sign_that_cannot_be_read_is_none(tmp_path: pathlib.Path, line: str) -> None:
     (tmp_path / "alive").write_text(line)
     assert sign_in(tmp_path) is None
@@ -70,7 +70,7 @@ def test_a_place_has_one_manager_and_a_sign_until_it_is_closed(tmp_path: pathlib
     with pytest.raises(Error, match=rf"is running here \(pid {os.getpid()}\)"):
         Place(at(tmp_path))
     first.say(123.456)
-    assert (tmp_path / "alive").read_text().endswith(" 123.46\n")
+    assert (tmp_path / "alive").read_text().endswith(" 123.46 3\n")
     first.close()
     assert sign_in(tmp_path) is None
     Place(at(tmp_path)).close()
