@@ -7,9 +7,7 @@ A fleet of plain data (``fleet.py``) goes through the manager's own planner; not
 """
 
 import argparse
-import dataclasses
 import gc
-import json
 import os
 import pathlib
 import platform
@@ -23,9 +21,7 @@ from typing import TypeVar
 
 import msgspec
 from fleet import Fleet
-from memory.figures import Result, at_most
-from rich.console import Console
-from rich.table import Table
+from memory.figures import Result, at_most, printed
 
 from qmanager.loop import COLLECTED
 from qmanager.planning.masters import summed
@@ -220,23 +216,6 @@ def _published(fleet: Fleet, server: QueueServer, result: PlanResult) -> list[Re
 MEASUREMENTS: dict[str, Callable[[argparse.Namespace], list[Result]]] = {"plans": of_plans, "cycle": of_cycles}
 
 
-def table(results: list[Result]) -> Table:
-    """One aligned line a figure."""
-    made = Table("what", "", "", "goal", "", "beside it", box=None, pad_edge=False)
-    made.columns[1].justify = "right"
-    for each in results:
-        beside = ", ".join(f"{what} {_shown(value)}" for what, value in each.beside.items())
-        verdict = {None: "", True: "met", False: "[red]missed[/]"}[each.met]
-        made.add_row(each.what, _shown(each.figure), each.unit, each.goal, verdict, beside)
-    return made
-
-
-def _shown(value: float | str) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3f}" if abs(value) < 1 else f"{value:.1f}"
-
-
 def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="make bench-plan", description=(__doc__ or "").partition("\n")[0])
@@ -256,12 +235,7 @@ def main() -> None:
     began = time.monotonic()
     results = [result for each in chosen.only or MEASUREMENTS for result in MEASUREMENTS[each](chosen)]
     on["seconds"] = round(time.monotonic() - began)
-    if chosen.json:
-        print(json.dumps({"on": on, "results": [dataclasses.asdict(each) for each in results]}, indent=2))
-        return
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    console.print(table(results))
-    console.print(", ".join(f"{what} {value}" for what, value in on.items()), style="dim", highlight=False)
+    printed(results, on, as_json=chosen.json)
 
 
 if __name__ == "__main__":

@@ -35,11 +35,9 @@ def main() -> None:
     until_answering(["corosync-cmapctl", "-g", "totem.version"])
     start(["pacemakerd"])
     (folder / name / "ready").touch()
+    start(["sleep", "infinity"])  # so that there is somebody to wait for whatever dies
     while True:  # PID 1 is the parent of all orphans
-        try:
-            os.wait()
-        except ChildProcessError:
-            time.sleep(0.1)
+        os.wait()
 
 
 def furnish(folder: pathlib.Path, name: str) -> None:

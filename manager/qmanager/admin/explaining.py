@@ -7,8 +7,6 @@ from collections.abc import Mapping
 
 import msgspec
 from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from qslots.control import Control
 from qslots.reports import Plan, Report
@@ -19,7 +17,7 @@ from ..figures import NOTHING, number, seconds
 from ..planning.demand import staffed, utilised
 from ..published import clock, newest_plan
 from . import queueviews
-from .tables import slots
+from .tables import facts, slots
 from .views import Document, View
 
 BEHIND = ("target_delay", "p95", "slots", "shares", "need", "kept", "peak", "window", "dead_band")
@@ -69,12 +67,7 @@ def origin(plan: Plan | None, now: float) -> Document | None:
 
 def explain_table(queue: Document) -> RenderableType:
     """The same for people, from what comes in to where it is served."""
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="bold cyan", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for title, value in _rows(queue):
-        grid.add_row(Text(title), Text(value))
-    return grid
+    return facts(_rows(queue))
 
 
 def _rows(queue: Document) -> list[tuple[str, str]]:

@@ -95,13 +95,19 @@ def _queue_cells(queue: Document) -> dict[str, Text]:
     }
 
 
-def queue_table(queue: Document) -> RenderableType:
-    """Everything of one queue."""
+def facts(rows: Iterable[tuple[str, str]]) -> Table:
+    """Everything of one thing: what it is called, what it is."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="bold cyan", no_wrap=True)
     grid.add_column(overflow="fold")
-    for name, value in _queue_rows(queue):
+    for name, value in rows:
         grid.add_row(Text(name), Text(value))
+    return grid
+
+
+def queue_table(queue: Document) -> RenderableType:
+    """Everything of one queue."""
+    grid = facts(_queue_rows(queue))
     if len(queue["servers"]) < 2:
         return grid
     table = _table(("queue server", "active", "later", "parked", "locked", "buried", ""), left=("queue server", ""))

@@ -7,13 +7,12 @@ import datetime
 import typing
 
 from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from qslots.queries import TaskInfo
 from qslots.states import TaskState
 
 from ..figures import NOTHING, seconds
+from .tables import facts
 
 AFTERWARDS = {"gone": "deleted", "rearm": "run once more", "replace": "run as it was replaced"}
 SHORT = 60  # characters of arguments and of an error in a list
@@ -30,12 +29,7 @@ def line(info: TaskInfo, now: float) -> str:
 
 def table(info: TaskInfo, now: float) -> RenderableType:
     """Everything of one task."""
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="bold cyan", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in _rows(info, now):
-        grid.add_row(Text(name), Text(printable(value, keep="\n")))
-    return grid
+    return facts((name, printable(value, keep="\n")) for name, value in _rows(info, now))
 
 
 def _rows(info: TaskInfo, now: float) -> typing.Iterator[tuple[str, str]]:

@@ -7,10 +7,8 @@ also at ^C. What is compared is measured in one run, on one machine.
 """
 
 import argparse
-import dataclasses
 import importlib.metadata
 import importlib.util
-import json
 import os
 import pathlib
 import platform
@@ -23,10 +21,10 @@ from collections.abc import Callable
 import births
 import footprint
 import idle
-from figures import Result
-from rich.console import Console
+from figures import Result, printed
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 from systems import Bench, BenchError
 
 from qslots import embedded
@@ -42,17 +40,6 @@ MEASUREMENTS: dict[str, Callable[[Bench, argparse.Namespace], list[Result]]] = {
 BAR = 40
 
 
-def table(results: list[Result]) -> Table:
-    """One aligned line a figure."""
-    made = Table("what", "", "", "goal", "", "beside it", box=None, pad_edge=False)
-    made.columns[1].justify = "right"
-    for each in results:
-        beside = ", ".join(f"{what} {_shown(value)}" for what, value in each.beside.items())
-        verdict = {None: "", True: "met", False: "[red]missed[/]"}[each.met]
-        made.add_row(each.what, _shown(each.figure), each.unit, each.goal, verdict, beside)
-    return made
-
-
 def picture(results: list[Result]) -> Table:
     """The sums as bars."""
     sums = [each for each in results if each.unit == "MB" and each.what.startswith("sum of PSS")]
@@ -62,12 +49,6 @@ def picture(results: list[Result]) -> Table:
         bar = ProgressBar(most, each.figure, width=BAR)
         drawn.add_row(each.what, bar, f"{each.figure:,.0f} MB")
     return drawn
-
-
-def _shown(value: float | str) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3f}" if abs(value) < 1 else f"{value:.1f}"
 
 
 def machine() -> dict[str, object]:
@@ -130,15 +111,9 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     on["seconds"] = round(time.monotonic() - began)
-    if chosen.json:
-        print(json.dumps({"on": on, "results": [dataclasses.asdict(each) for each in results]}, indent=2))
-        return 0
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    console.print(table(results))
-    console.print(picture(results))
-    if any(each.what.startswith("sum of PSS") for each in results):
-        console.print(footprint.NOTE, style="dim", highlight=False)
-    console.print(", ".join(f"{what} {value}" for what, value in on.items()), style="dim", highlight=False)
+    sums = any(each.what.startswith("sum of PSS") for each in results)
+    note = Text(footprint.NOTE if sums else "", style="dim")
+    printed(results, on, picture(results), note, as_json=chosen.json)
     return 0
 
 
