@@ -7,7 +7,7 @@ import redis
 
 from qslots import keys
 from qslots.queueserver import QueueServer
-from qslots.reports import Plan
+from qslots.reports import UNDECODABLE, Plan
 
 
 def clock(client: QueueServer) -> float:
@@ -23,5 +23,5 @@ def newest_plan(client: redis.Redis) -> tuple[Plan | None, tuple[str, ...]]:
         return None, ()
     try:
         return msgspec.msgpack.decode(typing.cast(bytes, raw), type=Plan), ()
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNDECODABLE:
         return None, ("the published plan cannot be read",)

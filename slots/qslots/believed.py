@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from .keys import NAME
-from .reports import MOST_SLOTS, Report, SlotReport
+from .reports import MOST_SLOTS, UNDECODABLE, Report, SlotReport
 
 MOST_BYTES = 1 << 50
 MOST_EPOCH = 1 << 52  # scripts count in doubles
@@ -41,7 +41,7 @@ def read(name: str, raw: bytes) -> tuple[Report | None, tuple[str, ...]]:
     faults: list[str] = []
     try:
         report = _strict(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         said = _decoded(raw)
         if said is None:
             return None, (UNREADABLE,)
@@ -52,7 +52,7 @@ def read(name: str, raw: bytes) -> tuple[Report | None, tuple[str, ...]]:
 def _decoded(raw: bytes) -> Mapping[Any, Any] | None:
     try:
         said = msgspec.msgpack.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):  # TypeError: a key that cannot be one
+    except (*UNDECODABLE, TypeError):  # TypeError: a key that cannot be one
         return None
     return said if isinstance(said, dict) else None
 

@@ -14,7 +14,7 @@ from . import believed, keys
 from .connection import translated
 from .errors import Error
 from .queueserver import QueueServer
-from .reports import Declared, MapRow, Orders, Plan, Report, pack
+from .reports import UNDECODABLE, Declared, MapRow, Orders, Plan, Report, pack
 
 _row = msgspec.msgpack.Decoder(MapRow).decode
 _report = msgspec.msgpack.Decoder(Report).decode
@@ -109,7 +109,7 @@ class Control:
             raw: Any = self.server.redis.hget(keys.REPORTS, name)
         try:
             found = _report(raw or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNDECODABLE:
             return ""
         return f"{found.host}, pid {found.pid}"
 
@@ -129,7 +129,7 @@ class Control:
             try:
                 if raw is not None:
                     found[digest] = _declared(raw)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except UNDECODABLE as error:
                 faults[digest] = str(error)
         return found, faults
 
@@ -140,7 +140,7 @@ class Control:
             for raw_name, raw in self.server.redis.hscan_iter(keys.MAP, count=_CHUNK):
                 try:
                     found[raw_name.decode()] = _row(raw)
-                except (msgspec.MsgspecError, UnicodeDecodeError):
+                except UNDECODABLE:
                     continue
         return found
 
@@ -193,7 +193,7 @@ def _read_row(raw: bytes | None, name: str) -> MapRow | None:
     """A server's row. Error if it is none of ours."""
     try:
         return _row(raw) if raw else None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise Error(
             f"the slot map of {name} cannot be read: {error}; restart qmanager, it publishes all of it"
         ) from None
@@ -203,5 +203,5 @@ def _read_orders(raw: bytes | None) -> Orders:
     """What cannot be read orders nothing."""
     try:
         return _orders(raw) if raw else Orders()
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNDECODABLE:
         return Orders()

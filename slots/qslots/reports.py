@@ -13,10 +13,12 @@ import msgspec
 from msgspec import Meta
 
 from .given import MOST_OF_A_QUEUE
+from .keys import NAME
 from .packtimes import PackTimes
 
+UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding raises of what others wrote
 MOST_SLOTS = 4096  # of one server: the scoreboard has no more
-Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_][A-Za-z0-9_.\-]{0,63}\Z")]  # as keys.NAME
+Name = Annotated[str, Meta(pattern=rf"\A{NAME.pattern}\Z")]
 Index = Annotated[int, Meta(ge=0, lt=MOST_SLOTS)]
 Whole = Annotated[int, Meta(ge=0)]
 Slots = Annotated[int, Meta(ge=0, le=MOST_OF_A_QUEUE)]

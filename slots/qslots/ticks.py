@@ -14,7 +14,7 @@ from . import keys
 from .periodic import Place, Step, Ticks, tick_id, words
 from .queueserver import QueueServer
 from .records import formed, header
-from .reports import Periodic
+from .reports import UNDECODABLE, Periodic
 
 _NO_ARGUMENTS = msgspec.msgpack.encode({})  # fits every handler that needs none, one of packs too
 _encode = msgspec.msgpack.Encoder().encode
@@ -40,7 +40,7 @@ def read(server: QueueServer, places: Sequence[Place]) -> tuple[float, list[Seen
 def _seen(raw: bytes | None) -> Seen:
     try:
         return Seen(raw or b"", _decode(raw) if raw else None)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNDECODABLE:
         return Seen(raw or b"", None)
 
 

@@ -14,7 +14,7 @@ from .connection import translated
 from .errors import QueueServerError
 from .inspector import Found, Inspector
 from .queries import Owner, TaskInfo, described, owner_of
-from .reports import Report
+from .reports import UNDECODABLE, Report
 from .servers import QueueServers
 from .states import TaskState
 
@@ -93,6 +93,6 @@ class Whereabouts:
                 raw: Any = self._control.redis.hget(keys.REPORTS, server)
             try:
                 self._reports[server] = _report(raw) if raw else None
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except UNDECODABLE:
                 self._reports[server] = None
         return self._reports[server]

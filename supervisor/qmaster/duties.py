@@ -240,8 +240,7 @@ class Duties:
         """By pid. A mold that loads grows; a loaded one is shared among its slots, so it counts as another one when
         these are twice as many or half as many.
         """
-        record = self._nursery.record
-        living = [child for child in self._nursery.living() if child.pid]
+        record, living = self._nursery.record, self._nursery.living()
         marks = {child.pid: self._books.mark(child, record(child.index), now) for child in living if child.pid}
         rests = self._molds.ready is not None and not self._molds.state.two
         return marks | dict.fromkeys(self._molds.pids, Mark(len(marks).bit_length(), at_work=0.0 if rests else now))

@@ -11,6 +11,8 @@ import struct
 
 import msgspec
 
+from qslots.reports import UNDECODABLE
+
 from .letters import Pay
 
 log = logging.getLogger("qmaster")
@@ -66,7 +68,7 @@ def left_beside(board: pathlib.Path) -> list[Pay]:
         start += _LENGTH.size
         try:
             found.append(msgspec.msgpack.decode(raw[start : start + length], type=Pay))
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNDECODABLE:
             break
         start += length
     return found

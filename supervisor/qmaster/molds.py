@@ -14,9 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
-from qslots.reports import Declared
+from qslots.reports import UNDECODABLE, Declared
 from qslots.settings import Settings
 from qslots.units import counted
 
@@ -217,7 +215,7 @@ class Molds:
             message, _ = molding.receive(mold.commands)
         except BlockingIOError:
             return
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNDECODABLE:
             message = None
         match message:
             case molding.Ready():

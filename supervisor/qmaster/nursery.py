@@ -15,9 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import msgspec
-
 from qslots import debts, orders
+from qslots.reports import UNDECODABLE
 from qslots.scoreboard import Field, Record, Scoreboard, boot_ns
 from qslots.servers import parted
 from qslots.states import SlotState
@@ -144,7 +143,7 @@ class Nursery:
             message = orders.receive(channel)
         except BlockingIOError:
             return
-        except (ConnectionError, msgspec.MsgspecError, UnicodeDecodeError):
+        except (ConnectionError, *UNDECODABLE):
             message = None
         match message:
             case orders.Born(pid) if child.pid is None:  # never again: a task that found the channel could name another

@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
-
 from qslots.connection import without_password
 from qslots.errors import Error
+from qslots.reports import UNDECODABLE
 
 from .letters import (
     KEPT,
@@ -128,7 +127,7 @@ class Post:
         except (EOFError, ConnectionError):
             self._hang_up()
             return
-        except (Error, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (Error, *UNDECODABLE) as error:
             log.error("the courier of %s cannot be understood and is replaced: %s", self.name, error)  # noqa: TRY400
             self._end()
             return

@@ -11,7 +11,7 @@ import pathlib
 
 import msgspec
 
-from qslots.reports import MapRow
+from qslots.reports import UNDECODABLE, MapRow
 
 log = logging.getLogger("qmaster")
 
@@ -50,7 +50,7 @@ def read(path: pathlib.Path, server: str, queue_server: str) -> MapRow | None:
     except OSError as error:
         log.warning("the last map is not known: state file %s cannot be read: %s", path, error.strerror)
         return None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         _set_aside(path, f"is damaged ({error})")
         return None
     if (state.server, state.queue_server) != (server, queue_server):

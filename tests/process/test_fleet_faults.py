@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -388,10 +389,7 @@ def test_a_pin_is_honoured_and_told_until_it_is_taken_back(fleet: Fleet, words: 
     fleet.start_master()
     wait_rows(fleet, SERVER)
 
-    def run(*command: str) -> Program:
-        program = fleet.start("qmanager.admin", *command)
-        program.ended(START)
-        return program
+    run = partial(command, fleet, "qmanager.admin")
 
     def reason() -> dict[str, Any]:
         shown = json.loads(run("explain", words[0], "--json").out.read_text())

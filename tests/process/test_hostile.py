@@ -65,7 +65,14 @@ def test_garbage_on_the_scoreboard_disturbs_no_master(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"\xa2\xff\xfe", msgspec.msgpack.encode({"type": "born", "pid": 1}), b"\x81", b"\xc1" * 60_000]
+    "raw",
+    [
+        b"\xa2\xff\xfe",
+        msgspec.msgpack.encode({"type": "born", "pid": 1}),
+        b"\x81",
+        b"\xc1" * 60_000,
+        b"\x82\xa4type\xa4born\xa1z" + b"\x91" * 3000,
+    ],
 )
 def test_nonsense_over_its_channel_costs_a_slot_and_nobody_else(fleet: Fleet, raw: bytes) -> None:
     master = fleet.launch(WORK, ("say",), ("work",))

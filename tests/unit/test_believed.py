@@ -4,8 +4,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.properties import examples
 
 from qmanager.planning.planner import Memory, plan
 from qmanager.presence import served
@@ -101,7 +102,21 @@ def test_a_server_whose_capacity_is_nonsense_keeps_its_row_and_gets_nothing(
     assert planned(report, {"web": row})["web"] == row
 
 
-@pytest.mark.parametrize("raw", [b"", b"\xc1", b"\x81", b"[]", b"\x90", b"\x81\x80\x01", b"\xff" * 99, b"\xa2\xff\xfe"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\xc1",
+        b"\x81",
+        b"[]",
+        b"\x90",
+        b"\x81\x80\x01",
+        b"\xff" * 99,
+        b"\xa2\xff\xfe",
+        b"\x91" * 3000,
+        b"\x81\xa1z" + b"\x91" * 3000 + b"\xc0",
+    ],
+)
 def test_what_cannot_be_read_says_nothing(raw: bytes) -> None:
     assert believed.read("web", raw) == (None, (believed.UNREADABLE,))
 
@@ -162,7 +177,7 @@ def planned(report: Report, rows: dict[str, tuple[tuple[str, ...], ...]]) -> dic
     ).rows  # fmt: skip
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(reports)
 def test_no_report_can_make_a_plan_fail_or_overload_another_server(raw: bytes) -> None:
     report, _ = believed.read("web", raw)
@@ -176,7 +191,7 @@ def test_no_report_can_make_a_plan_fail_or_overload_another_server(raw: bytes) -
     assert heard == {"a", "b", "c"}
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(reports)
 def test_what_is_believed_is_believed_again(raw: bytes) -> None:
     report, _ = believed.read("web", raw)

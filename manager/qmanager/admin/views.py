@@ -15,7 +15,7 @@ import redis
 
 from qslots import believed, keys
 from qslots.queueserver import QueueServer
-from qslots.reports import MapRow, Report
+from qslots.reports import UNDECODABLE, MapRow, Report
 from qslots.servers import QueueServers
 
 from ..figures import seconds
@@ -153,7 +153,7 @@ def decode_all(raw: Mapping[bytes, bytes], decode: Callable[[bytes], _R]) -> tup
         name = field.decode(errors="replace")
         try:
             records[name] = decode(raw[field])
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNDECODABLE:
             unreadable.append(name)
     return records, unreadable
 

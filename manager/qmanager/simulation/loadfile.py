@@ -60,9 +60,9 @@ def _name(text: str) -> str:
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
     def read(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= most:
+        if not text.isdecimal() or not least <= float(text) <= most:  # int() refuses thousands of digits
             raise BadCell(f"write a whole number, {least} to {most:,}")
-        return int(text)
+        return int(float(text))
 
     return read
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ..errors import Error
+from ..reports import UNDECODABLE
 
 PATIENCE = 5  # seconds until we are let in
 GLANCE = 0.5  # seconds from one look to the next while an answer is waited for
@@ -63,7 +64,7 @@ def _document(answer: bytes, path: pathlib.Path, who: str) -> dict[str, Any] | N
         return None
     try:
         document = msgspec.json.decode(answer, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise Error(f"{who} at {path} answers what cannot be read: {error}") from None
     if "error" in document:
         raise Error(f"{who} refuses: {document['error']}")

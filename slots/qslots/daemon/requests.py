@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from ..errors import UsageError
+from ..reports import UNDECODABLE
 
 
 class Request(msgspec.Struct, tag_field="command", forbid_unknown_fields=True):
@@ -28,6 +29,6 @@ def read(line: bytes, decoder: msgspec.json.Decoder[Any], commands: Sequence[str
     """The request of a line. UsageError with what is wrong with it."""
     try:
         return decoder.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         form = 'a request is one JSON object a line, such as {"command": "status"}'
         raise UsageError(f"{error}; {form}; commands: {', '.join(commands)}") from None
