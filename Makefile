@@ -5,7 +5,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE # importing hypothesis afresh each time costs a second
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help demo demo-memory simulate test setup-tests lint unit redis process deploy cluster chaos bench bench-queue bench-failover bench-memory bench-plan clean
+.PHONY: help demo demo-memory simulate test setup-tests lint unit redis process deploy cluster explore chaos bench bench-queue bench-failover bench-memory bench-plan clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,10 @@ deploy: setup-tests ## what deploy/ ships: the demo, units, the agent for pacema
 
 cluster: setup-tests ## the manager under a real pacemaker of three nodes: failovers, and never two; needs root
 	@$(PYTEST) --maxfail=3 tests/cluster
+
+explore: ## property tests with new examples, TIMES=20 as many; ARGS="-k dryrun" are passed on
+	@.ci/venv embedded,demo,dev
+	@QSLOTS_TEST_EXAMPLES=$(or $(TIMES),20) $(PYTEST) -n 2 -m hypothesis tests/unit $(ARGS)
 
 chaos: ## ten thousand kills of slots at random points; ARGS="--kills 1000 --seed N" are passed on
 	@.ci/venv embedded,demo,dev

@@ -9,12 +9,13 @@ from collections.abc import Generator, Iterator
 import hypothesis
 import pytest
 from support import servers
+from support.properties import USUAL, examples
 from support.servers import RedisServer
 
 from qslots.queueserver import QueueServer
 
-hypothesis.settings.register_profile("few", max_examples=15, deadline=None, database=None)
-hypothesis.settings.load_profile("few")
+hypothesis.settings.register_profile("qslots", examples(USUAL))
+hypothesis.settings.load_profile("qslots")
 
 # A shell lets its background jobs ignore these two, and so all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,7 +1,7 @@
 """What the next plans would be, worked out beside a running manager. Pure: nothing of it is published.
 
 A dry run has no history of its own. It goes on from the published plan: the demand of each queue is what that says, and
-what the map holds beyond it counts as kept of a recent peak. So where nothing has changed nothing changes here.
+so is what it keeps of a recent peak. So where nothing has changed nothing changes here.
 """
 
 from collections import Counter
@@ -55,7 +55,7 @@ def continued(given: Given) -> Memory:
     counts = Counter(names for row in given.rows.values() for names in row if names)
     planned = given.plan.queues if given.plan else ()
     demands = {each.name: _demand(given.queues[each.name], each) for each in planned if each.name in given.queues}
-    own = {name: _held(counts[name,], demand, given.now) for name, demand in demands.items()}
+    own = {each.name: _held(each, given.now) for each in planned if each.name in demands}
     groups = {names: Held(own=count, need=count, since=given.now) for names, count in counts.items() if len(names) > 1}
     return Memory(demands=demands, holding=Holding(own, groups) if planned else None)
 
@@ -67,8 +67,9 @@ def _demand(queue: QueueDeclared, planned: QueuePlan) -> Demand:
     )  # fmt: skip
 
 
-def _held(slots: int, demand: Demand, now: float) -> Held:
-    return Held(((now, max(float(slots), demand.wanted)),), own=slots, need=slots, since=now)
+def _held(planned: QueuePlan, now: float) -> Held:
+    """Its recent peak as if it were of now: when it was, the plan does not say."""
+    return Held(((now, max(planned.peak, planned.wanted)),), own=planned.kept, need=planned.need, since=now)
 
 
 def outcome(given: Given) -> Outcome:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from support.holder import HANDLER, QUEUE, Holder, put, stats
+from support.properties import examples
 
 from qslots import records
 from qslots.errors import Error
@@ -33,7 +34,7 @@ GARBAGE = st.one_of(
         struct.pack(">d", 1e15) + header("unknown", 7) + formed(b"\x80"),
     ]),
 )  # fmt: skip
-MANY = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = examples(40, suppress_health_check=list(HealthCheck))
 
 
 def spoiled(place: int, value: int) -> bytes:

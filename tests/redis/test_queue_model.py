@@ -6,14 +6,14 @@ answers never read; slots that die, leave, come too late; drops that stop half-w
 
 import itertools
 import math
-import os
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from support.holder import QUEUE, Holder, ids, micros_now, resume_long_ago, stats
+from support.properties import examples
 from support.queue_model import BORN, Moment, QueueModel, Record
 from support.queue_moves import (
     CLIENTS,
@@ -38,7 +38,6 @@ from qslots.outcomes import Outcome
 from qslots.queueserver import Kept, QueueServer
 from qslots.records import formed, header
 
-EXAMPLES = int(os.environ.get("QSLOTS_TEST_EXAMPLES", "70"))  # of the long run: a few thousand
 BUSY = 1_500_000  # µs that every pack takes its handler
 
 
@@ -395,7 +394,7 @@ def test_queue_behaves_like_its_model(server: QueueServer) -> None:
     Queue.clients = [*(QueueServer(server.url, name=f"client-{n}") for n in range(3)), server]
     config = {"hash-max-ziplist-entries": 0}  # else the pages of a drop are all one page
     before = server.redis.config_get(*config)
-    many = settings(max_examples=EXAMPLES, stateful_step_count=50, suppress_health_check=list(HealthCheck))
+    many = examples(70, stateful_step_count=50, suppress_health_check=list(HealthCheck))
     try:
         server.redis.config_set(*config.popitem())
         run_state_machine_as_test(Queue, settings=many)

@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from support.holder import HANDLER, QUEUE, Holder, micros_now, put, stats
+from support.properties import examples
 from support.waiting import wait_for
 
 from qmanager.schedules import AHEAD, MOST, step
@@ -357,7 +358,7 @@ def test_a_month_of_ticks_comes_in_portions(server: QueueServer) -> None:
 MOVES = st.lists(st.sampled_from(["cycle", "stale", "lost", "take", "postpone", "pause", "resume"]), max_size=25)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(MOVES, st.sampled_from(["once", "skip", "all"]))
 def test_no_order_of_events_stores_a_tick_twice_or_forgets_one(
     emptied: Callable[[], QueueServer], moves: list[str], policy: str

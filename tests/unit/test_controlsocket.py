@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from support.properties import examples
 
 from qmaster import requests
 from qslots.daemon import controlsocket as control
@@ -248,7 +249,7 @@ def test_where_all_wait_a_newcomer_is_refused(desk: Desk) -> None:
     assert works(desk)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=200) | st.sampled_from([b"\n", STATUS, STATUS[:5]]), max_size=10), st.booleans())
 def test_whatever_is_said_the_next_is_answered(desk: Desk, said: list[bytes], hang_up: bool) -> None:
     client = desk.connect()

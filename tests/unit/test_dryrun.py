@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.plans import Cluster, many, queue, report
+from support.properties import examples
 
 from qmanager import dryrun
 from qmanager.dryrun import Given, document, lines, outcome
@@ -58,7 +59,8 @@ def test_at_rest_nothing_changes() -> None:
     ]
 
 
-@settings(max_examples=30)
+@examples(30)
+@example(sizes=[3], load=[0, 1, 2, 1], cycles=1)  # in a shortage who has a slot depends on what was held before
 @given(
     st.lists(st.integers(1, 12), min_size=1, max_size=4),
     st.lists(st.integers(0, 9), min_size=1, max_size=6),

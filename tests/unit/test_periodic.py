@@ -5,8 +5,9 @@ import functools
 import zoneinfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.properties import examples
 
 from qslots import HandlerError, Task, periodic, task
 from qslots.handlers import REGISTRY
@@ -74,7 +75,7 @@ def test_instants_where_clocks_are_changed(expression: str, day: str, utc: list[
     assert first(cron(expression, BERLIN), midnight - 3600, midnight + 4 * 3600, 99) == wanted
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(SCHEDULES, YEARS, st.integers(0, 90 * DAY), st.integers(0, 90 * DAY))
 def test_it_does_not_matter_where_one_begins(schedule: Periodic, begin: int, more: int, other: int) -> None:
     middle, end = sorted((begin + more, begin + other))
@@ -97,7 +98,7 @@ def changes(tz: str) -> list[int]:
     return [hours[n] for n in range(1, len(hours)) if offsets[n] != offsets[n - 1]]
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.sampled_from(EXPRESSIONS), st.sampled_from(ZONES), st.integers(-DAY // 24, DAY // 24))
 def test_it_does_not_matter_where_one_begins_near_a_change_of_clocks(expression: str, tz: str, off: int) -> None:
     schedule = cron(expression, tz)

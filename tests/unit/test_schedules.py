@@ -1,8 +1,9 @@
 """Which ticks are stored next: ahead, after a gap by the catch-up policy, at first sight, after a change; bounded."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.properties import examples
 
 from qmanager.schedules import AHEAD, GONE_BACK, MOST, aged, newest, step, withdrawal
 from qslots.periodic import Step, Ticks, first, words
@@ -125,7 +126,7 @@ def test_handler_that_is_gone_withdraws_what_waits_and_stays_known() -> None:
     assert withdrawal(None, NOW) is None
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     st.sampled_from([periodic(7), periodic(61), periodic(10, catch_up="all"), periodic(10, catch_up="skip"),
                      Periodic(cron="*/2 * * * *", tz="Europe/Berlin", catch_up="all")]),
