@@ -68,13 +68,30 @@ def test_many_slots_need_less_headroom_than_few(rate: int, slots: float, share: 
     assert demand.reason == f"{rate}/s arrive, 1 s each: {figure(demand.wanted)} at {share}"
 
 
-@given(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6))
-def test_headroom_grows_with_the_load_and_never_beyond_a_quarter(one: float, other: float) -> None:
+@pytest.mark.parametrize(("priority", "headroom"), [(1, 15.0), (50, 15.0), (65, 18.0), (80, 21.0), (100, 25.0)])
+def test_urgent_queues_have_more_headroom(priority: int, headroom: float) -> None:
+    assert staffed(100.0, priority) == pytest.approx(100 + headroom)
+
+
+BUSY = st.floats(0.0, 1e6)
+PRIORITIES = st.integers(1, 100)
+
+
+@given(BUSY, BUSY, PRIORITIES)
+def test_headroom_grows_with_the_load_less_than_in_proportion(one: float, other: float, priority: int) -> None:
     low, high = sorted((one, other))
-    assert low <= staffed(low) <= staffed(high) + 1e-9
-    assert staffed(low) - low <= (staffed(high) - high) * (1 + 1e-6) + 1e-9
-    assert utilised(low) <= utilised(high) + 1e-9
-    assert 0.8 <= utilised(low) + 1e-9 <= 1.0 + 1e-9
+    assert low <= staffed(low, priority) <= staffed(high, priority) + 1e-9
+    assert staffed(low, priority) - low <= (staffed(high, priority) - high) * (1 + 1e-6) + 1e-9
+    assert utilised(low, priority) <= utilised(high, priority) + 1e-9
+    assert utilised(high, priority) <= 1.0
+
+
+@given(BUSY, PRIORITIES, PRIORITIES)
+def test_headroom_grows_with_the_priority_within_bounds(busy: float, one: int, other: int) -> None:
+    low, high = sorted((one, other))
+    assert staffed(busy, low) <= staffed(busy, high)
+    assert 0.7 <= utilised(busy, high) <= utilised(busy, low)
+    assert utilised(busy, low) >= 0.8 - 1e-9 or low > 50
 
 
 def test_backlog_wants_to_be_done_within_target_delay_and_loads_above_one() -> None:

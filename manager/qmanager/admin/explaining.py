@@ -96,9 +96,11 @@ def _arrivals(queue: Document) -> str:
     arrivals, mean, rate = queue["arrivals"], queue["mean_time"], queue["rate"]
     if arrivals is None:
         return NOTHING
-    load = None if mean is None else arrivals * mean
-    worth = "" if load is None else f" of {seconds(mean)} = {slots(staffed(load))} slots at {utilised(load):.0%} busy"
-    return f"{number(arrivals)}/s{worth}; {number(rate)}/s done"
+    if not arrivals or mean is None:
+        return f"{number(arrivals)}/s; {number(rate)}/s done"
+    busy, priority = arrivals * mean, queue["priority"]
+    worth = f"{slots(staffed(busy, priority))} slots at {utilised(busy, priority):.0%} busy"
+    return f"{number(arrivals)}/s of {seconds(mean)} = {worth}; {number(rate)}/s done"
 
 
 def _run_time(queue: Document) -> str:

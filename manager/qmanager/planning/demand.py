@@ -37,8 +37,10 @@ from .packfit import first_fitted
 from .saturation import CALM, Growth, watch
 
 NEGLIGIBLE = 0.05  # of a slot: what keeps one less busy than this is nothing to speak of
-UTILISATION = 0.8  # how busy few slots may be before arrivals queue up
+UTILISATION = 0.8  # how busy few slots of a usual queue may be before arrivals queue up
 HEADROOM = 1.5  # times the square root of the busy slots: what many slots need above them
+USUAL = 50  # the priority above which headroom grows
+CAREFUL = 75  # by how much the priority is above it for twice the headroom
 FULL = 0.5  # of the largest pack: packs of that size say what a task takes, smaller ones only through a line
 SLOWER = 1.25  # times the time that tasks took before there were more slots
 
@@ -83,21 +85,24 @@ class _Need:
 
     def worth(self, steady: float, backlog: float) -> tuple[float, float]:
         """What arrivals need, and takeable * t / max(within, t): of each the seconds a task, ``t``."""
-        return staffed(self.arrivals * steady), self.takeable * backlog / max(self.within, backlog)
+        return staffed(self.arrivals * steady, self.queue.priority), self.takeable * backlog / max(self.within, backlog)
 
 
-def staffed(busy: float) -> float:
-    """Slots for arrivals that keep so many busy: a quarter more, of large numbers less.
+def staffed(busy: float, priority: int) -> float:
+    """Slots for arrivals that keep so many busy: a quarter more, of large numbers less; more for urgent queues.
 
     Chance moves n busy slots by sqrt(n), so headroom in proportion to that keeps the wait as short, whatever n is
     (Halfin and Whitt, Heavy-traffic limits for queues with many exponential servers, Operations Research 29, 1981).
+    How short is a matter of importance.
     """
-    return min(busy / UTILISATION, busy + HEADROOM * math.sqrt(busy))
+    headroom = min(busy / UTILISATION - busy, HEADROOM * math.sqrt(busy))
+    return busy + headroom * (1 + max(0, priority - USUAL) / CAREFUL)
 
 
-def utilised(busy: float) -> float:
-    """How busy these slots are then."""
-    return busy / staffed(busy) if busy else UTILISATION
+def utilised(busy: float, priority: int) -> float:
+    """How busy these slots are then; those of a queue without work as soon as some comes."""
+    busy = max(busy, 1e-9)
+    return busy / staffed(busy, priority)
 
 
 def unknown(queue: QueueDeclared) -> Demand:
@@ -147,7 +152,7 @@ def _worth(need: _Need, samples: Samples, first: Sample) -> tuple[float, str]:
     if not need.takeable and not need.running and steady < NEGLIGIBLE:
         return steady, "nothing to do"
     size = "" if alone >= mean else f" in larger packs ({figure(mean)} s now)"
-    busy = f"{utilised(need.arrivals * alone):.0%} busy"
+    busy = f"{utilised(need.arrivals * alone, need.queue.priority):.0%} busy"
     reason = f"{figure(need.arrivals)}/s arrive, {figure(alone)} s each{size}: {figure(steady)} at {busy}"
     if need.takeable:
         within = figure(max(need.within, packed))
