@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator
 import click
 from click.shell_completion import CompletionItem
 
-from qslots import units
+from qslots import terminal, units
 from qslots.errors import Error, UsageError
 from qslots.settings import read
 
 from .admin.command import as_document, json_option
-from .admin.show import printed
 from .simulation import chart, text
 from .simulation.load import WARM_UP, Load
 from .simulation.loadfile import load_of
@@ -85,7 +84,7 @@ def simulate(
         if as_json:
             click.echo(as_document(text.document(played, size, seed, outcomes)))
         else:
-            printed(lambda _: text.table(played, size, outcomes))
+            terminal.printed(lambda _: text.table(played, size, outcomes))
     except Error as error:
         click.echo(f"qmanager: {error}", err=True)
         sys.exit(1)

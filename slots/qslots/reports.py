@@ -17,7 +17,7 @@ from .keys import NAME
 from .packtimes import PackTimes
 
 UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding raises of what others wrote
-MOST_SLOTS = 4096  # of one server: the scoreboard has no more
+MOST_SLOTS = 4096  # of one server: its scoreboard is sized for them
 Name = Annotated[str, Meta(pattern=rf"\A{NAME.pattern}\Z")]
 Index = Annotated[int, Meta(ge=0, lt=MOST_SLOTS)]
 Whole = Annotated[int, Meta(ge=0)]

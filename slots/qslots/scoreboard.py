@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from enum import IntEnum
 
 from .errors import Error
+from .reports import MOST_SLOTS
 from .states import SlotState
 
-SLOTS = 4096
 MARKS = 1000
 DONE, RUNS = 1, 2  # marks; 0 is not begun, or the one task that runs
 WHOLE_PACK = -1  # in TASK: the handler has all tasks of the pack at once
@@ -191,7 +191,7 @@ class Scoreboard:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        size = _HEADER + SLOTS * _RECORD
+        size = _HEADER + MOST_SLOTS * _RECORD
         if os.fstat(descriptor).st_size != size:
             raise Error("the scoreboard file has another size than this version writes; remove it")
         self._room = memoryview(mmap.mmap(descriptor, size))
@@ -204,7 +204,7 @@ class Scoreboard:
         """A new file, for this user alone; refuses to follow or reuse anything that is there."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(descriptor, _HEADER + SLOTS * _RECORD)
+            os.ftruncate(descriptor, _HEADER + MOST_SLOTS * _RECORD)
             os.posix_fallocate(descriptor, 0, _HEADER)
             os.pwrite(descriptor, _MAGIC.to_bytes(8, "little"), 0)
         except OSError as error:
@@ -225,7 +225,7 @@ class Scoreboard:
     def record(self, index: int) -> Record:
         """The record of slot ``index``, 0 to 4,095."""
         if index not in self._records:  # a master looks at all of them several times a second
-            if not 0 <= index < SLOTS:
+            if not 0 <= index < MOST_SLOTS:
                 raise IndexError(index)
             start = _HEADER + index * _RECORD
             self._records[index] = Record(self._room[start : start + _RECORD], index)
@@ -233,7 +233,7 @@ class Scoreboard:
 
     def tenants(self) -> list[Record]:
         """The records that name a holder: slots that live, or died with a master that could not settle for them."""
-        starts = range(_HEADER, _HEADER + SLOTS * _RECORD, _RECORD)
+        starts = range(_HEADER, _HEADER + MOST_SLOTS * _RECORD, _RECORD)
         at = _PLACES["holder"][0]
         # Read, not looked up in the mapping: that would give every hole of the file a page.
         found = [index for index, start in enumerate(starts) if os.pread(self.descriptor, 1, start + at) != b"\0"]

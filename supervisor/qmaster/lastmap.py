@@ -9,8 +9,7 @@ import pathlib
 
 import msgspec
 
-from qslots.reports import MapRow
-from qslots.scoreboard import SLOTS
+from qslots.reports import MOST_SLOTS, MapRow
 
 from .letters import Failed, Reply, SaveState
 from .state import State
@@ -70,7 +69,7 @@ class LastMap:
 
 def _fitting(row: MapRow | None) -> MapRow | None:
     """Of a row with more slots than a server can have, those that it can."""
-    if row is None or len(row.slots) <= SLOTS:
+    if row is None or len(row.slots) <= MOST_SLOTS:
         return row
-    log.error("the map has %d slots for this server: it can have %d, the rest is left out", len(row.slots), SLOTS)
-    return msgspec.structs.replace(row, slots=row.slots[:SLOTS])
+    log.error("the map has %d slots for this server: it can have %d, the rest is left out", len(row.slots), MOST_SLOTS)
+    return msgspec.structs.replace(row, slots=row.slots[:MOST_SLOTS])

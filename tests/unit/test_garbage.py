@@ -25,8 +25,8 @@ from qslots.control import Control
 from qslots.daemon.faults import EVERY, LAST, MOST, WITHIN, Faults
 from qslots.errors import Error
 from qslots.logs import to_stderr
-from qslots.reports import MapRow, Report
-from qslots.scoreboard import SLOTS, Field, Record
+from qslots.reports import MOST_SLOTS, MapRow, Report
+from qslots.scoreboard import Field, Record
 from qslots.settings import ServerSettings
 
 CAUSE = deaths.Cause("was killed by SIGSEGV", own=True)
@@ -64,12 +64,12 @@ def test_whatever_stands_in_a_record_the_master_reads_it(record: Record, seed: i
 
 
 def test_of_a_map_with_more_slots_than_a_server_can_have_the_rest_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    huge = MapRow(7, 1, "m", (("a",),) * (SLOTS + 900))
+    huge = MapRow(7, 1, "m", (("a",),) * (MOST_SLOTS + 900))
     for last in (LastMap(None, "web", None), LastMap(None, "web", huge)):
         for _ in range(3):
             last.heard(huge)
         found = last.in_force(away=False)
-        assert found is not None and len(found.slots) == SLOTS
+        assert found is not None and len(found.slots) == MOST_SLOTS
     assert sum("4996 slots" in said for said in caplog.messages) == 2  # once each
 
 

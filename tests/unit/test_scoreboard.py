@@ -9,10 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from qslots.errors import Error
-from qslots.scoreboard import _MARKS_START, _PLACES, _RECORD, _WORDS, MARKS, SLOTS, Field, Scoreboard, boot_ns
+from qslots.reports import MOST_SLOTS
+from qslots.scoreboard import _MARKS_START, _PLACES, _RECORD, _WORDS, MARKS, Field, Scoreboard, boot_ns
 from qslots.states import SlotState
 
-SIZE = 4096 + SLOTS * _RECORD
+SIZE = 4096 + MOST_SLOTS * _RECORD
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def board(path: str) -> Iterator[Scoreboard]:
 
 
 def test_file_is_private_sparse_and_of_its_final_size(board: Scoreboard, path: str) -> None:
-    board.record(SLOTS - 1).clear(holder="last")
+    board.record(MOST_SLOTS - 1).clear(holder="last")
     found = pathlib.Path(path).stat()
     assert stat.S_IMODE(found.st_mode) == 0o600
     assert found.st_size == SIZE
@@ -77,7 +78,7 @@ def test_records_do_not_touch_their_neighbours(board: Scoreboard) -> None:
         assert bytes(record.marks) == bytes(MARKS)
         assert list(record.words) == [0] * _WORDS
         assert record.text("holder") == record.text("task") == ""
-    for index in (-1, SLOTS):
+    for index in (-1, MOST_SLOTS):
         with pytest.raises(IndexError):
             board.record(index)
 
@@ -170,10 +171,10 @@ def test_another_process_sees_the_writes_and_they_outlive_it(board: Scoreboard, 
 
 
 def test_tenants_are_the_records_that_name_a_holder(board: Scoreboard) -> None:
-    for index in (0, 17, SLOTS - 1):
+    for index in (0, 17, MOST_SLOTS - 1):
         board.record(index).clear(holder=f"h{index}")
     board.record(17).clear()
-    assert [record.index for record in board.tenants()] == [0, SLOTS - 1]
+    assert [record.index for record in board.tenants()] == [0, MOST_SLOTS - 1]
 
 
 def test_clock_counts_suspended_time_and_never_goes_back() -> None:

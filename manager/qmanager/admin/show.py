@@ -1,18 +1,18 @@
 """How a reading command shows what it has read: once, again and again, as a table, as lines, as JSON.
 
-With ``--json`` stdout carries one document and nothing else. A table is never cut for a pipe.
+With ``--json`` stdout carries one document and nothing else.
 """
 
 import dataclasses
-import sys
+import functools
 import time
 import typing
 from collections.abc import Callable
 
 import click
-from rich.console import Console, RenderableType
-from rich.live import Live
+from rich.console import RenderableType
 
+from qslots import terminal
 from qslots.connection import translated
 from qslots.errors import QueueServerDown
 from qslots.servers import QueueServers
@@ -20,8 +20,6 @@ from qslots.servers import QueueServers
 from . import views
 from .command import as_document, json_option, looked, of_a_fleet, opened
 
-WATCH = 1.0  # s between two looks
-UNLIMITED = 1000  # columns where the output is no terminal: numbers are never cut for a pipe
 _T = typing.TypeVar("_T")
 
 
@@ -50,52 +48,21 @@ class Show:
         if as_json:
             click.echo(as_document(document))
         else:
-            printed(lambda width: self.table(servers, document, width))
+            terminal.printed(lambda width: self.table(servers, document, width))
 
     def _watch(self, servers: QueueServers) -> typing.NoReturn:
-        """A live picture on a terminal, lines elsewhere; a queue server that is away is waited for."""
-        if not sys.stdout.isatty():
-            while True:
-                self._print_again(servers)
-                sys.stdout.flush()
-                time.sleep(WATCH)
-        console = _console()
-        with Live(console=console, screen=True, auto_refresh=False) as live:
-            while True:
-                live.update(_or_why(lambda: self._picture(servers, console.width)), refresh=True)
-                time.sleep(WATCH)
+        """Picture after picture; a queue server that is away is waited for."""
 
-    def _print_again(self, servers: QueueServers) -> None:
-        if self.line is None:
-            printed(lambda width: _or_why(lambda: self._picture(servers, width)))
-        else:
-            line = self.line
-            click.echo(f"{time.strftime('%H:%M:%S')} {_or_why(lambda: line(servers, self._document(servers)))}")
+        def look(draw: Callable[[typing.Any], _T]) -> _T | str:
+            """Without the notes: they would tear the picture, and the command without --watch tells them."""
+            try:
+                with translated(servers.control.url):
+                    return draw(self.view(servers).document)
+            except QueueServerDown as error:
+                return str(error)
 
-    def _document(self, servers: QueueServers) -> typing.Any:
-        """Without the notes: they would tear the picture, and the command without --watch tells them."""
-        with translated(servers.control.url):
-            return self.view(servers).document
-
-    def _picture(self, servers: QueueServers, width: int) -> RenderableType:
-        return self.table(servers, self._document(servers), width)
-
-
-def _or_why(look: Callable[[], _T]) -> _T | str:
-    try:
-        return look()
-    except QueueServerDown as error:
-        return str(error)
-
-
-def _console() -> Console:
-    return Console(highlight=False) if sys.stdout.isatty() else Console(width=UNLIMITED, highlight=False)
-
-
-def printed(table: Callable[[int], RenderableType]) -> None:
-    """Prints a table, given the columns there are."""
-    console = _console()
-    with console.capture() as capture:
-        console.print(table(console.width))
-    for line in capture.get().rstrip().splitlines():
-        click.echo(line.rstrip(), color=True)
+        line = self.line and functools.partial(self.line, servers)
+        terminal.watched(
+            lambda width: look(lambda document: self.table(servers, document, width)),
+            line and (lambda: f"{time.strftime('%H:%M:%S')} {look(line)}"),
+        )

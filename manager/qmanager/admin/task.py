@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import click
 
-from qslots import Queue, TaskInfo, TaskState
+from qslots import Queue, TaskInfo, TaskState, terminal
 from qslots.connection import translated
 from qslots.errors import Error, QueueServerDown
 from qslots.servers import QueueServers
@@ -21,7 +21,6 @@ from qslots.units import duration, moment
 from ..published import clock
 from . import queueviews, tasktext
 from .command import acting, as_document, complete_queue, json_option, tell
-from .show import printed
 
 LATER = (TaskState.NEW, TaskState.RETRIABLE_FAILURE)
 STATES: dict[str, tuple[TaskState, ...]] = {
@@ -60,7 +59,7 @@ def show(servers: QueueServers, task_id: str, queue: str | None, as_json: bool) 
         click.echo(as_document(info))
     else:
         now = _now(servers)
-        printed(lambda _: tasktext.table(info, now))
+        terminal.printed(lambda _: tasktext.table(info, now))
 
 
 @task.command()

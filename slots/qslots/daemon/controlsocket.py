@@ -7,6 +7,7 @@ nothing the idlest. An answer may come in a later turn: whoever is asked gets th
 
 import errno
 import logging
+import math
 import os
 import pathlib
 import selectors
@@ -78,7 +79,7 @@ class ControlSocket(Generic[_Request]):
         self._who, self._log = who, logging.getLogger(who)
         self._read, self._answer = read, answer
         self._clients: list[Client] = []
-        self._deaf_until: float | None = None
+        self._deaf_until = math.inf  # while there is room
         selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
     def check(self, now: float) -> float:
@@ -89,13 +90,12 @@ class ControlSocket(Generic[_Request]):
                 self._drop(client)
             elif client.asks and not client.waits and not client.outbox:
                 self._serve(client)
-        if self._deaf_until is not None and now >= self._deaf_until:
-            self._deaf_until = None
+        if now >= self._deaf_until:
+            self._deaf_until = math.inf
             self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
-        again = [client.until for client in self._clients]
+        again = [self._deaf_until, *(client.until for client in self._clients)]
         again += [now for client in self._clients if client.asks and not client.waits and not client.outbox]
-        again += [self._deaf_until] if self._deaf_until is not None else []
-        return min(again, default=float("inf"))
+        return min(again)
 
     def _accept(self) -> None:
         """Lets in a few a turn: far fewer than there are places, so that each is heard before it may be cut."""
@@ -223,7 +223,7 @@ class ControlSocket(Generic[_Request]):
         """Ends all conversations; a client that waits for our end sees it now."""
         for client in self._clients[:]:
             self._drop(client)
-        if self._deaf_until is None:
+        if self._deaf_until == math.inf:
             self._selector.unregister(self._listener)
         self._listener.close()
 
