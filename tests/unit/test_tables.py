@@ -180,6 +180,11 @@ def test_nulls_are_shown_at_any_width(width: int) -> None:
     assert shown(tables.slots_table([slot], any_server=True), width)
 
 
+@pytest.mark.parametrize(("age", "silent"), [(0.4, False), (5.0, False), (6.0, True), (None, True)])
+def test_a_server_that_does_not_report_is_silent(age: float | None, silent: bool) -> None:
+    assert ("web, silent" in shown(tables.servers_table([server("web", age=age)]))) == silent
+
+
 def test_empty_states_say_what_to_do() -> None:
     empty: views.Document = {"epoch": None, "published": None, "servers": {}}
     assert "qslots up" in shown(tables.map_table(empty, [], [], 160))
