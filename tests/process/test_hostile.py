@@ -11,6 +11,7 @@ from functools import partial
 import msgspec
 import pytest
 from process.fleet import APP, PRELUDE, SERVER, START, Fleet, Program, lives, titled
+from support.groups import process_group
 from support.waiting import wait_for
 
 from qslots import keys
@@ -167,29 +168,26 @@ def test_without_descriptors_or_room_it_ends_with_one_line(fleet: Fleet) -> None
         assert why in line
 
 
+Few = tuple[pathlib.Path, pathlib.Path]
+
+
 @pytest.fixture
-def few() -> Iterator[pathlib.Path]:
-    """A control group in which processes can be counted; skips where none can be made."""
-    group = pathlib.Path("/sys/fs/cgroup/pids", f"qslots-{os.getpid()}")
-    try:
-        group.mkdir()
-    except OSError as error:
-        pytest.skip(f"no control group for pids can be made: {error.strerror}")
-    yield group
-    (group / "pids.max").write_text("max")
-    wait_for(lambda: not (group / "cgroup.procs").read_text(), "the group to be empty")
-    group.rmdir()
+def few() -> Iterator[Few]:
+    """A control group, and its file of the most processes."""
+    with process_group() as made:
+        yield made
 
 
-def test_where_no_process_can_be_had_the_master_waits_for_one(fleet: Fleet, few: pathlib.Path) -> None:
+def test_where_no_process_can_be_had_the_master_waits_for_one(few: Few, fleet: Fleet) -> None:
+    group, most = few
     master = fleet.launch(WORK, ("work",), ("work",))
-    (few / "cgroup.procs").write_text(str(master.pid))
-    (few / "pids.max").write_text("1")
+    (group / "cgroup.procs").write_text(str(master.pid))
+    most.write_text("1")
     for kind in ("courier", "mold"):
         os.kill(*titled(fleet.folder, f"qmaster: {kind}"), signal.SIGKILL)
     for said in ("no courier can be started", "a mold cannot be made"):
         wait_for(lambda said=said: said in master.said(), master.said, START)  # type: ignore[misc]
-    (few / "pids.max").write_text("max")
+    most.write_text("max")
     wait_for(lambda: fleet.status().get("queue_server_down") == "", master.said, START)
     wait_for(lambda: titled(fleet.folder, "qmaster: mold gen 2"), master.said, START)
     works_on(fleet, master, 1)

@@ -1,9 +1,9 @@
-"""Control groups of a test's own, with a limit of memory."""
+"""Control groups of a test's own."""
 
 import contextlib
 import pathlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -12,25 +12,39 @@ from .waiting import wait_for
 
 @contextlib.contextmanager
 def memory_group(limit: int) -> Iterator[pathlib.Path]:
-    """In this block there is a group of so many bytes, of whichever version this machine lets us make. Skips where it
-    lets us make none.
-    """
+    """In this block there is a group of so many bytes. Skips where this machine lets us make none."""
+    with _group("memory", ("memory.max", "memory.limit_in_bytes")) as (group, file):
+        file.write_text(str(limit))
+        yield group
+
+
+@contextlib.contextmanager
+def process_group() -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
+    """In this block there is a group, and the file of the most processes it may have. Skips as above."""
+    with _group("pids", ("pids.max",)) as (group, file):
+        try:
+            yield group, file
+        finally:
+            file.write_text("max")
+
+
+@contextlib.contextmanager
+def _group(controller: str, files: Iterable[str]) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
+    """A group below our own, of whichever version this machine has, and that of its ``files`` which is there."""
     lines = [line.split(":", 2) for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines()]
-    places = {kinds: path.lstrip("/") for _, kinds, path in lines}
-    if "memory" in places:
-        parent, file = pathlib.Path("/sys/fs/cgroup/memory", places["memory"]), "memory.limit_in_bytes"
-    else:
-        parent, file = pathlib.Path("/sys/fs/cgroup", places.get("", "")), "memory.max"
+    places = {kind: path.lstrip("/") for _, kinds, path in lines for kind in kinds.split(",")}
+    root = pathlib.Path("/sys/fs/cgroup")
+    parent = root / controller / places[controller] if controller in places else root / places.get("", "")
     group = parent / f"qslots-test-{secrets.token_hex(4)}"
     try:
         group.mkdir()
     except OSError as error:
         pytest.skip(f"no control group can be made: {error}")
     try:
-        if not (group / file).exists():
-            pytest.skip(f"no memory controller in {parent}")
-        (group / file).write_text(str(limit))
-        yield group
+        found = [group / name for name in files if (group / name).exists()]
+        if not found:
+            pytest.skip(f"no {controller} controller in {parent}")
+        yield group, found[0]
     finally:
         wait_for(lambda: not (group / "cgroup.procs").read_text(), "all processes of the group to end", 30.0)
         group.rmdir()
