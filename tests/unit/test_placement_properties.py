@@ -63,6 +63,9 @@ class Case:
             and self.used(each) + each.size(queues) <= each.budget
         ]
 
+    def able(self, queues: Names) -> list[Server]:
+        return [each for each in self.servers if not each.draining and each.knows and each.knows >= {*queues}]
+
     def capacity(self) -> int:
         return sum(each.max_slots for each in self.servers)
 
@@ -91,14 +94,16 @@ def cases(draw: st.DrawFn, *, shared: bool = False, sizes: bool = False) -> Case
 
 @st.composite
 def fleets(draw: st.DrawFn) -> Case:
-    """Servers of all kinds in the middle of anything: memory classes, two generations, draining, pins, any map."""
+    """Servers of all kinds in the middle of anything: memory classes, two generations and one that is not known just
+    now, draining, pins, any map.
+    """
     old, new = frozenset(NAMES[:4]), frozenset(NAMES)
     heavy = st.dictionaries(st.sampled_from(NAMES), st.integers(50, 400), max_size=3)
     classes = draw(st.lists(st.tuples(st.integers(1, 8), st.integers(200, 1200), heavy), min_size=1, max_size=3))
     servers = []
     for i in range(draw(st.integers(1, 7))):
         power, budget, sizes = draw(st.sampled_from(classes))
-        knows = draw(st.sampled_from((new, new, old)))
+        knows = draw(st.sampled_from((new, new, old, None)))
         idle, draining = draw(st.frozensets(st.integers(0, 7))), draw(st.sampled_from((False, False, False, True)))
         servers.append(
             server(f"s{i}", power, budget=budget, slot_sizes=sizes, knows=knows, draining=draining, idle=idle)
@@ -120,7 +125,7 @@ def kept_promises(case: Case) -> None:
         row = case.rows[each.name]
         assert len(row) <= each.max_slots
         assert case.used(each) <= each.budget * (1 + TOLERANCE)
-        assert {name for queues in row for name in queues} <= (each.knows or set())
+        assert each.knows is None or {name for queues in row for name in queues} <= each.knows
         assert not each.draining or not any(row)
     listening = Counter(name for row in case.rows.values() for queues in row for name in queues)
     assert all(most is None or listening[name] <= most for name, most in case.most.items())
@@ -146,7 +151,7 @@ def test_any_fleet_keeps_its_promises_after_every_prefix_of_every_plan_and_rests
     makeshift = not case.count().keys() <= {want.queues for want in case.wants}  # these keep their server's row
     event(f"some lack slots: {bool(lacking)}, makeshift: {makeshift}")
     for want in () if makeshift else lacking:
-        assert not [each for each in case.roomy(want.queues) if not each.draining and each.knows >= {*want.queues}]
+        assert not [each for each in case.roomy(want.queues) if each in case.able(want.queues)]
 
 
 def applied(rows: dict[str, list[Names]], changes: Iterable[Change]) -> dict[str, list[Names]]:
@@ -219,7 +224,7 @@ def test_slots_differ_by_one_at_most_between_equal_servers_with_room(case: Case)
     case.rest()
     wants = [each for each in case.wants if case.count()[each.queues] <= each.slots]  # what is surplus stays
     for want in wants:
-        able = [each for each in case.servers if not each.draining and each.knows >= {*want.queues}]
+        able = case.able(want.queues)
         for taker in (each for each in case.roomy(want.queues) if each in able):
             few = case.rows[taker.name].count(want.queues)
             for giver in able:
@@ -256,9 +261,6 @@ def test_any_fifth_of_the_servers_takes_as_little_of_an_important_queue_as_can_b
     each, over = divmod(important, servers)
     kept = sum(row.count(("a",)) for name, row in case.rows.items() if name not in lost)
     assert kept >= important - len(lost) * each - min(len(lost), over)
-    assert kept > 0.8 * important - len(lost)
-    if important % servers == 0:
-        assert kept >= 0.8 * important
     case.servers = [each for each in case.servers if each.name not in lost]
     left = case.capacity() - important
     case.wants = [Grant(want.queues, min(want.slots, left // 2), want.priority) for want in case.wants]

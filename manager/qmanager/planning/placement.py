@@ -54,13 +54,16 @@ def place(
     _retype(board)
     ranked = sorted(wants, key=lambda want: (-want.priority, want.queues))
     for want in ranked:
-        claim(board, want.queues, min(1, want.slots), free=1, reason="so that somebody listens")
+        slots = min(1, _within(board, want, most))
+        claim(board, want.queues, slots, free=1, reason="so that somebody listens")
     for want in ranked:
-        minimum = min((least or {}).get(want.queues[0], 0), want.slots) if len(want.queues) == 1 else 0
-        claim(board, want.queues, minimum, free=minimum, reason=f"its minimum is {minimum}")
+        minimum = (least or {}).get(want.queues[0], 0) if len(want.queues) == 1 else 0
+        slots = min(minimum, _within(board, want, most))
+        claim(board, want.queues, slots, free=slots, reason=f"its minimum is {minimum}")
     for want in ranked:
         late = any(name in overdue for name in want.queues)
-        claim(board, want.queues, want.slots, free=want.slots if late else kept.gone[want.queues])
+        slots = _within(board, want, most)
+        claim(board, want.queues, slots, free=slots if late else kept.gone[want.queues])
     hear(board, [name for want in ranked if want.slots for name in want.queues], before)
     spread(board, ranked)
     rows = {server.name: tuple(row) for server, row in zip(servers, board.rows, strict=True)}
@@ -135,6 +138,12 @@ def _keep_max(board: Board, most: Mapping[str, int | None]) -> None:
             queues = board.at(place)
             rest = () if board.surplus(queues) > 0 else tuple(each for each in queues if each != name)
             board.put(place, rest, reason)
+
+
+def _within(board: Board, want: Grant, most: Mapping[str, int | None]) -> int:
+    """The slots of a grant that no queue's max forbids: some serve it in a row that is left alone, with others."""
+    elsewhere = ((name, board.listening[name] - board.count[want.queues]) for name in want.queues)
+    return min([want.slots, *(limit - slots for name, slots in elsewhere if (limit := most.get(name)) is not None)])
 
 
 def _retype(board: Board) -> None:

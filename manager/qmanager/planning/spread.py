@@ -62,8 +62,10 @@ def _exchanged(board: Board, queues: Names, others: Sequence[Names], most: int) 
     """How many slots have changed hands, where there is no room."""
     here, power, able = board.here(queues), board.power, board.able(queues)
     givers = [((1 - n) / power[i], i) for i, n in here.items() if n > 1 and i in able.among]
+    if not givers:
+        return 0
     fewest = min((here.get(i, 0) + 1) / power[i] for i in able.servers) if len(here) >= len(able.servers) else 0.0
-    if not givers or -min(givers)[0] < fewest:
+    if -min(givers)[0] < fewest:
         return 0
     heapq.heapify(givers)
     changed, looks = 0, LOOKS
