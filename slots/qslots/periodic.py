@@ -77,7 +77,7 @@ def expression(value: object, what: str) -> str | None:
     found = _SHORT.get(found, found)
     try:
         first = next(_ticks(found, "UTC", 0), None)
-    except cronsim.CronSimError as error:
+    except ValueError as error:
         why = str(error)[:1].lower() + str(error)[1:]
         raise ValueError(
             f"{what} is {value!r}: {why}: write minute, hour, day, month and weekday, such as '0 3 * * *'"
@@ -183,8 +183,9 @@ def _instants(periodic: Periodic, after: int) -> Iterator[int]:
     """All instants after this one, ascending."""
     if periodic.cron is not None:
         return _ticks(periodic.cron, periodic.tz, after)
-    assert periodic.every is not None
-    return _multiples(periodic.every, after)
+    if periodic.every is not None:
+        return _multiples(periodic.every, after)
+    raise ValueError("neither every nor cron is said")
 
 
 def _multiples(every: int, after: int) -> Iterator[int]:
@@ -197,7 +198,11 @@ def _multiples(every: int, after: int) -> Iterator[int]:
 def _ticks(cron: str, tz: str, after: int) -> Iterator[int]:
     """What the hour that the clocks show twice makes of an expression may lie behind us, or come twice."""
     newest = after
-    for found in cronsim.CronSim(cron, datetime.datetime.fromtimestamp(after, _zone(tz))):
+    try:
+        instants = cronsim.CronSim(cron, datetime.datetime.fromtimestamp(after, _zone(tz)))
+    except cronsim.CronSimError as error:
+        raise ValueError(str(error)) from None
+    for found in instants:
         instant = int(found.timestamp())
         if instant > newest:
             newest = instant

@@ -28,7 +28,7 @@ Seconds = Annotated[float, Meta(ge=0, le=1e10)]  # neither below zero nor NaN
 class Periodic(msgspec.Struct, frozen=True):
     """When a handler is to run by itself, and how: see ``periodic``."""
 
-    every: int | None = None  # seconds; this or cron
+    every: Annotated[int, Meta(ge=1)] | None = None  # seconds; this or cron
     cron: str | None = None
     tz: str = "UTC"
     catch_up: str = "once"  # or skip, all
@@ -40,7 +40,7 @@ class HandlerDeclared(msgspec.Struct, frozen=True):
     """What the manager must know of a handler."""
 
     name: Name
-    batch: int = 1
+    batch: Annotated[int, Meta(ge=1)] = 1
     time_limit: float | None = None
     periodic: Periodic | None = None
 

@@ -125,6 +125,7 @@ NONSENSE: dict[str, Any] = {
     "foreign": {"server": SERVER, "slots": [{"index": n, "queues": ["nobody", "x" * 999]} for n in (0, 0, 5000)]},
     "typed": {"budget": "much", "declared": 7, "slots": "none", "draining": []},
 }
+NO_HANDLER: dict[str, Any] = {"name": "work", "batch": 0, "periodic": {"every": -5}}
 
 
 def test_masters_that_report_nonsense_are_told_of_once_and_harm_nobody_else(fleet: Fleet) -> None:
@@ -135,13 +136,15 @@ def test_masters_that_report_nonsense_are_told_of_once_and_harm_nobody_else(flee
     wait_cycles(fleet, 3)
     before = rows(fleet)[SERVER]
     sound = msgspec.msgpack.decode(fleet.client.redis.hget(keys.REPORTS, SERVER) or b"")
-    lies = {name: {**sound, "server": name, "slots": [], **lie} for name, lie in NONSENSE.items()}
+    nonsense = {**NONSENSE, "declares": {"declared": "8"}}
+    lies = {name: {**sound, "server": name, "slots": [], **lie} for name, lie in nonsense.items()}
     raw: dict[Any, bytes] = {name: msgspec.msgpack.encode(lie) for name, lie in lies.items()}
     raw |= {"garbage": b"\xc1\xff", b"\xff\x1b[31m": b"\xc1", "a b": b"\x80", "x" * 300: b"\x80", "empty": b"\x80"}
     now = fleet.client.redis.time()[0] + 3600  # they go on counting as there
     fleet.client.redis.hset(keys.REPORTS, mapping=raw)
     fleet.client.redis.zadd(keys.SEEN, dict.fromkeys(raw, now * 1e6))
-    fleet.client.redis.hset(keys.DECLARED, "7", b"\xc1")
+    declared = msgspec.msgpack.encode({"queues": [{"name": "work", "handlers": [NO_HANDLER]}]})
+    fleet.client.redis.hset(keys.DECLARED, mapping={"7": b"\xc1", "8": declared})
     wait_cycles(fleet, 4)
     found = rows(fleet)
     assert found[SERVER].epoch == before.epoch < 2**52

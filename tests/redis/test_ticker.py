@@ -106,12 +106,17 @@ def test_one_handler_that_cannot_be_served_is_told_once_and_holds_nobody_up(
 ) -> None:
     ticker = Ticker(servers)
     servers["main"].redis.set("qs:{bad}:schedule:h", "no sorted set")
-    strange = Periodic(cron="0 3 * * *", tz="Atlantis/Capital")
+    strange = {
+        ("nowhere", "h"): Periodic(cron="0 3 * * *", tz="Atlantis/Capital"),
+        ("never", "h"): Periodic(),
+        ("whenever", "h"): Periodic(cron="now and then"),
+    }
     with caplog.at_level(logging.WARNING, "qmanager"):
         for _ in range(2):
-            ticker.turn({("bad", "h"): SECOND, ("odd", "h"): strange, NEAR: SECOND}, ())
+            ticker.turn({("bad", "h"): SECOND, **strange, NEAR: SECOND}, ())
     assert len(tasks(servers["main"], "near")) >= AHEAD
-    assert sorted(record.args[1] for record in caplog.records if record.args) == ["bad", "odd"]  # type: ignore[index]
+    told = sorted(record.args[1] for record in caplog.records if record.args)  # type: ignore[index]
+    assert told == ["bad", "never", "nowhere", "whenever"]
 
 
 def test_another_schedule_neither_doubles_nor_loses_a_tick(servers: QueueServers) -> None:
