@@ -54,6 +54,16 @@ def test_without_a_rate_to_compare_with_nothing_is_judged() -> None:
     assert step(after, 200.0, 40, Work(40.0, 1.0, 300)).ceiling == 0
 
 
+@pytest.mark.parametrize("before", [
+    grown(), stopped(), dataclasses.replace(stopped(), base=None), dataclasses.replace(stopped(), base=None, known=9),
+])  # fmt: skip
+def test_finished_tasks_of_which_no_time_is_known_say_nothing(before: Growth) -> None:
+    for now in (160.0, 161.0, 400.0):
+        found = step(before, now, 40, Work(0.0, 0.5, 30))
+        assert (found.base, found.ceiling, found.judging) == (before.base, before.ceiling, before.judging)
+        before = found
+
+
 def tried(growth: Growth) -> Growth:
     """More slots are tried, and come."""
     more = int(growth.limit(growth.retry))

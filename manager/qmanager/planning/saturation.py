@@ -47,6 +47,11 @@ class Work:
         """Slot seconds a task."""
         return self.slots / self.rate
 
+    @property
+    def tells(self) -> bool:
+        """Whether anything follows from it: tasks may have been killed of which no time is known."""
+        return self.finished > 0 and self.slots > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Growth:
@@ -119,12 +124,12 @@ def watch(
 
 def _grown(before: Growth, now: float, slots: int, done: Work) -> Growth:
     """Slots have become more: what was done until now is what they are compared with."""
-    base = done if done.finished >= ENOUGH and done.slots > 0 else before.base
+    base = done if done.finished >= ENOUGH and done.tells else before.base
     return replace(before, top=slots, begun=now, base=base, judging=base is not None)
 
 
 def _judged(before: Growth, done: Work, now: float, *, slots: int, patient: bool) -> Growth:
-    if not done.finished:
+    if not done.tells:
         return before
     base, afresh = before.base or done, Growth(top=slots, begun=now)
     unclear = (
@@ -164,7 +169,7 @@ def _stopped(before: Growth, now: float, *, slots: int, run: float, work: Callab
     if now < before.begun + 2 * settled:
         return before
     done = work(since if before.known else max(since, now - max(RECENT, settled)))
-    if not done.finished:
+    if not done.tells:
         return before
     if before.base is None:
         return replace(before, base=done)
