@@ -188,5 +188,5 @@ def test_many_that_lose_their_only_slot_at_once_are_heard_where_they_were() -> N
     rare = [f"rare{i}" for i in range(many)]
     servers = [Server(f"s{i:04}", 1, 100, 100, knows=frozenset({rare[i], "a"})) for i in range(many)]
     board = Board(servers, [(("a",),)] * many, [], {})
-    hear(board, rare, {i: ((rare[i],),) for i in range(many)})
+    hear(board, rare, {i: ((rare[i],),) for i in range(many)}, {})
     assert [board.listening[name] for name in rare] == [1] * many
