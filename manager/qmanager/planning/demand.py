@@ -8,7 +8,7 @@ All times are seconds, on the queue server's clock. Reasons are read by people a
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from qslots.lottery import PACK_TIME
@@ -16,6 +16,7 @@ from qslots.packtimes import PackTimes
 from qslots.reports import QueueDeclared, QueueStats
 from qslots.units import counted, figure
 
+from ..figures import size as size_of
 from .history import (
     ENOUGH,
     HORIZON,
@@ -58,11 +59,18 @@ class Demand:
     load: float | None = None  # (busy + backlog) / slot time; None without a slot
     p95: float | None = None  # seconds for which a slot is away in 19 of 20 times; None while nothing has run
     growth: Growth = CALM  # for the next cycle
+    fits: bool = True  # whether any server can carry a slot of it
 
     @property
     def served(self) -> bool:
-        """Whether the queue may have a slot at all: somebody handles its tasks and its max is not 0."""
-        return bool(self.queue.handlers) and self.queue.max_slots != 0
+        """Whether the queue may have a slot at all: somebody handles its tasks, its max is not 0, and it fits."""
+        return bool(self.queue.handlers) and self.queue.max_slots != 0 and self.fits
+
+    def beyond(self, size: int) -> "Demand":
+        """The same of a queue of which one slot needs so many bytes, more than any server has."""
+        return replace(
+            self, fits=False, reason=f"{self.reason}; one slot needs {size_of(size)}, more than any server has"
+        )
 
     @property
     def run_time(self) -> float:

@@ -8,12 +8,12 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, repeat
-from operator import mul
+from itertools import chain
 from typing import Any
 
 from qslots.reports import Declared, QueueDeclared, QueuePlan, QueueStats, Report
 
+from .carried import carried, too_large
 from .demand import Demand, measure, unknown
 from .grant import Grant, Held, Holding, Names, dead_band, grant, remembered, stabilization
 from .history import Samples, observe
@@ -77,18 +77,19 @@ def plan(
     servers = [_server(each, knows.get(each.declared), len(current.get(each.server, ()))) for each in masters]
     away = _told_of_away(places or {}, silent)
     counted = _Counted(_fresh(stats, away, memory), _known(declared, masters))
-    samples, demands = _demands(queues, counted, masters, memory, interval)
     present = Counter(chain.from_iterable(current.get(server.name, ()) for server in servers))
     del present[()]
+    samples, learnt = _demands(queues, counted, masters, memory, interval)
+    demands = learnt | {name: learnt[name].beyond(size) for name, size in too_large(servers, present, learnt).items()}
     before = memory.holding or remembered(present, now)
-    capacity = _capacity(servers, before, demands)
+    capacity = carried(servers, {name: _weight(before, name) for name, each in demands.items() if each.served})
     grants, holding = grant(demands.values(), capacity, before, now, _where(declared, masters, places or {}), present)
     most = {name: demand.queue.max_slots for name, demand in demands.items() if demand.served}
     least = {name: demand.queue.min_slots for name, demand in demands.items() if demand.queue.min_slots}
     placed, changes = place(current, grants, servers, most, least=least, overdue=counted.overdue(queues))
-    plans = tuple(_plans(demands, grants, holding, away))
+    plans = tuple(_plans(demands, grants, holding, away, _after(present, changes)))
     # Without any declaration nothing was learnt; what is known of the queues must outlive that.
-    return PlanResult(placed, plans, changes, Memory(samples, demands, holding) if queues else memory)
+    return PlanResult(placed, plans, changes, Memory(samples, learnt, holding) if queues else memory)
 
 
 def _queues(declared: Mapping[str, Declared], masters: Sequence[Master]) -> dict[str, QueueDeclared]:
@@ -217,27 +218,9 @@ def _where(
     return {name: (digests, places.get(name, ())) for name, digests in where.items()}
 
 
-def _capacity(servers: Sequence[Server], before: Holding, demands: Mapping[str, Demand]) -> int:
-    """Slots that the servers can carry if those of all queues are as large as the mean of what they hold."""
-    weights = {name: max(1, before.queues[name].own if name in before.queues else 1) for name in demands}
-    known = {
-        knows: {name: weights[name] for name in knows if name in weights}
-        for knows in {server.knows for server in servers}
-        if knows
-    }
-    sums = {knows: max(1, sum(mine.values())) for knows, mine in known.items()}
-    total = 0
-    for server in servers:
-        if server.draining or not server.knows:
-            continue
-        sizes, mine = server.slot_sizes, known[server.knows]
-        weighed = list(map(mine.get, sizes, repeat(0)))
-        more = sum(map(mul, weighed, sizes.values())) - server.slot_size * sum(weighed)
-        slots = int(server.budget / max(1.0, server.slot_size + more / sums[server.knows]))
-        if not slots:  # one of the smallest may fit all the same
-            slots = int(min([server.slot_size, *sizes.values()]) <= server.budget)
-        total += min(server.max_slots, slots)
-    return total
+def _weight(before: Holding, name: str) -> int:
+    """How much the size of a queue's slots counts in the mean: as many as it holds."""
+    return max(1, before.queues[name].own if name in before.queues else 1)
 
 
 def _told_of_away(places: Mapping[str, Names], silent: Container[str]) -> dict[str, tuple[str, bool]]:
@@ -246,14 +229,24 @@ def _told_of_away(places: Mapping[str, Names], silent: Container[str]) -> dict[s
     return {name: (", ".join(found), len(found) == len(places[name])) for name, found in away.items() if found}
 
 
+def _after(present: Counter[Names], changes: Iterable[Change]) -> Counter[Names]:
+    """Slots in the new map, by the queues they serve."""
+    placed = Counter(present)
+    for change in changes:
+        placed[change.before] -= 1
+        placed[change.after] += 1
+    return placed
+
+
 def _plans(
-    demands: Mapping[str, Demand], grants: Iterable[Grant], holding: Holding, away: Mapping[str, tuple[str, bool]]
-) -> Iterator[QueuePlan]:
+    demands: Mapping[str, Demand], grants: Iterable[Grant], holding: Holding, away: Mapping[str, tuple[str, bool]],
+    placed: Mapping[Names, int],
+) -> Iterator[QueuePlan]:  # fmt: skip
     owners_last = sorted(grants, key=lambda each: len(each.queues) == 1)  # some are heard in their old group, too
     granted = {name: each for each in owners_last for name in each.queues}
     for name, demand in demands.items():
         held = holding.queues.get(name)
-        slots, note = _granted(demand, granted.get(name), held or Held())
+        slots, note = _granted(demand, granted.get(name), held or Held(), placed)
         servers, all_of_them = away.get(name, ("", False))
         if all_of_them:  # what was counted before must not read as if it were so now
             reason = f"no answer from {servers}, where it lives"
@@ -291,13 +284,15 @@ def _behind(demand: Demand, mine: Grant | None, held: Held) -> dict[str, Any]:
     }
 
 
-def _granted(demand: Demand, mine: Grant | None, held: Held) -> tuple[float, str]:
+def _granted(demand: Demand, mine: Grant | None, held: Held, placed: Mapping[Names, int]) -> tuple[float, str]:
     """Slots, as a fair part of those shared, and what to add to the demand's reason. ``held``: before any shortage."""
     if mine is None or not mine.slots:
         return 0.0, "; no slot is left" if demand.served else ""
+    there = placed[mine.queues]
+    lacking = f"; {there} of {mine.slots} have a place yet" if there < mine.slots else ""
     if len(mine.queues) > 1:
-        return mine.slots / len(mine.queues), ("; short of slots:" if held.need else ";") + _shares(mine)
-    return float(mine.slots), _alone(demand, mine.slots, held)
+        return mine.slots / len(mine.queues), ("; short of slots:" if held.need else ";") + _shares(mine) + lacking
+    return float(mine.slots), _alone(demand, mine.slots, held) + lacking
 
 
 def _shares(mine: Grant) -> str:
