@@ -40,13 +40,24 @@ class Holding:
         self._settled = b""  # the marks that the server knows of
         self._settle_at = 0  # when to settle what is marked since (ns since boot)
         self.source: str | None = None
-        self.busy = 0.0  # seconds that handlers ran and that were not told yet
-        self.since = 0  # when the time began that is not in ``busy`` yet (ns since boot)
 
     @property
     def seq(self) -> int | None:
         """The number under which it was taken."""
         return self._record.words[Field.HELD] if self.source is not None else None
+
+    @property
+    def busy(self) -> float:
+        """Seconds that handlers ran and that were not told yet."""
+        return self._record.untold(boot_ns()) / 1e9
+
+    def begin(self, now: int) -> None:
+        """Its handler begins (ns since boot)."""
+        self._record.words[Field.UNTOLD] = now
+
+    def over(self, now: int) -> None:
+        """Its handler has ended: what comes now is no work on this pack."""
+        self._record.words[Field.UNTOLD] = -self._record.untold(now)
 
     def take(self, source: str, seq: int, pack: Pack, asked: int) -> None:
         """A pack is here; the request that was answered with it was sent at ``asked`` (ns since boot)."""
@@ -78,17 +89,19 @@ class Holding:
         if now < self._settle_at or marks == self._settled:
             return True
         queue, server, seq, window = self._facts()
-        busy = self.busy + (now - self.since) / 1e9
+        words, busy = self._record.words, self._record.untold(now) / 1e9
 
         def settle(there: QueueServer) -> bool:
             return there.settle(queue, self._holder, seq, {}, marks=marks, window=window, busy=busy)
 
         self._settle_at = now + LOOK_UP
+        before, words[Field.UNTOLD] = words[Field.UNTOLD], now  # first: if this slot dies, nobody is to book it again
         try:
             found = self._reach.once(server, settle)
         except QueueServerError:
+            words[Field.UNTOLD] = before
             return True
-        self._settled, self.busy, self.since = marks, 0.0, now
+        self._settled = marks
         return found
 
     def vouch(self) -> bool:
@@ -108,7 +121,6 @@ class Holding:
         if gone:
             log.warning("the pack was taken away before it was settled; its tasks may run again")
         self.source = None
-        self.busy = 0.0
         self._untold, self._unkept, self._unsent = {}, {}, NO_CASCADE
         self._record.drop()
 
