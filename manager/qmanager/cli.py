@@ -45,7 +45,7 @@ def main() -> None:
 @main.command()
 @file_option
 @redis_option
-@click.option("--take-over", is_flag=True, help="Reign even if another manager published a moment ago.")
+@click.option("--take-over", is_flag=True, help="Reign even if another manager reigned a moment ago.")
 @click.option("--standby", is_flag=True, help="Wait while another manager reigns; follow it when it stops publishing.")
 def run(file: str | None, redis: str | None, take_over: bool, standby: bool) -> None:
     """Run the manager in the foreground; TERM stops it.

@@ -132,6 +132,7 @@ class Manager:
                 log.debug("the next manager may have to wait: %s", error)
 
     def _stand_by(self, error: Reigning) -> None:
+        self._reign.epoch = 0  # also where another one has begun while we were to rise
         self._noticed(None)
         if self._vitals.stage != "standby":
             self._vitals.stage = "standby"

@@ -20,7 +20,7 @@ AGES = 1e12  # s: another manager is respected whenever it published
 
 
 class Reigning(Error):
-    """Another manager has published a moment ago."""
+    """Another manager reigns, or has a moment ago."""
 
 
 class Reign:
@@ -65,7 +65,7 @@ class Reign:
             if error.code != "REIGNING":
                 raise
             other = str(error).rpartition(" ")[2]
-            raise Reigning(f"manager {other} published a moment ago") from None
+            raise Reigning(f"manager {other} reigned a moment ago") from None
 
     def publish(
         self, rows: Rows, queues: tuple[QueuePlan, ...], changes: Iterable[Change], *, now: float,
@@ -96,6 +96,7 @@ class Reign:
         except QueueServerError as error:
             if error.code == "DEPOSED":
                 raise Error(f"{self._manager} ends: {str(error).partition('DEPOSED ')[2]}") from None
+            self._there = {}  # it may have been written all the same: all is sent once more
             raise
         self._there = {name: row for name, row in self._there.items() if name in self.rows} | changed
         self._look_again(found)

@@ -126,7 +126,7 @@ def test_a_second_manager_is_refused_and_a_taking_over_one_deposes_the_first(fle
     second = fleet.start("qmanager", "run", environ=elsewhere)
     assert second.ended() == 1
     [line] = second.err.read_text().splitlines()
-    assert f"/{first.pid} published a moment ago: stop it, follow it with --standby, or use --take-over" in line
+    assert f"/{first.pid} reigned a moment ago: stop it, follow it with --standby, or use --take-over" in line
     third = fleet.start("qmanager", "run", "--take-over", environ=elsewhere)
     assert first.ended() == 1
     fleet.app.other.enqueue(2)

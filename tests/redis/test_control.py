@@ -128,9 +128,9 @@ def test_master_that_leaves_is_off_the_books_and_its_successor_is_not(control: C
 
 def test_each_manager_gets_a_higher_epoch(control: Control) -> None:
     first = control.take_epoch("m1", 0, respect=3, take_over=False)
-    second = control.take_epoch("m2", 0, respect=3, take_over=False)
+    second = control.take_epoch("m2", 0, respect=3, take_over=True)
     assert second > first >= micros_now(control.server) // 1000 - 5000
-    assert control.take_epoch("m3", second + 10**9, respect=3, take_over=False) == second + 10**9 + 1
+    assert control.take_epoch("m3", second + 10**9, respect=3, take_over=True) == second + 10**9 + 1
 
 
 def test_who_has_resigned_is_not_waited_for_and_nobody_resigns_for_another(control: Control) -> None:

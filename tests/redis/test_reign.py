@@ -1,7 +1,10 @@
 """A manager's roster and reign on a real queue server: who counts, what is sent, told and forgotten, who is deposed."""
 
+import pathlib
+
 import msgspec
 import pytest
+from support.deaf import DeafLine
 
 from qmanager import roster
 from qmanager.published import newest_plan
@@ -9,7 +12,7 @@ from qmanager.publishing import Reign, Reigning
 from qmanager.roster import Roster
 from qslots import keys
 from qslots.control import Control
-from qslots.errors import Error
+from qslots.errors import Error, QueueServerDown
 from qslots.queueserver import QueueServer
 from qslots.reports import Declared, HandlerDeclared, QueueDeclared, Report, SlotReport
 from qslots.settings import QueueSettings
@@ -139,8 +142,34 @@ def test_who_is_deposed_ends_and_takes_no_higher_epoch(control: Control) -> None
     begun(control, "second")
     with pytest.raises(Error, match="first ends: the slot map is in other hands"):
         first.hold(now=1.0, declared=())
-    with pytest.raises(Reigning, match="manager second published"):
+    with pytest.raises(Reigning, match="manager second reigned"):
         first.rise(10**15)
+
+
+def test_what_was_published_unheard_is_sent_again(control: Control, folder: pathlib.Path) -> None:
+    line = DeafLine(folder, control.server.url.removeprefix("unix://"))
+    mine, other = QueueServer(line.url, name="m", timeout=0.3), {"web": (("index",),)}
+    reign = begun(Control(mine))
+    reign.publish({"web": (("mail",),)}, (), (), now=1.0, declared=())
+    line.loses = True
+    with pytest.raises(QueueServerDown):
+        reign.publish(other, (), (), now=2.0, declared=())
+    assert rows(control) == other
+    line.loses = False
+    mine.close()
+    reign.publish({"web": (("mail",),)}, (), (), now=3.0, declared=())
+    assert rows(control) == {"web": (("mail",),)}
+    line.close()
+
+
+def test_who_has_begun_is_respected_before_and_after_it_publishes_and_when_it_rises(control: Control) -> None:
+    first = Reign(control, "first")
+    first.begin(0, respect=3.0, take_over=False)
+    for step in (lambda: None, lambda: first.hold(now=1.0, declared=()), lambda: first.rise(first.epoch)):
+        step()
+        with pytest.raises(Reigning, match="manager first reigned a moment ago"):
+            Reign(control, "second").begin(0, respect=3.0, take_over=False)
+    assert first.epoch > 0
 
 
 def test_a_reign_rises_above_what_masters_obey_and_sends_all_again(control: Control) -> None:

@@ -210,7 +210,7 @@ def test_newest_declaration_counts_and_a_queue_goes_only_where_it_is_known() -> 
     old, new = Declared((queue("a", min_slots=1),)), Declared((queue("a", min_slots=3), queue("b", min_slots=2)))
     result = plan(
         declared={old.digest(): old, new.digest(): new}, stats={}, current={}, now=1.0, memory=Memory(),
-        reports=[report("x", old.digest(), 8), report("y", new.digest(), 8, generation=2)],
+        reports=[report("x", old.digest(), 8, generation=7), report("y", new.digest(), 8)],
     )  # fmt: skip
     assert numbers(result, "a").min == 3
     assert sum(queues == ("a",) for row in result.rows.values() for queues in row) == 3

@@ -28,14 +28,12 @@ class Master:
     """One report, summed up. Names as in ``Report``."""
 
     server: str
-    generation: int
     declared: str
     budget: int
     max_slots: int
     bound: str
     slot_size: int
     slot_sizes: dict[str, int]
-    epoch: int
     draining: bool
     idle: frozenset[int]  # slots that run nothing
     listening: tuple[Names, ...]  # what the slots serve that are to stay
@@ -54,14 +52,12 @@ def _summed(report: Report, known: dict[Names, Names]) -> Master:
     staying = [slot.queues for slot in slots if slot.state != "leaving"]
     return Master(
         server=report.server,
-        generation=report.generation,
         declared=report.declared,
         budget=report.budget,
         max_slots=report.max_slots,
         bound=report.bound,
         slot_size=report.slot_size,
         slot_sizes=report.slot_sizes,
-        epoch=report.epoch,
         draining=report.draining,
         idle=frozenset([slot.index for slot in slots if slot.state == "idle"]),
         listening=tuple(map(known.setdefault, staying, staying)),

@@ -58,7 +58,8 @@ def plan(
 ) -> PlanResult:
     """The next map.
 
-    declared  digest -> declaration, settings applied; a server whose digest is missing here keeps its row as it is
+    declared  digest -> declaration, the newest last, settings applied; a server whose digest is missing here keeps its
+              row as it is
     stats     queue -> newest statistics; a queue that lacks them keeps its last demand
     reports   one a server, only of servers that count as alive, as they came or summed up; without one there is no row
     current   server -> the queues of slot 0, 1, 2, … in the map in force; also of servers that are lost
@@ -91,12 +92,9 @@ def plan(
 
 
 def _queues(declared: Mapping[str, Declared], masters: Sequence[Master]) -> dict[str, QueueDeclared]:
-    """Every queue that a living server knows; of several declarations that of the newest generation."""
-    newest: dict[str, int] = {}
-    for master in masters:
-        newest[master.declared] = max(master.generation, newest.get(master.declared, 0))
-    ordered = sorted((generation, digest) for digest, generation in newest.items() if digest in declared)
-    found = {queue.name: queue for _, digest in ordered for queue in declared[digest].queues}
+    """Every queue that a living server knows; of several declarations the last one says."""
+    known = {master.declared for master in masters}
+    found = {queue.name: queue for digest, each in declared.items() if digest in known for queue in each.queues}
     return dict(sorted(found.items()))
 
 

@@ -12,7 +12,8 @@ redis.replicate_commands()
 local stored = redis.call('HMGET', KEYS[1], 'epoch', 'manager', 'seq')
 local lost = not stored[1] -- the server has lost its data: who reigns goes on, and is written down again
 if not lost and (stored[1] ~= ARGV[2] or stored[2] ~= ARGV[1] or (tonumber(stored[3]) or 0) >= tonumber(ARGV[3])) then
-  return redis.error_reply('DEPOSED the slot map is in other hands: ' .. tostring(stored[2]))
+  local other = 'epoch ' .. stored[1] .. ' of ' .. tostring(stored[2])
+  return redis.error_reply('DEPOSED the slot map is in other hands: ' .. other)
 end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
