@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from support.holder import put, resume_long_ago, stats
+from support.waiting import wait_for
 
 import qslots
 import qslots.tasks
@@ -20,7 +21,7 @@ from qslots.errors import QueueServerDown
 from qslots.handlers import Registry
 from qslots.outcomes import Outcome
 from qslots.queueserver import QueueServer
-from qslots.scoreboard import Field, Record, Scoreboard, boot_ns
+from qslots.scoreboard import RUNS, Field, Record, Scoreboard, boot_ns
 from qslots.scripts import Script
 from qslots.servers import QueueServers
 from qslots.slot import Slot
@@ -302,6 +303,24 @@ def test_at_any_time_the_record_says_what_time_is_not_booked_yet(hand: Hand, sec
     assert hand.take() is None
     assert stats(second, QUEUE).busy == pytest.approx(before + left / 1e9, abs=1e-5)
     assert hand.record.words[Field.UNTOLD] == 0
+
+
+@pytest.mark.usefixtures("at_once")
+def test_time_of_tasks_that_fail_is_booked_too(hand: Hand, second: QueueServer) -> None:
+    put_work(second, *"abcde")
+    began: list[int] = []
+
+    def work() -> None:
+        began.append(boot_ns())
+        hand.record.marks[4] = RUNS  # as where several run
+        wait_for(lambda: boot_ns() > began[-1] + 10_000_000, "some time to pass")
+        raise ValueError
+
+    hand.work(work_by(hand, work))
+    assert hand.take() is None
+    after = stats(second, QUEUE)
+    assert (after.failed, after.packing.n) == (5, 0)
+    assert 0.05 < after.busy < (boot_ns() - began[0]) / 1e9 + 0.01  # from shortly before the first one on
 
 
 @pytest.mark.usefixtures("at_once")
