@@ -183,10 +183,20 @@ def test_no_server_is_overfilled_nobody_unheard_and_it_comes_to_rest(
     raise AssertionError("the map does not come to rest")
 
 
+def test_who_can_be_elsewhere_makes_room_where_alone_a_queue_is_known() -> None:
+    old = Server("x", 8, 800, 100, knows=frozenset({"a"}))
+    new = Server("y", 8, 800, 100, knows=frozenset({"a", "new"}))
+    wants = [Grant(("a",), 8, 50), Grant(("new",), 8, 90)]
+    rows, changes = place({"x": (("a",),) * 4, "y": (("a",),) * 4}, wants, [old, new], dict.fromkeys(("a", "new")))
+    assert {name: Counter(row) for name, row in rows.items()} == {"x": {("a",): 8}, "y": {("new",): 8}}
+    assert {change.reason for change in changes if change.server == "x"} == {"moved from y, which makes room for new"}
+    assert place(rows, wants, [old, new], dict.fromkeys(("a", "new")))[1] == ()
+
+
 def test_many_that_lose_their_only_slot_at_once_are_heard_where_they_were() -> None:
     many = 1500  # more than Python nests calls
     rare = [f"rare{i}" for i in range(many)]
     servers = [Server(f"s{i:04}", 1, 100, 100, knows=frozenset({rare[i], "a"})) for i in range(many)]
     board = Board(servers, [(("a",),)] * many, [], {})
-    hear(board, rare, {i: ((rare[i],),) for i in range(many)})
+    hear(board, rare, {i: ((rare[i],),) for i in range(many)}, {})
     assert [board.listening[name] for name in rare] == [1] * many

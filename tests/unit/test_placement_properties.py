@@ -400,3 +400,15 @@ def test_noise_of_the_budget_takes_no_slot() -> None:
     assert case.plan() == ()
     case.servers = [server("s0", 4, budget=370)]
     assert len(case.plan()) == 1
+
+
+def test_a_row_that_is_kept_for_one_queue_gives_no_other_more_than_its_max() -> None:
+    kinds = {"x": frozenset(NAMES), "y": frozenset("abcd"), "z": frozenset(NAMES)}
+    servers = [server(name, 4, slot_sizes={"a": 201, "c": 201}, knows=knows) for name, knows in kinds.items()]
+    wants = [Grant((name,), slots, priority) for name, slots, priority in [("a", 1, 10), ("b", 1, 10), ("c", 2, 50)]]
+    wants += [Grant(("d",), 4, 10), Grant(("e", "f"), 1, 50)]
+    rows: dict[str, list[Names]] = {"x": [("a", "c"), ("d", "e", "f")], "y": [("b",), ("d",)], "z": [("c",), ("d",)]}
+    case = Case(servers, wants, rows, least={"d": 2}, most=dict(ANY, d=4))
+    for _ in range(3):
+        case.plan()
+        kept_promises(case)

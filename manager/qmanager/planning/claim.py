@@ -1,9 +1,10 @@
 """Who lacks slots gets them: from free room, from what others have to spare, from room that is made. Pure.
 
 Free room costs nobody anything. What is spare changes hands, idle slots first, so many in a cycle as the board allows;
-what is taken for a first slot, a minimum, slots that were lost, or a queue that is overdue counts as no move. A slot so
-large that it fits nowhere gets room where small ones are spare, or can move to servers with room. Every choice spreads:
-first the server that has the fewest of the queue for its power, and nobody takes beyond its share while it can help it.
+what is taken for a first slot, a minimum, slots that were lost, or a queue that is overdue counts as no move. Who finds
+no room where it is known, or for slots so large, gets it from others that can move to servers with room. Every choice
+spreads: first the server that has the fewest of the queue for its power, and nobody takes beyond its share while it can
+help it.
 """
 
 import heapq
@@ -139,10 +140,10 @@ def _suits(board: Board, mine: Claim, place: Place, *, fair: bool) -> bool:
 
 
 def _from_room_made(board: Board, mine: Claim, able: Iterable[int]) -> None:
-    """Where most bytes are free, small slots make room."""
+    """Where most bytes are free, others make room."""
     while mine.may_move(board):
         near = heapq.nsmallest(TRIES, able, key=lambda i: (board.used[i] - board.servers[i].budget, i))
-        if not any(_make_room(board, mine, i) for i in near):
+        if not sum([_make_room(board, mine, i) for i in near if mine.may_move(board)]):
             return
 
 
@@ -153,23 +154,24 @@ def _make_room(board: Board, mine: Claim, i: int) -> bool:
     if size > server.budget or not server.max_slots:
         return False
     need = board.used[i] + size - server.budget
-    going = _going(board, i, need, size)
+    going = _going(board, mine.queues, i, need)
     if not going or not mine.may_move(board, len(going)):
         return False
     mine.moved(board, len(going))
     name = ", ".join(mine.queues)
     for place, target in going:
         old = board.at(place)
-        board.put(place, (), f"room for {name}, which needs {size:,} bytes")
+        board.put(place, (), f"room for {name}, which " + (f"needs {size:,} bytes" if need > 0 else "is known here"))
         if target is not None:
             board.add(target, old, f"moved from {server.name}, which makes room for {name}")
     return mine.add(board, i)
 
 
-def _going(board: Board, i: int, need: int, size: int) -> list[tuple[Place, int | None]]:
-    """Slots smaller than ``size`` that free as many bytes, each with the server it moves to if it is not spare.
+def _going(board: Board, queues: Names, i: int, need: int) -> list[tuple[Place, int | None]]:
+    """Slots of others that free as many bytes, one at least, each with the server it moves to if it is not spare.
 
-    None, if they cannot.
+    None, if they cannot. As a server with room would have been taken, they move only where ``queues`` cannot be: so
+    nothing moves back.
     """
     going: list[tuple[Place, int | None]] = []
     spared: list[Names] = []
@@ -177,11 +179,9 @@ def _going(board: Board, i: int, need: int, size: int) -> list[tuple[Place, int 
     for place in sorted(board.filled(i), key=board.rank):
         if need <= 0 and going:
             break
-        old = board.at(place)
-        smaller = board.servers[i].size(old)
-        if smaller >= size:
+        old, target = board.at(place), None
+        if old == queues:
             continue
-        target = None
         if board.surplus(old) > spared.count(old):
             spared.append(old)
         else:
@@ -190,7 +190,7 @@ def _going(board: Board, i: int, need: int, size: int) -> list[tuple[Place, int 
                 continue
             others.remove(target)  # one each, so that the room is there
         going.append((place, target))
-        need -= smaller
+        need -= board.servers[i].size(old)
     return going if need <= 0 else []
 
 

@@ -4,7 +4,7 @@ These are makeshifts: a slot that others have already, or others thrown together
 ones they would never rest, so a server that hears a queue keeps its row rather than lose it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from .board import Board
 from .grant import Names
@@ -12,15 +12,15 @@ from .grant import Names
 Before = dict[int, tuple[Names, ...]]  # server -> its row before this cycle's claims
 
 
-def hear(board: Board, names: Sequence[str], before: Before) -> None:
-    """A slot for each of ``names`` that has none, if any server can carry it."""
+def hear(board: Board, names: Sequence[str], before: Before, most: Mapping[str, int | None]) -> None:
+    """A slot for each of ``names`` that has none, if any server can carry it; nobody gets more than its ``most``."""
     while unheard := [name for name in names if not board.listening[name]]:
         homes = _homes(frozenset(unheard), before)
         name = next(filter(homes.__contains__, unheard), None)
         if name is None:
             break
         home = homes[name]
-        _restore(board, home, before[home], name)
+        _restore(board, home, before[home], name, most)
         # Others may have lost theirs by it: once more, without this server.
         before = {i: row for i, row in before.items() if i != home}
     for name in unheard:
@@ -38,11 +38,15 @@ def _homes(names: frozenset[str], before: Before) -> dict[str, int]:
     return homes
 
 
-def _restore(board: Board, i: int, row: Sequence[Names], name: str) -> None:
-    for index in range(len(board.rows[i])):
-        was = row[index] if index < len(row) else ()
-        if board.rows[i][index] != was:
-            board.put((i, index), was, f"so that somebody listens to {name}")
+def _restore(board: Board, i: int, row: Sequence[Names], name: str, most: Mapping[str, int | None]) -> None:
+    changed = [index for index, now in enumerate(board.rows[i]) if now != (row[index] if index < len(row) else ())]
+    reason = f"so that somebody listens to {name}"
+    for index in changed:
+        board.put((i, index), (), reason)
+    for index in (index for index in changed if index < len(row)):
+        limits = ((each, most.get(each)) for each in row[index])
+        within = tuple(each for each, limit in limits if limit is None or board.listening[each] < limit)
+        board.put((i, index), within, reason)
 
 
 def _alone(board: Board, name: str, able: Iterable[int]) -> bool:

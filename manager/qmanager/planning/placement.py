@@ -64,7 +64,7 @@ def place(
         late = any(name in overdue for name in want.queues)
         slots = _within(board, want, most)
         claim(board, want.queues, slots, free=slots if late else kept.gone[want.queues])
-    hear(board, [name for want in ranked if want.slots for name in want.queues], before)
+    hear(board, [name for want in ranked if want.slots for name in want.queues], before, most)
     spread(board, ranked)
     rows = {server.name: tuple(row) for server, row in zip(servers, board.rows, strict=True)}
     return rows, tuple(_changes(board, current, rows))
