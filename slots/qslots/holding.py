@@ -16,7 +16,7 @@ from .outcomes import Outcome
 from .queueserver import Kept, Pack, QueueServer, lock_name
 from .reach import Reach
 from .reports import QueueDeclared
-from .scoreboard import LOOK_UP, Field, Record, boot_ns
+from .scoreboard import DONE, LOOK_UP, RUNS, Field, Record, boot_ns
 from .servers import parted
 
 log = logging.getLogger("qslots.slot")
@@ -37,16 +37,27 @@ class Holding:
         self._untold: dict[int, Outcome] = {}  # ends of tasks that its server could not be told
         self._unkept: dict[int, Kept] = {}
         self._unsent: Cascade = NO_CASCADE
-        self._settled = b""  # the marks that the server knows of
+        self._settled = bytearray()  # marks of what the server knows to have ended
         self._settle_at = 0  # when to settle what is marked since (ns since boot)
         self.source: str | None = None
-        self.busy = 0.0  # seconds that handlers ran and that were not told yet
-        self.since = 0  # when the time began that is not in ``busy`` yet (ns since boot)
 
     @property
     def seq(self) -> int | None:
         """The number under which it was taken."""
         return self._record.words[Field.HELD] if self.source is not None else None
+
+    @property
+    def busy(self) -> float:
+        """Seconds that handlers ran and that were not told yet."""
+        return self._record.untold(boot_ns()) / 1e9
+
+    def begin(self, now: int) -> None:
+        """Its handler begins (ns since boot)."""
+        self._record.words[Field.UNTOLD] = now
+
+    def over(self, now: int) -> None:
+        """Its handler has ended: what comes now is no work on this pack."""
+        self._record.words[Field.UNTOLD] = -self._record.untold(now)
 
     def take(self, source: str, seq: int, pack: Pack, asked: int) -> None:
         """A pack is here; the request that was answered with it was sent at ``asked`` (ns since boot)."""
@@ -54,7 +65,7 @@ class Holding:
         words[Field.TTL] = int(ttl * 1e9)
         words[Field.LOCK_UNTIL] = asked + int(ttl * TRUSTED * 1e9)
         self._record.hold(seq, source.encode(), pack.handler.encode(), len(pack.ids))
-        self._settled, self._settle_at = bytes(len(pack.ids)), asked + LOOK_UP
+        self._settled, self._settle_at = bytearray(len(pack.ids)), asked + LOOK_UP
         self.source = source
 
     def tell(self, outcomes: dict[int, Outcome], kept: dict[int, Kept], cascade: Cascade = NO_CASCADE) -> bool:
@@ -65,30 +76,36 @@ class Holding:
             return there.settle(queue, self._holder, seq, outcomes, window=window, results=kept, cascade=cascade)
 
         try:
-            return self._reach.ask(server, settle)
+            found = self._reach.ask(server, settle)
         except QueueServerDown:
             self._untold, self._unkept, self._unsent = dict(outcomes), dict(kept), cascade
             return False
+        for position in outcomes:
+            self._settled[position - 1] = DONE
+        return found
 
     def settle_marked(self, now: int) -> bool:
         """Once a second settles what is marked, so that a lost server repeats no more than that; the rest stays at
-        hand. A server that does not answer is left alone: it is told later. False if the pack was taken away.
+        hand. A server that does not answer is left alone: it is told later. False if the pack was taken away. It is
+        not told where nothing has ended that it does not know: it would not count the time.
         """
-        marks = self._marks()
+        marks = self._marks().replace(bytes([RUNS]), b"\0")
         if now < self._settle_at or marks == self._settled:
             return True
         queue, server, seq, window = self._facts()
-        busy = self.busy + (now - self.since) / 1e9
+        words, busy = self._record.words, self._record.untold(now) / 1e9
 
         def settle(there: QueueServer) -> bool:
             return there.settle(queue, self._holder, seq, {}, marks=marks, window=window, busy=busy)
 
         self._settle_at = now + LOOK_UP
+        before, words[Field.UNTOLD] = words[Field.UNTOLD], now  # first: if this slot dies, nobody is to book it again
         try:
             found = self._reach.once(server, settle)
         except QueueServerError:
+            words[Field.UNTOLD] = before
             return True
-        self._settled, self.busy, self.since = marks, 0.0, now
+        self._settled = bytearray(marks)
         return found
 
     def vouch(self) -> bool:
@@ -108,7 +125,6 @@ class Holding:
         if gone:
             log.warning("the pack was taken away before it was settled; its tasks may run again")
         self.source = None
-        self.busy = 0.0
         self._untold, self._unkept, self._unsent = {}, {}, NO_CASCADE
         self._record.drop()
 

@@ -300,10 +300,14 @@ class QueueServer:
 
     def settle_dead(
         self, queue: str, holder: str, *, held: int | None, asked: int, outcomes: Mapping[int, Outcome], marks: bytes,
-        rest: str = "back", why: str = "",
+        rest: str = "back", why: str = "", busy: float = 0.0,
     ) -> bool:  # fmt: skip
-        """Ends all that a dead slot left in a queue, and refuses whatever of it may still be under way."""
-        args = [holder, "" if held is None else held, _encode(outcomes), marks, rest, why, asked, 0, _encode({}), 0]
+        """Ends all that a dead slot left in a queue, and refuses whatever of it may still be under way.
+
+        ``busy``: seconds that handlers ran in the pack that it held, and that were not told before.
+        """
+        previous = "" if held is None else held
+        args = [holder, previous, _encode(outcomes), marks, rest, why, asked, 0, _encode({}), _us(busy)]
         return bool(self.inside(queue, "settle", args, slots=True))
 
     def release(

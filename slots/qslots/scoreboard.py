@@ -24,7 +24,7 @@ MARKS = 1000
 DONE, RUNS = 1, 2  # marks; 0 is not begun, or the one task that runs
 WHOLE_PACK = -1  # in TASK: the handler has all tasks of the pack at once
 LOOK_UP = 1_000_000_000  # ns that a slot begins tasks without looking up from them: settling, reading STOP_AFTER
-_MAGIC = 0x71736C6F74730005
+_MAGIC = 0x71736C6F74730006
 _RECORD = 2048
 _HEADER = 4096
 
@@ -54,9 +54,10 @@ class Field(IntEnum):
     BEAT = 19  # turns of the slot's loop; it stands while a task runs
     ENDED = 20  # tasks of the handler at hand that ended in earlier packs of this slot
     WAKES = 21  # until when the slot that waits for work waits at most: no beat is to be expected before
+    UNTOLD = 22  # time of the pack at hand that its server was not told of: since when it runs; once it is over, -ns
 
 
-_WORDS = 22
+_WORDS = 23
 _TEXT_START = _WORDS * 8
 _POSITION = 16  # bits of a position beside its seq
 _LARGEST = (1 << 63) - 1
@@ -163,6 +164,12 @@ class Record:
     def drop(self) -> None:
         """The pack is settled."""
         self.words[Field.HELD] = 0
+        self.words[Field.UNTOLD] = 0
+
+    def untold(self, now: int) -> int:
+        """ns that handlers ran in the pack at hand and that its server was not told of; anything, if the slot lied."""
+        since = self.words[Field.UNTOLD]
+        return now - since if since > 0 else -since
 
     def stop_after(self, seq: int, position: int) -> None:
         """The master's word: of this pack nothing begins after this position. One store, so never half a word."""

@@ -277,13 +277,14 @@ class Slot:
         self._record.words[Field.STATE] = SlotState.BUSY
         handler = self._registry.handlers[pack.handler]
         self._say_what_is_usual(handler, pack)
-        start = self._pack.since = boot_ns()
+        start = boot_ns()
+        self._pack.begin(start)
         self._imports.begin(start)
         began, whole = self._worker.run(handler, pack, self._servers.urls[parted(drawn)[1]])
         now = boot_ns()
         self._imports.end()
         seconds = (now - start) / 1e9
-        self._pack.busy += (now - self._pack.since) / 1e9
+        self._pack.over(now)
         self._size(pack.handler).ran(began, seconds)
         self._lottery.ran(drawn, seconds)
         if self._worker.why_park:

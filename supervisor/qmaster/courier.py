@@ -152,7 +152,7 @@ class Courier:
             case SettleDead():
                 server.settle_dead(
                     parted(letter.source)[0], letter.holder, held=letter.held, asked=letter.asked,
-                    outcomes=letter.outcomes, marks=letter.marks, rest=letter.rest, why=letter.why,
+                    outcomes=letter.outcomes, marks=letter.marks, rest=letter.rest, why=letter.why, busy=letter.busy,
                 )  # fmt: skip
                 return charged(server, parted(letter.source)[0], letter.charged)
             case Pay():

@@ -115,9 +115,24 @@ def work(record: Record) -> Work | None:
     return Work(parted(record.text("held_source"))[0], record.text("handler"), words[Field.ENDED] + marked)
 
 
-def left_behind(record: Record, cause: Cause, jitter: float, served: Iterable[str] = ()) -> list[SettleDead]:
+def worked(record: Record, *, until: int, age: float) -> float:
+    """Seconds that a slot worked on its pack until then (ns since boot) and that were not told yet; no more than its
+    ``age`` (seconds), whatever it has written.
+
+    They are booked as those of a living slot are, also among the run times: so long a slot is away. What packs cost is
+    learnt only from those that were done in one go.
+    """
+    return max(0.0, min(record.untold(until) / 1e9, age))
+
+
+def left_behind(
+    record: Record, cause: Cause, jitter: float, served: Iterable[str] = (), *, died: int = 0, age: float = 0.0
+) -> list[SettleDead]:
     """The settlements that a dead slot needs: its pack, exactly; the requests that may still be under way; and, in the
     other sources that it served, that it waits no more.
+
+    ``died`` (ns since boot), ``age`` (seconds): what it worked is booked, but not for what goes back and is not counted
+    as finished: a fleet that is stopped fast is no sign that tasks have become longer.
     """
     holder, asked, held = record.text("holder"), record.words[Field.ASKED], record.words[Field.HELD]
     if not holder or not asked:
@@ -132,10 +147,12 @@ def left_behind(record: Record, cause: Cause, jitter: float, served: Iterable[st
             outcomes = {position: Outcome("loss", f"the slot that ran it {cause.text}") for position in ran}
         elif cause.own:
             outcomes = {position: charge(record, cause, jitter) for position in ran}
+        is_charged = any(outcome.kind == "crash" for outcome in outcomes.values())
+        until = died if is_charged or not ran else min(died, record.words[Field.START])
         letters.append(
             SettleDead(
                 record.text("held_source"), holder, held, asked, outcomes, marks, "back", cause.text,
-                charged(record, outcomes),
+                charged(record, outcomes), worked(record, until=until, age=age),
             )
         )  # fmt: skip
     # What was asked last on each source; a source with a request in doubt was asked nothing after it.

@@ -55,6 +55,7 @@ class SettleDead(msgspec.Struct, tag="settle"):
     rest: str
     why: str
     charged: str = ""  # the id of the task that is charged with a crash, if one is
+    busy: float = 0.0  # seconds that it worked on the pack and that the queue server was not told of
 
 
 class Pay(msgspec.Struct, tag="pay"):

@@ -278,7 +278,8 @@ class Nursery:
         self._molds.state.died(child.generation, now, at_birth=how if quick else "", worked=worked)
         self._hang_up(child.holder)
         served = self._couriers.sources(child.queues)
-        letters = deaths.left_behind(record, cause, random.uniform(0.85, 1.15), served)
+        jitter, age = random.uniform(0.85, 1.15), now - child.ordered_at
+        letters = deaths.left_behind(record, cause, jitter, served, died=boot_ns(), age=age)
         child.unsettled = [letter.source for letter in letters]
         for letter in letters:
             settled = partial(self._settled, child, letter, record.text("handler"))

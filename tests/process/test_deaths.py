@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -25,6 +26,16 @@ def work(how: str) -> None:
     if how == "segv":
         os.kill(os.getpid(), signal.SIGSEGV)
     note("end", how)
+"""
+SLOW = """\
+@task(batch=4, backoff="100ms..100ms")
+def work(n: int) -> None:
+    note("begin", n)
+    if n == 4:
+        time.sleep(1.2)
+    if n == 5:
+        gate("open")
+    note("end", n)
 """
 CAUSES = {"exit": "exited with code 3", "abort": "killed by SIGABRT", "segv": "killed by SIGSEGV"}
 HANGS = """\
@@ -79,6 +90,21 @@ def test_after_the_kill_of_a_slot_marked_tasks_stay_done_and_the_rest_runs_at_on
     assert fleet.stats().done == 7
 
 
+def test_what_a_killed_task_took_is_booked_beside_what_its_slot_had_booked(fleet: Fleet) -> None:
+    fleet.launch(SLOW, ("work",))
+    fleet.app.work.enqueue_many([(n,) for n in range(7)])
+    [run] = fleet.wait_run("begin", 5)
+    wait_for(lambda: fleet.stats().done == 5, "what was done before to be settled")
+    [told], booked = fleet.runs("end", 4), fleet.stats().busy
+    assert booked > 1.2
+    wait_for(lambda: time.monotonic() > run.at + 0.7, "the task to have run for a while")
+    killed = time.monotonic()
+    os.kill(run.pid, signal.SIGKILL)
+    wait_for(lambda: fleet.stats().crashed == 1, "the crash to be counted")
+    more = fleet.stats().busy - booked
+    assert killed - run.at < more < time.monotonic() - told.at
+
+
 def test_a_task_that_kills_its_process_is_buried_and_no_innocent_one_is_charged(fleet: Fleet) -> None:
     fleet.write_app(POISON)
     poison = {}
@@ -118,6 +144,7 @@ def test_a_hard_limit_kills_in_c_code_with_children_and_nobody_else(fleet: Fleet
     wait_for(lambda: not lives(child.pid), "the slot that hangs to be killed", 5.0)
     wait_for(lambda: fleet.buried("hang") == {task}, "the task to be buried")
     assert "ran longer than its time limit" in fleet.fates("hang")[task].error
+    assert 0.5 < fleet.stats("hang").busy < 5.0
     wait_for(lambda: not lives(int(child.words[1])), "its child to be gone", 2.0)  # killed before, it may still exit
     fleet.open()
     [end] = fleet.wait_run("end", 1)

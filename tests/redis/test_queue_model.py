@@ -219,8 +219,9 @@ class Queue(RuleBasedStateMachine):
         charge = {ran: Outcome("crash", "killed", limit=3, cap=9.0)} if ran and ran not in done else {}
         found = self.model.end(slot.lock(slot.holder.held), charge, done, rest, "why")
         self.model.end(slot.lock(slot.holder.seq), {}, set(), "back")
-        assert slot.holder.die(charge, done, rest, "why") == found
-        assert not slot.holder.die(charge, done, rest, "why")
+        self.model.ran(BUSY if found else 0)
+        assert slot.holder.die(charge, done, rest, "why", BUSY / 1e6) == found
+        assert not slot.holder.die(charge, done, rest, "why", BUSY / 1e6)
         self.model.dead.add(slot.holder.name)
         self.model.waiting.discard(slot.holder.name)
 

@@ -1,10 +1,11 @@
 """How tasks end: outcomes of a living slot, what a leaving one hands back, what a dead one leaves."""
 
 import pytest
-from support.holder import HANDLER, QUEUE, Holder, ids, marks, micros_now, put, stats
+from support.holder import HANDLER, QUEUE, Holder, ids, marks, micros_now, put, resume_long_ago, stats
 
 from qslots.errors import HolderDead
 from qslots.outcomes import Outcome
+from qslots.packtimes import PackTimes
 from qslots.queueserver import QueueServer
 from qslots.records import Fate, decode_fate
 
@@ -238,6 +239,37 @@ def test_settlement_of_a_dead_slot_repeated_changes_nothing(server: QueueServer,
     assert other.work() == ["b"]
     assert not slot.die({1: CRASH})
     assert (stats(server).crashed, stats(server).locked) == (1, 1)
+
+
+def test_time_of_a_dead_slot_is_booked_once_beside_what_was_booked_before(server: QueueServer, slot: Holder) -> None:
+    put(server, *"abcd")
+    slot.work()
+    slot.settle({}, marks=marks([1]), busy=1.5)
+    for _ in range(2):
+        slot.die({3: CRASH}, done=[1, 2], busy=20.0)
+        after = stats(server)
+        assert (after.done, after.crashed, after.returned, after.busy) == (2, 1, 1, 21.5)
+    runs, longest = after.packing.quantile(1.0, PackTimes())
+    assert runs == 2 and longest and longest > 20, "so long a slot was away"
+    assert after.packing.n == 0, "it says nothing of what a pack costs"
+
+
+def test_time_of_a_dead_slot_is_booked_though_the_end_of_its_tasks_was_told(server: QueueServer, slot: Holder) -> None:
+    put(server, "a")
+    slot.work()
+    slot.settle({1: FAIL})
+    assert slot.die(busy=2.0)
+    assert (stats(server).failed, stats(server).busy) == (1, 2.0)
+
+
+def test_of_a_server_that_is_lost_no_time_is_booked_and_no_crash_counted(server: QueueServer, slot: Holder) -> None:
+    put(server, "a", "b")
+    slot.work()
+    resume_long_ago(server)
+    server.redis.zadd(server.keys_of(QUEUE).part("locks"), {"s:1": 1})
+    assert server.reclaim(QUEUE, 60.0) == 2
+    assert not slot.die({1: CRASH}, busy=20.0), "its master is back, too late"
+    assert (stats(server).lost, stats(server).crashed, stats(server).busy) == (2, 0, 0.0)
 
 
 def test_pack_that_was_asked_for_and_never_seen_goes_back(server: QueueServer, slot: Holder) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from support.holder import put, resume_long_ago, stats
+from support.waiting import wait_for
 
 import qslots
 import qslots.tasks
@@ -20,7 +21,7 @@ from qslots.errors import QueueServerDown
 from qslots.handlers import Registry
 from qslots.outcomes import Outcome
 from qslots.queueserver import QueueServer
-from qslots.scoreboard import Field, Record, Scoreboard
+from qslots.scoreboard import RUNS, Field, Record, Scoreboard, boot_ns
 from qslots.scripts import Script
 from qslots.servers import QueueServers
 from qslots.slot import Slot
@@ -282,6 +283,47 @@ def test_slot_dead_after_a_settlement_of_its_pack_is_settled_exactly(hand: Hand,
 
 
 @pytest.mark.usefixtures("at_once")
+def test_at_any_time_the_record_says_what_time_is_not_booked_yet(hand: Hand, second: QueueServer) -> None:
+    put_work(second, *"abcde")
+    since: list[int] = []
+    seen: list[tuple[float, float]] = []
+
+    def look() -> None:
+        now, booked = boot_ns(), stats(second, QUEUE).busy
+        since.append(hand.record.words[Field.UNTOLD])
+        seen.append((booked + hand.record.untold(now) / 1e9, (now - since[0]) / 1e9))
+
+    hand.work(work_by(hand, look))
+    assert since == sorted(set(since)), "told after each task"
+    for said, ran in seen:
+        assert said == pytest.approx(ran, abs=1e-5)
+    left = hand.record.untold(boot_ns())
+    assert 0 < left == hand.record.untold(boot_ns()), "while it is not settled it does not grow"
+    before = stats(second, QUEUE).busy
+    assert hand.take() is None
+    assert stats(second, QUEUE).busy == pytest.approx(before + left / 1e9, abs=1e-5)
+    assert hand.record.words[Field.UNTOLD] == 0
+
+
+@pytest.mark.usefixtures("at_once")
+def test_time_of_tasks_that_fail_is_booked_too(hand: Hand, second: QueueServer) -> None:
+    put_work(second, *"abcde")
+    began: list[int] = []
+
+    def work() -> None:
+        began.append(boot_ns())
+        hand.record.marks[4] = RUNS  # as where several run
+        wait_for(lambda: boot_ns() > began[-1] + 10_000_000, "some time to pass")
+        raise ValueError
+
+    hand.work(work_by(hand, work))
+    assert hand.take() is None
+    after = stats(second, QUEUE)
+    assert (after.failed, after.packing.n) == (5, 0)
+    assert 0.05 < after.busy < (boot_ns() - began[0]) / 1e9 + 0.01  # from shortly before the first one on
+
+
+@pytest.mark.usefixtures("at_once")
 def test_pack_that_was_taken_away_is_given_up_at_the_next_settlement(hand: Hand, second: QueueServer) -> None:
     put_work(second, *"abcde")
     ran: list[int] = []
@@ -314,10 +356,12 @@ def test_server_away_at_a_settlement_holds_up_nothing_and_is_told_at_the_end(
     hand.work(work_by(hand, lambda: None))
     assert bytes(hand.record.marks[:5]) == b"\1" * 5
     assert len(tried) == 1, "left alone for a while after the first try"
+    untold = hand.record.untold(boot_ns()) / 1e9
     monkeypatch.setattr(Script, "run", run_script)
     monkeypatch.setattr(hand.slot._reach._outages, "_until", {})
     assert hand.take() is None
     assert (stats(second, QUEUE).done, stats(second, QUEUE).locked) == (5, 0)
+    assert stats(second, QUEUE).busy == pytest.approx(untold, abs=1e-5)
 
 
 def test_cascade_that_its_server_does_not_take_is_owed_and_paid_with_the_settlement(

@@ -90,11 +90,11 @@ class Holder:
         return self.server.release(self.queue, self.name, held=self.held, marks=marks(done), busy=busy, leave=leave)
 
     def die(self, outcomes: Mapping[int, Outcome] | None = None, done: Iterable[int] = (), rest: str = "back",
-            why: str = "") -> bool:  # fmt: skip
+            why: str = "", busy: float = 0.0) -> bool:  # fmt: skip
         """What its master does for it afterwards."""
         return self.server.settle_dead(
             self.queue, self.name, held=self.held, asked=self.seq, outcomes=outcomes or {}, marks=marks(done),
-            rest=rest, why=why,
+            rest=rest, why=why, busy=busy,
         )  # fmt: skip
 
 

@@ -161,14 +161,18 @@ class QueueModel:
 
     def _time(self, pack: Pack | None, want: Mapping[str, int], busy: int, seq: int) -> None:
         """What is counted of the time that handlers ran: of packs done in one go also by their size."""
-        self.count("busy", busy)
-        if busy:
-            self.count(f"took:{busy.bit_length()}")
+        self.ran(busy)
         size, most = (len(pack.ids), want.get(pack.handler, 0)) if pack else (0, 0)
         if pack and busy and None not in pack.ids and (size > 1 or (most > 1 and seq % 4 == 0)):
             sums = {"n": 1, "k": size, "kk": size**2, "t": busy, "kt": size * busy, "tt": busy**2}
             for name, more in sums.items():
                 self.count(f"pack:{name}", more)
+
+    def ran(self, busy: int) -> None:
+        """Handlers ran for so long in one go, µs."""
+        self.count("busy", busy)
+        if busy:
+            self.count(f"took:{busy.bit_length()}")
 
     def offer(self, handlers: Sequence[str]) -> tuple[str, list[str]] | None:
         """The second half: the handler that is due longest, and which of its tasks may be taken, in order."""

@@ -19,6 +19,7 @@ from qmaster.deaths import (
     left_behind,
     told,
     work,
+    worked,
 )  # fmt: skip
 from qmaster.letters import Charged, SettleDead
 from qmaster.reasons import Reason
@@ -201,6 +202,51 @@ def test_the_marked_are_done_the_one_that_ran_is_charged_the_rest_goes_back(reco
     assert {position: outcome.kind for position, outcome in letter.outcomes.items()} == {3: "crash"}
     assert letter.outcomes[3].why == "the slot that ran it was killed by SIGSEGV"
     assert (letter.outcomes[3].limit, letter.outcomes[3].base) == (3, 5e6)
+
+
+@pytest.mark.parametrize(
+    ("untold", "seconds"),
+    [
+        (10 * SECOND, 20.0),  # it runs since then
+        (-3 * SECOND, 3.0),  # it has run for so long
+        (0, 0.0),
+        (31 * SECOND, 0.0),  # after its death
+        (1, 25.0),  # before its birth
+        (-1 << 63, 25.0),
+        ((1 << 63) - 1, 0.0),
+    ],
+)
+def test_time_that_was_not_told_is_believed_up_to_the_age_of_the_slot(
+    record: Record, untold: int, seconds: float
+) -> None:
+    record.words[Field.UNTOLD] = untold
+    assert worked(record, until=30 * SECOND, age=25.0) == seconds
+    assert worked(record, until=30 * SECOND, age=-1.0) == 0.0
+
+
+OURS = Cause("was ended by its master", own=False)
+
+
+@pytest.mark.parametrize(
+    ("what", "cause", "marks", "began", "seconds"),
+    [
+        ("charged", CRASH, [DONE, DONE, 0, 0], 12, 20.0),
+        ("back", OURS, [DONE, DONE, 0, 0], 12, 2.0),
+        ("marked", OURS, [DONE, DONE, DONE, 0], 12, 20.0),
+        ("several, lost", CRASH, [DONE, RUNS, RUNS, 0], 12, 2.0),
+        ("they began before the last settlement", CRASH, [DONE, RUNS, RUNS, 0], 8, 0.0),
+        ("it lied", OURS, [DONE, DONE, 0, 0], 99, 20.0),
+    ],
+)
+def test_booked_is_the_time_of_what_is_done_or_charged(
+    record: Record, what: str, cause: Cause, marks: list[int], began: int, seconds: float
+) -> None:
+    record.words[Field.UNTOLD] = 10 * SECOND
+    record.marks[:4] = bytes(marks)
+    record.begin(3, began * SECOND, 0, b"t")
+    held, *others = left_behind(record, cause, 1.0, ("photos@main",), died=30 * SECOND, age=25.0)
+    assert (held.held, held.busy, [each.busy for each in others]) == (7, seconds, [0.0]), what
+    assert left_behind(record, cause, 1.0)[0].busy == 0.0, "nobody knows when it died"
 
 
 def test_nobody_is_charged_for_what_came_from_outside(record: Record) -> None:

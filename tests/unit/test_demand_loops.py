@@ -37,6 +37,7 @@ class Loop:
     most: int = 2000  # slots that there are
     forks: int = 1000  # slots born a second
     whole: bool = False  # whether the handler has its packs whole
+    killed: Callable[[], bool] = bool  # whether the slot dies at the end of a pack
     now: float = 0.0
     waiting: float = 0.0
     wanted: int = 1
@@ -45,6 +46,7 @@ class Loop:
     taken: int = 0
     packs: int = 0
     done: int = 0
+    crashed: int = 0
     busy: float = 0.0
     counters: Counter[str] = field(default_factory=Counter)
     demand: Demand | None = None
@@ -60,7 +62,7 @@ class Loop:
         running = [self.now - slot.began for slot in self.slots if slot.pack]
         stats = QueueStats(
             "q", self.now, active=int(self.waiting), takeable=int(self.waiting), taken=self.taken, done=self.done,
-            busy=self.busy, packs=self.packs, packing=PackTimes.counted(self.counters),
+            crashed=self.crashed, busy=self.busy, packs=self.packs, packing=PackTimes.counted(self.counters),
         )  # fmt: skip
         self.samples = observe(self.samples, stats, running=running, slots=len(self.slots))
         growth = {"growth": self.demand.growth} if self.demand else {}
@@ -83,9 +85,13 @@ class Loop:
                 seconds, size = slot.until - slot.began, slot.pack
                 slot.size.ran(size, seconds)
                 self.busy += seconds
-                self.done += size
-                self._count(size, seconds * 1e6)
+                self.counters[f"took:{math.frexp(seconds * 1e6)[1]}"] += 1
                 slot.pack = 0
+                if self.killed():
+                    self.crashed += size
+                else:
+                    self.done += size
+                    self._count(size, seconds * 1e6)
         spare = len(self.slots) - self.wanted
         leaving = {id(slot) for slot in [slot for slot in self.slots if not slot.pack][: max(0, spare)]}
         self.slots = [slot for slot in self.slots if id(slot) not in leaving]
@@ -93,7 +99,6 @@ class Loop:
     def _count(self, size: int, micros: float) -> None:
         sums = {"n": 1, "k": size, "kk": size**2, "t": micros, "kt": size * micros, "tt": micros**2}
         self.counters.update({f"pack:{name}": int(value) for name, value in sums.items()})
-        self.counters[f"took:{math.frexp(micros)[1]}"] += 1
 
     def _take(self) -> None:
         busy = sum(bool(slot.pack) for slot in self.slots)
@@ -152,6 +157,17 @@ def test_run_times_that_vary_widely_are_no_reason_for_fewer_slots(mean: float, s
     takes = lambda pack, _: sum(draw.lognormvariate(middle, sigma) for _ in range(pack))  # noqa: E731
     loop = Loop(takes, queue(100), arrivals=10 / mean, most=100)
     assert min(loop.run(100)[60:]) > 10  # that would be busy all the time
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 1.0])
+def test_tasks_that_are_killed_want_as_many_slots_and_are_as_much_load_as_others(share: float) -> None:
+    draw = random.Random(1)
+    loop = Loop(alone(20.0), queue(), arrivals=1.25, killed=lambda: draw.random() < share)
+    loop.run(400)
+    assert loop.demand is not None and loop.demand.load is not None
+    assert loop.demand.mean_time == pytest.approx(20.0, rel=0.02)
+    assert loop.demand.wanted == pytest.approx(25 / 0.8, rel=0.03)
+    assert loop.demand.load == pytest.approx(0.8, rel=0.05)
 
 
 def test_cold_queue_with_a_hundred_thousand_tasks_doubles_until_it_knows() -> None:

@@ -139,8 +139,12 @@ def test_life_of_a_pack(board: Scoreboard) -> None:
     assert (words[Field.TASK], words[Field.DEADLINE]) == (2, 0)
     record.end()
     assert (words[Field.TASK], words[Field.DEADLINE]) == (0, 0)
+    words[Field.UNTOLD] = 70
+    assert record.untold(100) == 30
+    words[Field.UNTOLD] = -40
+    assert record.untold(100) == 40
     record.drop()
-    assert words[Field.HELD] == 0
+    assert (words[Field.HELD], record.untold(100)) == (0, 0)
     record.clear()
     assert (list(words), record.text("holder"), words[Field.STATE]) == ([0] * _WORDS, "", SlotState.ABSENT)
 

@@ -39,7 +39,7 @@ class Sample:
     takeable: int = 0
     taken: int = 0  # less what was handed back untouched
     finished: int = 0  # done, failed or crashed
-    booked: float = 0.0  # slot seconds of the finished tasks
+    booked: float = 0.0  # slot seconds of what has ended, also by the death of its slot
     busy: float = 0.0  # booked, and what the running tasks have used so far
     lifetime: float = 0.0  # slot seconds that listened to this queue since the first reading
     packs: int = 0  # taken
