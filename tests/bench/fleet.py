@@ -94,8 +94,8 @@ class Fleet:
         sizes = self._sizes(row)
         budget = power * 32 * MB
         return Master(
-            server=name, generation=1, declared=digest, budget=budget, max_slots=power, bound="memory",
-            slot_size=32 * MB, slot_sizes=sizes, epoch=1, draining=False, idle=idle,
+            server=name, declared=digest, budget=budget, max_slots=power, bound="memory",
+            slot_size=32 * MB, slot_sizes=sizes, draining=False, idle=idle,
             listening=tuple(filter(None, row)), running=running,
         )  # fmt: skip
 

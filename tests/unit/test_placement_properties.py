@@ -66,6 +66,9 @@ class Case:
     def able(self, queues: Names) -> list[Server]:
         return [each for each in self.servers if not each.draining and each.knows and each.knows >= {*queues}]
 
+    def minimum(self, want: Grant) -> int:
+        return self.least.get(want.queues[0], 0) if len(want.queues) == 1 else 0
+
     def capacity(self) -> int:
         return sum(each.max_slots for each in self.servers)
 
@@ -152,6 +155,27 @@ def test_any_fleet_keeps_its_promises_after_every_prefix_of_every_plan_and_rests
     event(f"some lack slots: {bool(lacking)}, makeshift: {makeshift}")
     for want in () if makeshift else lacking:
         assert not [each for each in case.roomy(want.queues) if each in case.able(want.queues)]
+
+
+@given(fleets())
+def test_no_minimum_lacks_while_there_is_room_or_another_has_more_than_its_own(case: Case) -> None:
+    case.rest()
+    count = case.count()
+    assume(count.keys() <= {want.queues for want in case.wants})  # else a makeshift slot may serve it
+    for want in case.wants:
+        floors = {
+            each.queues: max(1, case.minimum(each) * (each.priority >= want.priority)) for each in case.wants
+        }  # fmt: skip
+        if count[want.queues] >= min(case.minimum(want), case.most.get(want.queues[0]) or 99):
+            continue
+        able = case.able(want.queues)
+        assert not [each for each in case.roomy(want.queues) if each in able]
+        for each in able:
+            free = each.budget - case.used(each) - each.size(want.queues)
+            others = {queues for queues in case.rows[each.name] if queues and queues != want.queues}
+            assert not [old for old in others if count[old] > floors.get(old, 99) and free + each.size(old) >= 0], (
+                f"{want} on {each.name}"
+            )
 
 
 def applied(rows: dict[str, list[Names]], changes: Iterable[Change]) -> dict[str, list[Names]]:

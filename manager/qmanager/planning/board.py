@@ -9,6 +9,7 @@ import heapq
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice, repeat
 from operator import eq
@@ -70,6 +71,7 @@ class Board:
         del self.count[()]
         self._same = {names: names for names in self.count}  # equal slots share a tuple: else 900,000 take 50 MB
         self.wants = {want.queues: want.slots for want in wants}
+        self._kept: Mapping[Names, int] = self.wants  # slots that nobody else may have
         self.priority = {want.queues: want.priority for want in wants}
         self.listening: Counter[str] = Counter()  # queue -> slots
         for names, slots in self.count.items():
@@ -207,8 +209,17 @@ class Board:
         return self.rows[place[0]][place[1]]
 
     def surplus(self, queues: Names) -> int:
-        """Slots beyond what was granted; below 0: missing."""
-        return self.count[queues] - self.wants.get(queues, 0)
+        """Slots beyond what was granted, or beyond what ``keep`` says; below 0: missing."""
+        return self.count[queues] - self._kept.get(queues, 0)
+
+    @contextmanager
+    def keep(self, slots: Mapping[Names, int]) -> Iterator[None]:
+        """In this block what is beyond these slots of each counts as surplus, whatever was granted."""
+        self._kept, self._donors = slots, None
+        try:
+            yield
+        finally:
+            self._kept, self._donors = self.wants, None
 
     def fits(self, i: int, queues: Names, instead: Names = ()) -> bool:
         """Whether the budget allows one more such slot, or one in the place of another."""

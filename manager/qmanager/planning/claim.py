@@ -53,6 +53,13 @@ class Claim:
         self.missing -= 1
 
 
+def fill(board: Board, queues: Names, slots: int, *, reason: str) -> None:
+    """Up to ``slots`` slots for ``queues``, from free room alone."""
+    missing = slots - board.count[queues]
+    if missing > 0 and board.open:
+        _from_room(board, Claim(queues, missing, 0, 0.0, reason))
+
+
 def claim(board: Board, queues: Names, slots: int, *, free: int, reason: str = "") -> None:
     """Up to ``slots`` slots for ``queues``; ``free`` of them may be taken from others without counting as moved."""
     there = board.count[queues]

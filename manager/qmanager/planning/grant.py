@@ -56,6 +56,8 @@ class Grant:
     queues: Names
     slots: int
     priority: int
+    need: int = 0  # of them by what is wanted now; the others are kept, or a second place to listen
+    asked: int = 0  # by what is wanted now, were there no shortage
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,10 @@ def grant(
     if len(claims) > capacity:
         claims = _folded(alone, [*members.values()], capacity, served, held)
     slots = _dealt(claims, capacity) if capacity > 0 else [0] * len(claims)
-    grants = tuple(Grant(each.queues, n, each.priority) for each, n in zip(claims, slots, strict=True))
+    grants = tuple(
+        Grant(each.queues, n, each.priority, min(n, each.target), each.target)
+        for each, n in zip(claims, slots, strict=True)
+    )
     return grants, Holding(held, groups)
 
 

@@ -8,13 +8,14 @@ lacks a slot; only drain and max take at once. Ties are broken by name and index
 
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import zip_longest
+from dataclasses import dataclass, field, replace
+from itertools import groupby, zip_longest
+from operator import attrgetter
 
 import msgspec
 
 from .board import Board, Rows, Server
-from .claim import claim
+from .claim import PATIENCE, claim, fill
 from .grant import Grant, Names
 from .hear import hear
 from .spread import spread
@@ -47,6 +48,8 @@ def place(
     """
     servers = sorted(servers, key=lambda each: each.name)
     kept = _Kept(servers, current, most)
+    minima = {want.queues: _minimum(want, least or {}) for want in wants}
+    wants = [replace(want, slots=max(want.slots, minima[want.queues])) for want in wants]
     board = Board(servers, kept.rows, wants, kept.reasons)
     kept.gone.update(_shed(board))
     _keep_max(board, most)
@@ -56,14 +59,9 @@ def place(
     for want in ranked:
         slots = min(1, _within(board, want, most))
         claim(board, want.queues, slots, free=1, reason="so that somebody listens")
-    for want in ranked:
-        minimum = (least or {}).get(want.queues[0], 0) if len(want.queues) == 1 else 0
-        slots = min(minimum, _within(board, want, most))
-        claim(board, want.queues, slots, free=slots, reason=f"its minimum is {minimum}")
-    for want in ranked:
-        late = any(name in overdue for name in want.queues)
-        slots = _within(board, want, most)
-        claim(board, want.queues, slots, free=slots if late else kept.gone[want.queues])
+    _minima(board, ranked, minima, most)
+    _granted(board, ranked, most, gone=kept.gone, overdue=overdue)
+    _topped(board, ranked, most)
     hear(board, [name for want in ranked if want.slots for name in want.queues], before, most)
     spread(board, ranked)
     rows = {server.name: tuple(row) for server, row in zip(servers, board.rows, strict=True)}
@@ -140,10 +138,69 @@ def _keep_max(board: Board, most: Mapping[str, int | None]) -> None:
             board.put(place, rest, reason)
 
 
-def _within(board: Board, want: Grant, most: Mapping[str, int | None]) -> int:
+def _minimum(want: Grant, least: Mapping[str, int]) -> int:
+    return least.get(want.queues[0], 0) if len(want.queues) == 1 else 0
+
+
+def _minima(
+    board: Board, ranked: Sequence[Grant], minima: Mapping[Names, int], most: Mapping[str, int | None]
+) -> None:  # fmt: skip
+    """Who has less than its minimum gets it: from what nobody needs, else from what others have beyond theirs, or less
+    important ones beyond one to be heard.
+
+    Grants count slots; where sizes differ the bytes may be taken all the same.
+    """
+
+    def lacking() -> list[Grant]:
+        return [want for want in ranked if board.count[want.queues] < minima[want.queues]]
+
+    def raised(want: Grant) -> None:
+        slots = min(minima[want.queues], _within(board, want, most))
+        claim(board, want.queues, slots, free=slots, reason=f"its minimum is {minima[want.queues]}")
+
+    for want in lacking():
+        raised(want)
+    for priority, wants in groupby(lacking(), key=attrgetter("priority")):
+        with board.keep({each.queues: max(1, minima[each.queues] * (each.priority >= priority)) for each in ranked}):
+            for want in wants:
+                raised(want)
+
+
+def _granted(
+    board: Board, ranked: Sequence[Grant], most: Mapping[str, int | None], *, gone: Mapping[Names, int],
+    overdue: Container[str],
+) -> None:  # fmt: skip
+    """All that was granted; and then, for the same reason, what is needed from what others only keep."""
+    free = {
+        want.queues: want.slots if any(name in overdue for name in want.queues) else gone[want.queues]
+        for want in ranked
+    }
+    for want in ranked:
+        claim(board, want.queues, _within(board, want, most), free=free[want.queues])
+    lacking = [want for want in ranked if board.count[want.queues] < want.need]
+    if lacking:
+        with board.keep({want.queues: want.need for want in ranked}):
+            for want in lacking:
+                slots = min(want.need, _within(board, want, most))
+                claim(board, want.queues, slots, free=free[want.queues], reason=f"{want.need} needed, others keep some")
+
+
+def _topped(board: Board, ranked: Sequence[Grant], most: Mapping[str, int | None]) -> None:
+    """Room that is left all the same goes to those who were granted less than they asked for."""
+    misses = 0
+    for want in (want for want in ranked if board.count[want.queues] < want.asked):
+        missing = want.asked - board.count[want.queues]
+        fill(board, want.queues, _within(board, want, most, want.asked), reason="there is room left")
+        misses = misses + 1 if board.count[want.queues] + missing == want.asked else 0
+        if misses > PATIENCE:
+            return
+
+
+def _within(board: Board, want: Grant, most: Mapping[str, int | None], slots: int | None = None) -> int:
     """The slots of a grant that no queue's max forbids: some serve it in a row that is left alone, with others."""
     elsewhere = ((name, board.listening[name] - board.count[want.queues]) for name in want.queues)
-    return min([want.slots, *(limit - slots for name, slots in elsewhere if (limit := most.get(name)) is not None)])
+    limits = [limit - there for name, there in elsewhere if (limit := most.get(name)) is not None]
+    return min([want.slots if slots is None else slots, *limits])
 
 
 def _retype(board: Board) -> None:

@@ -87,7 +87,9 @@ def plan(
     most = {name: demand.queue.max_slots for name, demand in demands.items() if demand.served}
     least = {name: demand.queue.min_slots for name, demand in demands.items() if demand.queue.min_slots}
     placed, changes = place(current, grants, servers, most, least=least, overdue=counted.overdue(queues))
-    plans = tuple(_plans(demands, grants, holding, away, _after(present, changes)))
+    there = _after(present, changes)
+    grants = tuple(replace(each, slots=max(each.slots, min(there[each.queues], each.asked))) for each in grants)
+    plans = tuple(_plans(demands, grants, holding, away, there))
     # Without any declaration nothing was learnt; what is known of the queues must outlive that.
     return PlanResult(placed, plans, changes, Memory(samples, learnt, holding) if queues else memory)
 
