@@ -8,6 +8,7 @@ then it may be us who do not see, so for another ``lost_after`` the map stays as
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from qslots.control import Heard
 from qslots.keys import NAME
 from qslots.reports import Report
 
@@ -36,11 +37,10 @@ def present(seen: Mapping[str, float], before: Presence, now: float, *, lost_aft
     known = {name: since for name, (at, since) in before.ahead.items() if seen.get(name) == at}
     ahead = {name: (at, min(now, known.get(name, now))) for name, at in seen.items() if at > now or name in known}
     heard = {**seen, **{name: since for name, (_, since) in ahead.items()}}
-    newest = max(heard.values(), default=now)
-    fresh = frozenset(name for name, at in heard.items() if newest - at <= lost_after)
+    fresh = reporting(heard, now, lost_after=lost_after)
     missing = before.there - fresh
     if before.at is None:  # of a map that nobody has looked after, who is long gone is no news
-        missing &= {name for name, at in heard.items() if newest - at <= RECENT * lost_after}
+        missing &= reporting(heard, now, lost_after=RECENT * lost_after)
     if before.held:
         ends = not missing or not now < before.held_until <= now + lost_after  # beyond that the clock was set back
         if ends:
@@ -50,6 +50,20 @@ def present(seen: Mapping[str, float], before: Presence, now: float, *, lost_aft
     if missing and (blind or _many(missing, before.there, fresh)):
         return Presence(fresh | missing, now, now + lost_after, ahead)
     return Presence(fresh, now, 0.0, ahead)
+
+
+def reporting(seen: Mapping[str, float], now: float, *, lost_after: float) -> frozenset[str]:
+    """Who is not silent for longer than the newest by ``lost_after``; what came in the future came now."""
+    heard = {name: min(at, now) for name, at in seen.items()}
+    newest = max(heard.values(), default=now)
+    return frozenset(name for name, at in heard.items() if newest - at <= lost_after)
+
+
+def living(heard: Heard, lost_after: float) -> dict[str, Report]:
+    """The reports of the servers that are there, for who looks once and has decided nothing before."""
+    seen = {name: at for name, at in heard.seen.items() if name in heard.reports}
+    there = reporting(seen, heard.now, lost_after=lost_after)
+    return {name: report for name, report in heard.reports.items() if name in there}
 
 
 def _many(missing: Collection[str], there: Collection[str], fresh: Collection[str]) -> bool:
