@@ -31,7 +31,7 @@ class Given:
     """What a dry run begins with."""
 
     plan: Plan | None  # the published one
-    rows: Rows  # the map in force
+    rows: Rows  # the map in force, and what slots serve where that has no row
     reports: Sequence[Report]  # of the servers that shall count
     declared: Mapping[str, Declared]  # by digest; settings and pins applied
     queues: Mapping[str, QueueDeclared]

@@ -29,7 +29,7 @@ from .collect import Collector
 from .desk import Desk, Vitals
 from .place import Place, seconds
 from .planning.planner import Memory, PlanResult, plan
-from .presence import served
+from .presence import begun_with
 from .publishing import Reign, Reigning
 from .roster import Fleet, Roster
 from .schedules import newest
@@ -197,10 +197,10 @@ class Manager:
         self._strays.look(self._collector.away, time.monotonic())
 
     def _planned(self, fleet: Fleet, stats: dict[str, QueueStats]) -> PlanResult:
-        rowless = {each.server: served(each) for each in fleet.reports if each.server not in self._reign.rows}
         return plan(
-            declared=fleet.declared, stats=stats, reports=fleet.reports, current={**rowless, **self._reign.rows},
-            now=fleet.now, memory=self._memory, interval=self._interval,
+            declared=fleet.declared, stats=stats, reports=fleet.reports,
+            current=begun_with(self._reign.rows, fleet.reports), now=fleet.now, memory=self._memory,
+            interval=self._interval,
             places={name: self._servers.places(name) for name in fleet.queues}, silent=self._collector.away,
         )  # fmt: skip
 

@@ -18,6 +18,7 @@ from qslots.units import duration
 from .admin.command import as_document, complete_server, file_option, json_option, opened, redis_option
 from .admin.views import silence
 from .dryrun import Given, document, lines, outcome
+from .presence import begun_with
 from .published import newest_plan
 from .roster import Roster
 
@@ -62,14 +63,13 @@ def _given(settings: Settings, servers: QueueServers, without: Sequence[str]) ->
     control = Control(servers.control)
     with translated(servers.control.url):
         plan, _ = newest_plan(servers.control.redis)
-    rows = {name: row.slots for name, row in control.rows().items()}
     roster = Roster(control, settings.queues, duration(settings.manager.lost_after))
     roster.begin((), plan.declared if plan else ())
     fleet = roster.look()
-    there = {report.server for report in fleet.reports} | rows.keys()
+    rows = begun_with({name: row.slots for name, row in control.rows().items()}, fleet.reports)
     for name in without:
-        if name not in there:
-            raise Error(f"there is no server {name}: {given.meant(name, sorted(there))}")
+        if name not in rows:
+            raise Error(f"there is no server {name}: {given.meant(name, sorted(rows))}")
     return Given(
         plan=plan, rows=rows, reports=[each for each in fleet.reports if each.server not in without],
         declared=fleet.declared, queues=fleet.queues, places={name: servers.places(name) for name in fleet.queues},

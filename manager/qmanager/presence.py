@@ -5,7 +5,7 @@ old and nobody is lost. Whoever is silent for longer than others by ``lost_after
 then it may be us who do not see, so for another ``lost_after`` the map stays as it is.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from qslots.control import Heard
@@ -14,6 +14,7 @@ from qslots.reports import Report
 
 RECENT = 12  # times ``lost_after``
 MANY = 0.2  # of the servers that were there: more than these, and more than one, going at once are no plain loss
+Row = tuple[tuple[str, ...], ...]  # the queues of slot 0, 1, 2, …
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,13 @@ def _many(missing: Collection[str], there: Collection[str], fresh: Collection[st
     return not fresh or len(missing) > max(1, MANY * len(there))
 
 
-def served(report: Report) -> tuple[tuple[str, ...], ...]:
-    """What a server's slots serve, as a row of the map: the one to begin with where the map has none."""
+def begun_with(rows: Mapping[str, Row], reports: Iterable[Report]) -> dict[str, Row]:
+    """The map in force; where that has no row of a server, what its slots serve."""
+    return {**{each.server: served(each) for each in reports if each.server not in rows}, **rows}
+
+
+def served(report: Report) -> Row:
+    """What a server's slots serve, as a row of the map."""
     row: list[tuple[str, ...]] = [()] * (1 + max((slot.index for slot in report.slots), default=-1))
     for slot in report.slots:
         if slot.state != "leaving":

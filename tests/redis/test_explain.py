@@ -11,7 +11,7 @@ from qmanager.admin import cli as admin
 from qslots import keys
 from qslots.control import Control
 from qslots.queueserver import QueueServer
-from qslots.reports import Declared, MapRow, Plan, QueueDeclared, QueuePlan, Report, pack
+from qslots.reports import Declared, HandlerDeclared, MapRow, Plan, QueueDeclared, QueuePlan, Report, SlotReport, pack
 
 PLANNED = QueuePlan(
     "mail", 80, 1, None, 2.5, 2.0, 1.25, 30.0, 31.0, 0.05, "31/s of 0.05 s at 80% busy = 1.94; short of slots: 2 of 3",
@@ -146,3 +146,21 @@ def test_tab_completes_servers_that_are_to_be_thought_away(control: Control) -> 
         "COMP_WORDS": f"qmanager plan --redis {control.server.url} --without w",
     })  # fmt: skip
     assert runner.invoke(cli.main, [], prog_name="qmanager").stdout.split() == ["plain,web-1"]
+
+
+def test_a_dry_run_begins_with_what_slots_serve_where_the_map_has_no_row(control: Control) -> None:
+    declared = Declared((QueueDeclared("mail", handlers=(HandlerDeclared("send"),)),))
+    slots = tuple(SlotReport(index, 7 + index, 1, "idle", ("mail",)) for index in range(2))
+    control.report(
+        Report(
+            server="web-1", incarnation="i", host="h", pid=1, generation=1, declared=declared.digest(), budget=1000,
+            max_slots=8, pss=1, free_memory=1, slot_size=100, slot_sizes={}, epoch=7, seq=3, slots=slots,
+        ), declared,
+    )  # fmt: skip
+    planned = QueuePlan("mail", 80, 0, None, 2.0, 2.0, 0.5, 3.0, 3.0, 0.05, "", slots=2, need=2, kept=2, peak=2.0)
+    control.server.redis.set(keys.PLAN, pack(Plan(7, 3, "m", control.heard().now, (planned,), (declared.digest(),))))
+    result = CliRunner().invoke(cli.main, ["plan", "--json", "--redis", control.server.url])
+    found = json.loads(result.stdout)
+    assert (found["changes"], found["servers"]) == (
+        [], [{"name": "web-1", "before": 2, "after": 2, "there": True, "changed": 0}]
+    )  # fmt: skip
