@@ -4,10 +4,10 @@ The first queue server must answer. Of another one that does not a note tells, a
 count that nobody can give is null, never 0.
 """
 
-import difflib
 import typing
 from collections.abc import Callable, Container, Iterable, Mapping
 
+from qslots import given
 from qslots.control import Control
 from qslots.errors import Error, QueueServerError
 from qslots.queueserver import QueueServer
@@ -168,8 +168,7 @@ def queue_document(
 
 def unknown(name: str, names: Iterable[str]) -> str:
     """What to say of a queue that is not there. Pure."""
-    near = difflib.get_close_matches(name, sorted(names), 1, 0.5)
-    return f"there is no queue {name}: " + (f"did you mean {near[0]}?" if near else "`qslots queues` lists all")
+    return f"there is no queue {name}: " + given.meant(name, sorted(names), far="`qslots queues` lists all")
 
 
 def _value(stats: QueueStats | None, field: str, *, silent: bool) -> typing.Any:
