@@ -15,7 +15,7 @@ from qslots.servers import QueueServers
 from qslots.settings import Settings, read
 from qslots.units import duration
 
-from .admin.command import as_document, complete_server, file_option, json_option, opened, redis_option
+from .admin.command import Told, as_document, complete_server, file_option, json_option, opened, redis_option
 from .admin.views import silence
 from .dryrun import Given, document, lines, outcome
 from .presence import begun_with
@@ -34,7 +34,7 @@ def plan_(without: tuple[str, ...], file: str | None, redis: str | None, as_json
 
     It may be asked beside a running manager: it goes on from the plan that was published last.
     """
-    logging.getLogger("qmanager").handlers = [_Told()]
+    logging.getLogger("qmanager").handlers = [Told(_tell)]  # what is not believed of the fleet
     try:
         begun = _given(read(file, os.environ, redis=redis), opened(file, redis), without)
         found = document(begun, outcome(begun), without=without)
@@ -45,13 +45,6 @@ def plan_(without: tuple[str, ...], file: str | None, redis: str | None, as_json
         for note in silence("the plan", begun.now - begun.plan.published):
             _tell(note)
     click.echo(as_document(found) if as_json else "\n".join(lines(found)))
-
-
-class _Told(logging.Handler):
-    """What is not believed of the fleet is a note."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        _tell(record.getMessage())
 
 
 def _tell(note: str) -> None:

@@ -15,7 +15,7 @@ from qslots.units import counted
 
 from ..figures import NOTHING, number, seconds
 from ..planning.demand import staffed, utilised
-from ..published import clock, newest_plan
+from ..published import clock, newest_plan, origin
 from . import queueviews
 from .tables import facts, slots
 from .views import Document, View
@@ -55,16 +55,6 @@ def behind(
             "used": sum(bool(queues) for row in rows.values() for queues in row),
         },
     }
-
-
-def origin(plan: Plan | None, now: float) -> Document | None:
-    """Whose plan it is, and how old. Pure."""
-    if plan is None:
-        return None
-    return {
-        "epoch": plan.epoch, "seq": plan.seq, "manager": plan.manager, "published": plan.published,
-        "age": max(0.0, now - plan.published),
-    }  # fmt: skip
 
 
 def explain_table(queue: Document) -> RenderableType:
