@@ -77,7 +77,7 @@ def test_people_read_it_from_top_to_bottom(control: Control) -> None:
     }
     assert lines["asked for"] == "asked for priority 80, min 1, max ·, target delay 2.0s"
     assert lines["pinned"] == "pinned to 4 slots"
-    assert lines["arrivals"] == "arrivals 31/s of 50ms = 1.9 slots at 80% busy; 30/s done"
+    assert lines["arrivals"] == "arrivals 31/s of 50ms = 2.1 slots at 74% busy; 30/s done"
     assert lines["run time"] == "run time 50ms a task, 200ms or less a pack in 19 of 20 times"
     assert lines["load"] == "load 125% of its slots' time, backlog included"
     assert lines["kept"] == (
