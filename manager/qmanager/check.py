@@ -3,6 +3,7 @@
 It only reads, on the queue servers and here; it takes no epoch and leaves nothing behind.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from .admin.views import silence
 from .changes import listed
 from .loop import undeclared
 from .place import SETTING, folder_of, sign_in
+from .presence import living
 from .published import clock, newest_plan
 
 PATIENCE = 3.0  # seconds for one answer of a queue server
@@ -69,18 +71,19 @@ def _look_at_cluster(control: Control, settings: Settings, found: Found) -> list
         found.manager = {"manager": newest.manager, "epoch": newest.epoch, "seq": newest.seq,
                          "age": round(now - newest.published, 3)}  # fmt: skip
         found.warnings += silence("the newest map", now - newest.published)
-    reports, ages, unreadable = control.reports()
-    found.warnings += [f"the report of master {name} cannot be read" for name in unreadable]
-    for name, report in sorted(reports.items()):
+    heard = control.heard()
+    ages = heard.ages
+    found.warnings += [f"the report of master {name} cannot be read" for name in heard.unreadable]
+    for name, report in sorted(heard.reports.items()):
         found.masters.append({"name": name, "host": report.host, "age": round(ages[name], 3), "epoch": report.epoch})
     lost_after = duration(settings.manager.lost_after)
-    living = {name for name in reports if ages[name] <= lost_after}
-    if not living:
+    if min(ages.values(), default=math.inf) > lost_after:
         found.warnings.append("no master reports: start qmaster on the servers")
         return []
-    if silent := sorted(reports.keys() - living):
+    there = living(heard, lost_after)
+    if silent := sorted(heard.reports.keys() - there.keys()):
         found.warnings.append(f"lost, as they have not reported for {lost_after:g} s: {listed(silent)}")
-    declared = control.declared({reports[name].declared for name in living})
+    declared = control.declared({report.declared for report in there.values()})
     queues = {queue.name: queue for each in declared.values() for queue in each.queues}
     found.warnings += undeclared(settings.queues, set(queues))
     return list(queues.values())

@@ -9,17 +9,14 @@ import click
 
 from qslots import __version__, logs
 from qslots.completion import completion_of
-from qslots.connection import KINDS
 from qslots.daemon.faults import EX_SOFTWARE, Broken
 from qslots.errors import Error, SettingsError
 from qslots.program import Program
 from qslots.settings import Settings, read
 
+from .admin.command import file_option, json_option, named, redis_option
 from .plancommand import plan_
 from .statuscommand import status
-
-file_option = click.option("-c", "file", metavar="FILE", help="Settings file; QSLOTS_CONFIG by default.")
-redis_option = click.option("--redis", metavar="URL", help=f"The queue server: {KINDS}.")
 
 
 class _Commands(Program):
@@ -70,10 +67,9 @@ def run(file: str | None, redis: str | None, take_over: bool, standby: bool) -> 
 @main.command("check")
 @file_option
 @redis_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def check_(file: str | None, redis: str | None, as_json: bool) -> None:
     """Say whether a manager could reign from here, and who reigns just now. Exit 1: it could not."""
-    from .admin.command import named
     from .check import check, lines
 
     try:

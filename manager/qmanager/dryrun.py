@@ -15,15 +15,15 @@ from qslots.reports import Declared, Plan, QueueDeclared, QueuePlan, Report
 from qslots.units import counted
 
 from .changes import listed, spans
-from .figures import number, seconds
+from .figures import is_short, number, seconds
 from .planning.demand import Demand
 from .planning.grant import Held, Holding, Names
 from .planning.placement import Change, Rows
 from .planning.planner import Memory, plan
+from .published import origin
 
 MOST_CYCLES = 60  # that are worked out: a part of the slots moves in each
 MOST_LINES = 100  # about servers
-SHORT = 0.05  # slots; less than this under what is wanted is rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Given:
     """What a dry run begins with."""
 
     plan: Plan | None  # the published one
-    rows: Rows  # the map in force
+    rows: Rows  # the map in force, and what slots serve where that has no row
     reports: Sequence[Report]  # of the servers that shall count
     declared: Mapping[str, Declared]  # by digest; settings and pins applied
     queues: Mapping[str, QueueDeclared]
@@ -120,7 +120,7 @@ def document(given: Given, found: Outcome, *, without: Sequence[str] = ()) -> di
     old, new = _serving(given.rows), _serving(found.rows)
     changed = Counter(change.server for change in found.changes)
     return {
-        "rests_on": _origin(given),
+        "rests_on": origin(given.plan, given.now),
         "without": list(without),
         "cycles": found.cycles,
         "servers": [
@@ -137,13 +137,6 @@ def document(given: Given, found: Outcome, *, without: Sequence[str] = ()) -> di
     }  # fmt: skip
 
 
-def _origin(given: Given) -> dict[str, Any] | None:
-    if given.plan is None:
-        return None
-    age = max(0.0, given.now - given.plan.published)
-    return {"epoch": given.plan.epoch, "seq": given.plan.seq, "manager": given.plan.manager, "age": age}
-
-
 def _queue(now: QueuePlan, before: QueuePlan | None, old: int, new: int) -> dict[str, Any]:
     return {
         "name": now.name,
@@ -152,7 +145,7 @@ def _queue(now: QueuePlan, before: QueuePlan | None, old: int, new: int) -> dict
         "after": new,
         "wanted": now.wanted,
         "granted": now.granted,
-        "short": max(0.0, now.wanted - now.granted) if now.granted + SHORT < now.wanted else 0.0,
+        "short": now.wanted - now.granted if is_short(now.wanted, now.granted) else 0.0,
         "short_before": max(0.0, before.wanted - before.granted) if before else None,
         "reason": now.reason.removeprefix("; "),
     }

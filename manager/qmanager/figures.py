@@ -1,6 +1,7 @@
 """Bytes, seconds and numbers for people. Pure."""
 
 NOTHING = "·"  # what is not known
+ROUNDING = 0.05  # slots
 
 
 def size(count: float | None) -> str:
@@ -34,3 +35,8 @@ def seconds(span: float | None) -> str:
             rest = int(span % unit // part)
             return f"{int(span // unit)}{name}" + (f" {rest}{part_name}" if rest else "")
     return f"{span:.0f}s"
+
+
+def is_short(wanted: float | None, granted: float | None) -> bool:
+    """Whether there are fewer slots than are wanted, by more than rounding."""
+    return wanted is not None and granted is not None and granted + ROUNDING < wanted

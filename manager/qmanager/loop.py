@@ -5,7 +5,6 @@ that lost its epoch ends; one that cannot reach the queue server, or is refused 
 keeps the last map.
 """
 
-import difflib
 import gc
 import logging
 import os
@@ -15,6 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from setproctitle import setproctitle
 
+from qslots import given
 from qslots.connection import without_password
 from qslots.control import Control
 from qslots.daemon.faults import Broken
@@ -29,7 +29,7 @@ from .collect import Collector
 from .desk import Desk, Vitals
 from .place import Place, seconds
 from .planning.planner import Memory, PlanResult, plan
-from .presence import served
+from .presence import begun_with
 from .publishing import Reign, Reigning
 from .roster import Fleet, Roster
 from .schedules import newest
@@ -197,10 +197,10 @@ class Manager:
         self._strays.look(self._collector.away, time.monotonic())
 
     def _planned(self, fleet: Fleet, stats: dict[str, QueueStats]) -> PlanResult:
-        rowless = {each.server: served(each) for each in fleet.reports if each.server not in self._reign.rows}
         return plan(
-            declared=fleet.declared, stats=stats, reports=fleet.reports, current={**rowless, **self._reign.rows},
-            now=fleet.now, memory=self._memory, interval=self._interval,
+            declared=fleet.declared, stats=stats, reports=fleet.reports,
+            current=begun_with(self._reign.rows, fleet.reports), now=fleet.now, memory=self._memory,
+            interval=self._interval,
             places={name: self._servers.places(name) for name in fleet.queues}, silent=self._collector.away,
         )  # fmt: skip
 
@@ -212,9 +212,9 @@ def following(due: float, interval: float, now: float) -> float:
 
 def undeclared(named: Iterable[str], declared: Collection[str]) -> list[str]:
     """A line for each queue that settings name and no application declares."""
-    lines = []
-    for name in sorted(set(named) - set(declared)):
-        near = difflib.get_close_matches(name, sorted(declared), 1, 0.5)
-        hint = f": did you mean {near[0]}?" if near else ""
-        lines.append(f"the settings name queue {name}, which no application that is loaded declares{hint}")
-    return lines
+    names = sorted(declared)
+    return [
+        f"the settings name queue {name}, which no application that is loaded declares: "
+        + given.meant(name, names, far="`qslots queues` lists all")
+        for name in sorted(set(named) - set(declared))
+    ]

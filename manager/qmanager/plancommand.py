@@ -15,9 +15,10 @@ from qslots.servers import QueueServers
 from qslots.settings import Settings, read
 from qslots.units import duration
 
-from .admin.command import as_document, complete_server, file_option, json_option, opened, redis_option
+from .admin.command import Told, as_document, complete_server, file_option, json_option, opened, redis_option
 from .admin.views import silence
 from .dryrun import Given, document, lines, outcome
+from .presence import begun_with
 from .published import newest_plan
 from .roster import Roster
 
@@ -33,7 +34,7 @@ def plan_(without: tuple[str, ...], file: str | None, redis: str | None, as_json
 
     It may be asked beside a running manager: it goes on from the plan that was published last.
     """
-    logging.getLogger("qmanager").handlers = [_Told()]
+    logging.getLogger("qmanager").handlers = [Told(_tell)]  # what is not believed of the fleet
     try:
         begun = _given(read(file, os.environ, redis=redis), opened(file, redis), without)
         found = document(begun, outcome(begun), without=without)
@@ -46,13 +47,6 @@ def plan_(without: tuple[str, ...], file: str | None, redis: str | None, as_json
     click.echo(as_document(found) if as_json else "\n".join(lines(found)))
 
 
-class _Told(logging.Handler):
-    """What is not believed of the fleet is a note."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        _tell(record.getMessage())
-
-
 def _tell(note: str) -> None:
     click.echo(f"qmanager: {note}", err=True)
 
@@ -62,14 +56,13 @@ def _given(settings: Settings, servers: QueueServers, without: Sequence[str]) ->
     control = Control(servers.control)
     with translated(servers.control.url):
         plan, _ = newest_plan(servers.control.redis)
-    rows = {name: row.slots for name, row in control.rows().items()}
     roster = Roster(control, settings.queues, duration(settings.manager.lost_after))
     roster.begin((), plan.declared if plan else ())
     fleet = roster.look()
-    there = {report.server for report in fleet.reports} | rows.keys()
+    rows = begun_with({name: row.slots for name, row in control.rows().items()}, fleet.reports)
     for name in without:
-        if name not in there:
-            raise Error(f"there is no server {name}: {given.meant(name, sorted(there))}")
+        if name not in rows:
+            raise Error(f"there is no server {name}: {given.meant(name, sorted(rows))}")
     return Given(
         plan=plan, rows=rows, reports=[each for each in fleet.reports if each.server not in without],
         declared=fleet.declared, queues=fleet.queues, places={name: servers.places(name) for name in fleet.queues},

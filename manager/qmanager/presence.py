@@ -5,14 +5,16 @@ old and nobody is lost. Whoever is silent for longer than others by ``lost_after
 then it may be us who do not see, so for another ``lost_after`` the map stays as it is.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from qslots.control import Heard
 from qslots.keys import NAME
 from qslots.reports import Report
 
 RECENT = 12  # times ``lost_after``
 MANY = 0.2  # of the servers that were there: more than these, and more than one, going at once are no plain loss
+Row = tuple[tuple[str, ...], ...]  # the queues of slot 0, 1, 2, …
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,10 @@ def present(seen: Mapping[str, float], before: Presence, now: float, *, lost_aft
     known = {name: since for name, (at, since) in before.ahead.items() if seen.get(name) == at}
     ahead = {name: (at, min(now, known.get(name, now))) for name, at in seen.items() if at > now or name in known}
     heard = {**seen, **{name: since for name, (_, since) in ahead.items()}}
-    newest = max(heard.values(), default=now)
-    fresh = frozenset(name for name, at in heard.items() if newest - at <= lost_after)
+    fresh = reporting(heard, now, lost_after=lost_after)
     missing = before.there - fresh
     if before.at is None:  # of a map that nobody has looked after, who is long gone is no news
-        missing &= {name for name, at in heard.items() if newest - at <= RECENT * lost_after}
+        missing &= reporting(heard, now, lost_after=RECENT * lost_after)
     if before.held:
         ends = not missing or not now < before.held_until <= now + lost_after  # beyond that the clock was set back
         if ends:
@@ -52,12 +53,31 @@ def present(seen: Mapping[str, float], before: Presence, now: float, *, lost_aft
     return Presence(fresh, now, 0.0, ahead)
 
 
+def reporting(seen: Mapping[str, float], now: float, *, lost_after: float) -> frozenset[str]:
+    """Who is not silent for longer than the newest by ``lost_after``; what came in the future came now."""
+    heard = {name: min(at, now) for name, at in seen.items()}
+    newest = max(heard.values(), default=now)
+    return frozenset(name for name, at in heard.items() if newest - at <= lost_after)
+
+
+def living(heard: Heard, lost_after: float) -> dict[str, Report]:
+    """The reports of the servers that are there, for who looks once and has decided nothing before."""
+    seen = {name: at for name, at in heard.seen.items() if name in heard.reports}
+    there = reporting(seen, heard.now, lost_after=lost_after)
+    return {name: report for name, report in heard.reports.items() if name in there}
+
+
 def _many(missing: Collection[str], there: Collection[str], fresh: Collection[str]) -> bool:
     return not fresh or len(missing) > max(1, MANY * len(there))
 
 
-def served(report: Report) -> tuple[tuple[str, ...], ...]:
-    """What a server's slots serve, as a row of the map: the one to begin with where the map has none."""
+def begun_with(rows: Mapping[str, Row], reports: Iterable[Report]) -> dict[str, Row]:
+    """The map in force; where that has no row of a server, what its slots serve."""
+    return {**{each.server: served(each) for each in reports if each.server not in rows}, **rows}
+
+
+def served(report: Report) -> Row:
+    """What a server's slots serve, as a row of the map."""
     row: list[tuple[str, ...]] = [()] * (1 + max((slot.index for slot in report.slots), default=-1))
     for slot in report.slots:
         if slot.state != "leaving":

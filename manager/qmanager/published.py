@@ -25,3 +25,13 @@ def newest_plan(client: redis.Redis) -> tuple[Plan | None, tuple[str, ...]]:
         return msgspec.msgpack.decode(typing.cast(bytes, raw), type=Plan), ()
     except UNDECODABLE:
         return None, ("the published plan cannot be read",)
+
+
+def origin(plan: Plan | None, now: float) -> dict[str, typing.Any] | None:
+    """Whose plan it is, and how old, for ``--json``. Pure."""
+    if plan is None:
+        return None
+    return {
+        "epoch": plan.epoch, "seq": plan.seq, "manager": plan.manager, "published": plan.published,
+        "age": max(0.0, now - plan.published),
+    }  # fmt: skip

@@ -18,6 +18,7 @@ from qslots.errors import Error
 from qslots.settings import read
 from qslots.units import counted, duration
 
+from .admin.command import file_option, json_option
 from .place import folder_of, sign_in, socket_in
 
 FAILED, NOT_RUNNING = 1, 3
@@ -32,8 +33,8 @@ def _absent(path: pathlib.Path) -> str:
 
 
 @click.command()
-@click.option("-c", "file", metavar="FILE", help="Settings file; QSLOTS_CONFIG by default.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@file_option
+@json_option
 @click.option("--deep", metavar="AGE", help="Fail too if the last map was published longer ago than this.")
 def status(file: str | None, as_json: bool, deep: str | None) -> None:
     """Say how the manager of this machine is. Exit 0: it runs, 1: it has failed, 3: it is not running."""

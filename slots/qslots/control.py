@@ -32,6 +32,16 @@ class Heard:
     seen: dict[str, float]  # when the newest report of each came, by that clock
     faults: dict[str, tuple[str, ...]]  # server -> what of its report is not believed; without a report: nothing is
 
+    @property
+    def ages(self) -> dict[str, float]:
+        """Of each report, seconds."""
+        return {name: max(0.0, self.now - self.seen.get(name, float("-inf"))) for name in self.reports}
+
+    @property
+    def unreadable(self) -> list[str]:
+        """The servers of whose report nothing is believed."""
+        return sorted(self.faults.keys() - self.reports.keys())
+
 
 class Control:
     """The control keys of the first queue server."""
@@ -100,8 +110,7 @@ class Control:
     def reports(self) -> tuple[dict[str, Report], dict[str, float], list[str]]:
         """All reports, the age of each in seconds by the server's clock, and the servers whose report is unreadable."""
         heard = self.heard()
-        ages = {name: max(0.0, heard.now - heard.seen.get(name, float("-inf"))) for name in heard.reports}
-        return heard.reports, ages, sorted(heard.faults.keys() - heard.reports.keys())
+        return heard.reports, heard.ages, heard.unreadable
 
     def where(self, name: str) -> str:
         """Host and pid of the master that has reported last under this name, "" if that is not known."""

@@ -18,13 +18,18 @@ LONGEST_COLLECTION = 64
 MOST_OF_A_QUEUE = 999_999_999  # slots
 
 
-def meant(word: str, known: Collection[str], elsewhere: Mapping[str, str] = MappingProxyType({})) -> str:
+def meant(
+    word: str, known: Collection[str], elsewhere: Mapping[str, str] = MappingProxyType({}), *, far: str | None = None
+) -> str:
     """What to say to somebody who wrote a name that is not known: the nearest one that is, or all of them.
 
-    ``elsewhere``: what is known here of words that other systems use.
+    elsewhere  what is known here of words that other systems use
+    far        what to say if none is near, where they may be too many for one line
     """
     near = [elsewhere[word]] if word in elsewhere else difflib.get_close_matches(word, known, 1, 0.5)
-    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(known) or 'none'}"
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"known here: {', '.join(known) or 'none'}" if far is None else far
 
 
 def text(value: object, what: str) -> str:

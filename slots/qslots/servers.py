@@ -13,7 +13,10 @@ from .durability import FAST, Durability
 from .errors import QueueServerDown
 from .queueserver import QueueServer
 from .scripts import Scripts, script
-from .settings import Settings
+from .settings import ManagerSettings, Settings
+from .units import duration
+
+LOST_AFTER = duration(ManagerSettings().lost_after)
 
 
 def source(queue: str, server: str) -> str:
@@ -32,9 +35,10 @@ class QueueServers:
 
     def __init__(
         self, urls: Mapping[str, str], places: Mapping[str, tuple[str, ...]], *, name: str, timeout: float = 5.0,
-        single: bool = False, scripts: Scripts = script,
+        single: bool = False, scripts: Scripts = script, lost_after: float = LOST_AFTER,
     ) -> None:  # fmt: skip
         self.urls = dict(urls)
+        self.lost_after = lost_after  # s of silence after which a server of the fleet is lost, as the settings have it
         self._places = dict(places)
         self._first = (next(iter(self.urls)),)
         self._name = name
@@ -48,7 +52,10 @@ class QueueServers:
     def listed(cls, settings: Settings, *, name: str, timeout: float = 5.0, single: bool = False) -> "QueueServers":
         """Those of a settings file; SettingsError if it lists none."""
         _ = settings.url
-        return cls(settings.queue_servers, settings.places, name=name, timeout=timeout, single=single)
+        return cls(
+            settings.queue_servers, settings.places, name=name, timeout=timeout, single=single,
+            lost_after=duration(settings.manager.lost_after),
+        )  # fmt: skip
 
     def __getitem__(self, server: str) -> QueueServer:
         if server not in self._opened:
@@ -149,8 +156,9 @@ class QueueServers:
     def singly(self, name: str) -> "QueueServers":
         """The same servers, each by one connection that is kept open, for one thread."""
         return QueueServers(
-            self.urls, self._places, name=name, timeout=self._timeout, single=True, scripts=self._scripts
-        )
+            self.urls, self._places, name=name, timeout=self._timeout, single=True, scripts=self._scripts,
+            lost_after=self.lost_after,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Closes all connections; the next operation opens new ones, from scratch."""

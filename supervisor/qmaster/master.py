@@ -17,14 +17,13 @@ from typing import Any
 from setproctitle import setproctitle
 
 from qslots import __version__, logs
-from qslots.daemon import faults
 from qslots.daemon.controlsocket import ControlSocket, Reply
 from qslots.daemon.notices import ServiceManager, State
 from qslots.scoreboard import Field, boot_ns
 from qslots.settings import Settings, used
 from qslots.units import counted, duration
 
-from . import inheritance, lateness, linux, privileges, requests, signals
+from . import faults, inheritance, lateness, linux, privileges, requests, signals
 from .books import Books, monotonic
 from .byhand import ByHand
 from .children import Phase

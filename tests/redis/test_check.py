@@ -45,6 +45,17 @@ def test_a_manager_and_a_server_that_are_silent_are_told_of(control: Control) ->
     assert "warning: lost, as they have not reported for 5 s: web-2\n" in told.stdout
 
 
+def test_who_is_lost_for_a_manager_is_lost_here(control: Control) -> None:
+    now = control.heard().now
+    for name, age in {"web-1": 4.0, "web-2": 8.0, "web-3": 60.0}.items():
+        report(control, name)
+        control.server.redis.zadd(keys.SEEN, {name: (now - age) * 1e6})
+    told = checked("--redis", control.server.url)
+    assert "for 5 s: web-3\n" in told.stdout, "ages count against the newest report"
+    control.server.redis.zadd(keys.SEEN, {"web-1": (now - 60) * 1e6, "web-2": (now - 60) * 1e6})
+    assert "warning: no master reports" in checked("--redis", control.server.url).stdout
+
+
 def test_of_a_queue_server_that_is_away_nothing_is_claimed() -> None:
     told = checked("--redis", "redis://127.0.0.1:1")
     assert told.exit_code == 1

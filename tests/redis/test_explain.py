@@ -8,11 +8,10 @@ from click.testing import CliRunner, Result
 
 from qmanager import cli
 from qmanager.admin import cli as admin
-from qmanager.admin import explaining
 from qslots import keys
 from qslots.control import Control
 from qslots.queueserver import QueueServer
-from qslots.reports import MapRow, Plan, QueuePlan, Report, pack
+from qslots.reports import Declared, HandlerDeclared, MapRow, Plan, QueueDeclared, QueuePlan, Report, SlotReport, pack
 
 PLANNED = QueuePlan(
     "mail", 80, 1, None, 2.5, 2.0, 1.25, 30.0, 31.0, 0.05, "31/s of 0.05 s at 80% busy = 1.94; short of slots: 2 of 3",
@@ -22,6 +21,8 @@ SHARED = QueuePlan(
     "index", 50, 0, 5, 0.1, 0.5, None, 0.0, 0.0, None, "nothing to do; shares a slot with 1 other", slots=1,
     shares=("rest",),
 )  # fmt: skip
+
+DECLARED = Declared((QueueDeclared("mail"), QueueDeclared("index")))
 
 
 @pytest.fixture
@@ -35,10 +36,10 @@ def publish(control: Control, age: float = 0.0) -> None:
     row = MapRow(7, 3, "web-1/33", (("mail",), ("mail",), ("index", "rest")))
     control.server.redis.hset(keys.MAP, mapping={"web-1": pack(row), "web-2": pack(MapRow(7, 3, "m", (("mail",), ())))})
     report = Report(
-        server="web-1", incarnation="i", host="h", pid=1, generation=1, declared="", budget=1000, max_slots=8, pss=1,
-        free_memory=1, slot_size=100, slot_sizes={"mail": 300}, epoch=7, seq=3,
+        server="web-1", incarnation="i", host="h", pid=1, generation=1, declared=DECLARED.digest(), budget=1000,
+        max_slots=8, pss=1, free_memory=1, slot_size=100, slot_sizes={"mail": 300}, epoch=7, seq=3,
     )  # fmt: skip
-    control.report(report, None)
+    control.report(report, DECLARED)
 
 
 def run(control: Control, *args: str) -> Result:
@@ -76,7 +77,7 @@ def test_people_read_it_from_top_to_bottom(control: Control) -> None:
     }
     assert lines["asked for"] == "asked for priority 80, min 1, max ·, target delay 2.0s"
     assert lines["pinned"] == "pinned to 4 slots"
-    assert lines["arrivals"] == "arrivals 31/s of 50ms = 1.9 slots at 80% busy; 30/s done"
+    assert lines["arrivals"] == "arrivals 31/s of 50ms = 2.1 slots at 74% busy; 30/s done"
     assert lines["run time"] == "run time 50ms a task, 200ms or less a pack in 19 of 20 times"
     assert lines["load"] == "load 125% of its slots' time, backlog included"
     assert lines["kept"] == (
@@ -130,7 +131,6 @@ def test_a_pin_beyond_what_the_servers_can_carry_is_told(control: Control) -> No
     result = run(control, "pin", "mail", "4")  # of 300 bytes each: three fit
     assert result.exit_code == 0
     assert result.stderr == "qslots: the servers that report can carry 3 slots of queue mail: it cannot have more\n"
-    assert explaining.ceiling("index", control.heard().reports) == 8
 
 
 def test_a_pin_of_a_queue_that_is_gone_can_be_taken_back(control: Control) -> None:
@@ -146,3 +146,21 @@ def test_tab_completes_servers_that_are_to_be_thought_away(control: Control) -> 
         "COMP_WORDS": f"qmanager plan --redis {control.server.url} --without w",
     })  # fmt: skip
     assert runner.invoke(cli.main, [], prog_name="qmanager").stdout.split() == ["plain,web-1"]
+
+
+def test_a_dry_run_begins_with_what_slots_serve_where_the_map_has_no_row(control: Control) -> None:
+    declared = Declared((QueueDeclared("mail", handlers=(HandlerDeclared("send"),)),))
+    slots = tuple(SlotReport(index, 7 + index, 1, "idle", ("mail",)) for index in range(2))
+    control.report(
+        Report(
+            server="web-1", incarnation="i", host="h", pid=1, generation=1, declared=declared.digest(), budget=1000,
+            max_slots=8, pss=1, free_memory=1, slot_size=100, slot_sizes={}, epoch=7, seq=3, slots=slots,
+        ), declared,
+    )  # fmt: skip
+    planned = QueuePlan("mail", 80, 0, None, 2.0, 2.0, 0.5, 3.0, 3.0, 0.05, "", slots=2, need=2, kept=2, peak=2.0)
+    control.server.redis.set(keys.PLAN, pack(Plan(7, 3, "m", control.heard().now, (planned,), (declared.digest(),))))
+    result = CliRunner().invoke(cli.main, ["plan", "--json", "--redis", control.server.url])
+    found = json.loads(result.stdout)
+    assert (found["changes"], found["servers"]) == (
+        [], [{"name": "web-1", "before": 2, "after": 2, "there": True, "changed": 0}]
+    )  # fmt: skip

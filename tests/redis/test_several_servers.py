@@ -5,9 +5,10 @@ import logging
 import pathlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+import redis
 from click.testing import CliRunner, Result
 from support.holder import Holder, put, resume_long_ago
 from support.servers import RedisServer
@@ -19,6 +20,7 @@ from qmanager.collect import LONGEST_PAUSE, Collector
 from qmanager.strays import EVERY, StrayWatch
 from qslots import gates, keys
 from qslots.errors import QueueServerDown
+from qslots.keys import QueueKeys
 from qslots.reports import Plan, QueueDeclared, QueuePlan, pack
 from qslots.servers import QueueServers
 
@@ -273,6 +275,28 @@ def test_the_manager_tells_of_strays_once_and_asks_nobody_who_is_away(
     watch.look((), 1.0 + 3 * EVERY)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "1 task of queue far on main, where it does not live" in caplog.text
+
+
+@pytest.mark.parametrize("damage", [
+    lambda client: client.rpush(QueueKeys("bad").handlers, "x"),  # refused: of another type
+    lambda client: client.sadd(QueueKeys("bad").handlers, b"\xff"),
+    lambda client: client.hset(QueueKeys("bad").part("counters"), "done", "many"),
+])  # fmt: skip
+def test_a_queue_that_cannot_be_counted_hides_no_other_stray(
+    servers: QueueServers, damage: Callable[[redis.Redis], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    put(servers["main"], "lost", queue="far")
+    servers["b"].redis.sadd(keys.QUEUES, "bad")
+    put(servers["b"], "astray", queue="near")
+    damage(servers["b"].redis)
+    StrayWatch(servers).look((), 1.0)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [line.partition(",")[0] for line in told] == ["1 task of queue far on main", "1 task of queue near on b"]
+
+
+def test_names_of_queues_that_are_none_cost_no_cycle(servers: QueueServers) -> None:
+    servers["b"].redis.sadd(keys.QUEUES, b"\xff")
+    StrayWatch(servers).look((), 1.0)
 
 
 def test_the_map_says_which_counts_are_not_beside_it(

@@ -196,11 +196,12 @@ def test_thousands_of_reports_are_read_in_chunks(client: QueueServer) -> None:
 
 def test_a_qmaster_is_loaded_when_its_own_fresh_report_says_so(client: QueueServer) -> None:
     since = clock(client)
-    client.redis.hset(keys.EPOCH, "epoch", 1)
+    client.redis.set(keys.PLAN, b"")
     publish(client, report("web-1"), age=60.0)
     assert not views.is_loaded(client, 41, since)  # a former life's report, though of the same pid
     publish(client, report("web-1"))
     assert views.is_loaded(client, 41, since)
     assert not views.is_loaded(client, 42, since)
-    client.redis.delete(keys.EPOCH)
+    client.redis.delete(keys.PLAN)
+    client.redis.hset(keys.EPOCH, "epoch", 1)  # a manager that reigns and has published nothing yet
     assert not views.is_loaded(client, 41, since)

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from qslots.keys import DECLARED, PULSE, REPORTS
+from qslots.control import Control
+from qslots.keys import PULSE
 from qslots.outcomes import Outcome
 from qslots.queueserver import Exchange, Pack, QueueServer
 from qslots.records import formed, header
-from qslots.reports import Declared, QueueStats, Report, pack
+from qslots.reports import Declared, QueueStats, Report
 
 QUEUE = "q"
 HANDLER = "h"
@@ -110,5 +111,4 @@ def report_loaded(server: QueueServer, declared: Declared) -> None:
         server="web", incarnation="i", host="h", pid=1, generation=1, declared=declared.digest(), budget=1, max_slots=1,
         pss=0, free_memory=1, slot_size=1, slot_sizes={}, epoch=1, seq=1,
     )  # fmt: skip
-    server.redis.hset(DECLARED, declared.digest(), pack(declared))
-    server.redis.hset(REPORTS, "web", pack(loaded))
+    Control(server).report(loaded, declared)

@@ -18,11 +18,11 @@ from qmaster import deaths, linux, relief, signals, watch
 from qmaster.books import Books
 from qmaster.children import Child, Phase
 from qmaster.courier import Courier
+from qmaster.faults import EVERY, LAST, MOST, WITHIN, Faults
 from qmaster.lastmap import LastMap
 from qmaster.letters import Failed, SaveState, encode
 from qmaster.state import State
 from qslots.control import Control
-from qslots.daemon.faults import EVERY, LAST, MOST, WITHIN, Faults
 from qslots.errors import Error
 from qslots.logs import to_stderr
 from qslots.reports import MOST_SLOTS, MapRow, Report

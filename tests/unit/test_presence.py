@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmanager.presence import Presence, present
+from qmanager.presence import Presence, present, reporting
 
 LOST = 5.0
 
@@ -130,3 +130,9 @@ def test_no_more_than_a_fifth_is_a_plain_loss(many: tuple[int, int]) -> None:
     gone, all_of_them = many
     reports = {**dict.fromkeys(names(all_of_them), 99.9), **dict.fromkeys(names(gone), 90.0)}
     assert step(reports, after(names(all_of_them))).there == names(all_of_them) - names(gone)
+
+
+def test_who_looks_once_counts_ages_against_the_newest_report_and_takes_the_future_for_now() -> None:
+    assert reporting({}, 100.0, lost_after=LOST) == frozenset()
+    assert reporting(seen(3, 60.0, s3=54.0), 100.0, lost_after=LOST) == names(3)
+    assert reporting(seen(3, 99.0, s3=3600.0, s4=94.9), 100.0, lost_after=LOST) == names(4)

@@ -27,7 +27,7 @@ PURE = {
     ],
     "qmaster": [
         *("capacity", "children", "deaths", "reconcile", "watch", "letters", "relief", "findings", "forecast"),
-        *("bounds", "figures", "generations", "pacing", "shedding", "recycling", "growth", "imported"),
+        *("bounds", "figures", "generations", "pacing", "shedding", "recycling", "growth", "imported", "faults"),
     ],
     "qmanager": [
         *(f"planning/{path.stem}" for path in FLOORS["qmanager"].glob("planning/*.py")),

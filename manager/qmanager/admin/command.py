@@ -1,5 +1,7 @@
 """What all commands of ``qslots`` have in common: their options, their errors, their way to the queue servers.
 
+Those of ``qmanager`` take options from here too.
+
 Exit codes: 0 ok, 1 error, 2 usage, and those of ``qslots.program``. An error is one line on stderr, never a traceback.
 """
 
@@ -25,7 +27,9 @@ from . import queueviews, views
 TAB_PATIENCE = 1.0  # s that a Tab may take
 _P = typing.ParamSpec("_P")
 
-file_option = click.option("-c", "file", metavar="FILE", type=click.Path(), help="The settings file.")
+file_option = click.option(
+    "-c", "file", metavar="FILE", type=click.Path(), help="The settings file; QSLOTS_CONFIG by default."
+)
 redis_option = click.option("--redis", metavar="URL", help=f"The (first) queue server: {KINDS}.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
@@ -54,17 +58,21 @@ def acting(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(file: str | None, redis: str | None, **rest: typing.Any) -> None:
-        logging.getLogger("qslots").handlers = [_Told()]
+        logging.getLogger("qslots").handlers = [Told(tell)]
         command(servers=connect_listed(named(file, redis)), **rest)
 
     return of_a_fleet(run)
 
 
-class _Told(logging.Handler):
-    """What the library logs while a command works is a note of the command."""
+class Told(logging.Handler):
+    """What is logged while a command works is a note of the command."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__()
+        self._tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
-        tell(record.getMessage())
+        self._tell(record.getMessage())
 
 
 def named(file: str | None, redis: str | None) -> Settings:

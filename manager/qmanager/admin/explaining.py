@@ -9,13 +9,13 @@ import msgspec
 from rich.console import RenderableType
 
 from qslots.control import Control
-from qslots.reports import Plan, Report
+from qslots.reports import Declared, Plan, Report
 from qslots.servers import QueueServers
 from qslots.units import counted
 
 from ..figures import NOTHING, number, seconds
 from ..planning.demand import staffed, utilised
-from ..published import clock, newest_plan
+from ..published import clock, newest_plan, origin
 from . import queueviews
 from .tables import facts, slots
 from .views import Document, View
@@ -30,8 +30,9 @@ def explain_view(servers: QueueServers, name: str) -> View:
     seen = queueviews.queue_view(servers, name)
     control = Control(servers.control)
     plan, _ = newest_plan(servers.control.redis)
-    heard, rows = control.heard(), {name: row.slots for name, row in control.rows().items()}
-    document = seen.document | behind(name, plan, rows, heard.reports)
+    reports, _ = queueviews.fleet(servers)
+    rows = {name: row.slots for name, row in control.rows().items()}
+    document = seen.document | behind(name, plan, rows, reports)
     document["pinned"] = control.pins().get(name)
     document["plan"] = origin(plan, clock(servers.control))
     return View(document, seen.notes)
@@ -44,7 +45,8 @@ def behind(
     mine = next((each for each in plan.queues if each.name == name), None) if plan else None
     values = msgspec.structs.asdict(mine) if mine else {}
     placed = {server: sum(name in queues for queues in row) for server, row in sorted(rows.items())}
-    working = [each for each in reports.values() if not each.draining]
+    # Without a declaration: it is there, but its capacity is not believed.
+    working = [each for each in reports.values() if each.declared and not each.draining]
     return {field: values.get(field) for field in BEHIND} | {
         "placed": {server: count for server, count in placed.items() if count},
         "fleet": {
@@ -53,16 +55,6 @@ def behind(
             "used": sum(bool(queues) for row in rows.values() for queues in row),
         },
     }
-
-
-def origin(plan: Plan | None, now: float) -> Document | None:
-    """Whose plan it is, and how old. Pure."""
-    if plan is None:
-        return None
-    return {
-        "epoch": plan.epoch, "seq": plan.seq, "manager": plan.manager, "published": plan.published,
-        "age": max(0.0, now - plan.published),
-    }  # fmt: skip
 
 
 def explain_table(queue: Document) -> RenderableType:
@@ -133,7 +125,8 @@ def _plan(plan: Document | None) -> str:
     return f"{plan['epoch']}.{plan['seq']} by {plan['manager']}, {seconds(plan['age'])} ago"
 
 
-def ceiling(name: str, reports: Mapping[str, Report]) -> int:
-    """How many slots of this queue the servers can carry, if they carry nothing else. Pure."""
-    able = (each for each in reports.values() if not each.draining)
+def ceiling(name: str, reports: Mapping[str, Report], declared: Mapping[str, Declared]) -> int:
+    """How many slots of this queue the servers that know it can carry, if they carry nothing else. Pure."""
+    knowing = {digest for digest, each in declared.items() if any(queue.name == name for queue in each.queues)}
+    able = (each for each in reports.values() if each.declared in knowing and not each.draining)
     return sum(min(each.max_slots, each.budget // each.slot_sizes.get(name, each.slot_size)) for each in able)

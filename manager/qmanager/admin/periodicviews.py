@@ -6,7 +6,6 @@ Reads only. Of a queue server that does not answer a note tells; what it alone m
 from collections.abc import Iterable, Mapping
 
 from qslots import ticks
-from qslots.control import Control
 from qslots.inspector import Inspector
 from qslots.periodic import Place, Ticks, following, tick_id, words
 from qslots.reports import Periodic
@@ -42,10 +41,9 @@ def queue_view(servers: QueueServers, name: str) -> View:
 
 def _declared(servers: QueueServers) -> dict[Place, Periodic]:
     """The periodic handlers of living applications, as the manager sees them."""
-    control = Control(servers.control)
     plan, _ = newest_plan(servers.control.redis)
-    found = control.declared({report.declared for report in control.reports()[0].values()})
-    return newest(aged(found, plan.declared if plan else ()).values())
+    _, declared = queueviews.fleet(servers)
+    return newest(aged(declared, plan.declared if plan else ()).values())
 
 
 def _remembered(servers: QueueServers, server: str, declared: Iterable[Place]) -> dict[Place, Ticks]:

@@ -38,7 +38,7 @@ def pin(name: str, slots: int, file: str | None, redis: str | None, as_json: boo
     with translated(servers.control.url):
         queueviews.existing(servers, name)
     control.pin(name, slots)
-    most = explaining.ceiling(name, control.heard().reports)
+    most = explaining.ceiling(name, *queueviews.fleet(servers))
     if slots > most:
         tell(f"the servers that report can carry {counted(most, 'slot')} of queue {name}: it cannot have more")
     _print(as_json, name, slots, f"queue {name} is pinned to {counted(slots, 'slot')} from the next plan on")

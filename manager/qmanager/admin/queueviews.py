@@ -4,17 +4,18 @@ The first queue server must answer. Of another one that does not a note tells, a
 count that nobody can give is null, never 0.
 """
 
-import difflib
 import typing
 from collections.abc import Callable, Container, Iterable, Mapping
 
+from qslots import given
 from qslots.control import Control
 from qslots.errors import Error, QueueServerError
 from qslots.queueserver import QueueServer
-from qslots.reports import QueuePlan, QueueStats, merged
+from qslots.reports import Declared, QueuePlan, QueueStats, Report, merged
 from qslots.servers import QueueServers
 
 from ..planning.unserved import unserved
+from ..presence import living
 from ..published import clock, newest_plan
 from ..readings import CUMULATIVE
 from ..strays import Parts, parted
@@ -34,7 +35,7 @@ def queues_view(servers: QueueServers) -> View:
     planned, why, age, plan_notes = _planned(servers)
     counts, silent = _counted(servers)
     parts, strays = parted(counts, servers)
-    known = _declared(servers)
+    known = _known(servers)
     document = [
         queue_document(
             name, planned.get(name), _sum(parts.get(name, {})), known.get(name, ()),
@@ -56,7 +57,7 @@ def queue_view(servers: QueueServers, name: str) -> View:
     plan, mine, away = planned.get(name), parts.get(name, {}), bool(_away(servers, name, silent))
     stats = _sum(mine)
     handlers = {handler for server in mine for handler in servers[server].handlers(name)}
-    known = _declared(servers).get(name, ())
+    known = _known(servers).get(name, ())
     document = queue_document(name, plan, stats, known, silent=away, unplanned=why, plan_age=age) | {
         "arrivals": plan.arrivals if plan else None,
         "expired": _value(stats, "expired", silent=away),
@@ -105,15 +106,21 @@ def handlers_of(servers: QueueServers, name: str) -> View:
     found, silent = asked(
         servers, lambda server, client: client.handlers(name) if server in servers.places(name) else []
     )
-    declared = _declared(servers).get(name, set())
-    return View(sorted(declared.union(*found.values())), notes(_away(servers, name, silent)))
+    known = _known(servers).get(name, set())
+    return View(sorted(known.union(*found.values())), notes(_away(servers, name, silent)))
 
 
-def _declared(servers: QueueServers) -> dict[str, set[str]]:
-    """Per queue the handlers that the applications of the servers that report declare."""
-    control, found = Control(servers.control), dict[str, set[str]]()
-    digests = {report.declared for report in control.reports()[0].values()}
-    for queue in (queue for each in control.declared(digests).values() for queue in each.queues):
+def fleet(servers: QueueServers) -> tuple[dict[str, Report], dict[str, Declared]]:
+    """What the servers that are there report, and by digest what their applications declare."""
+    control = Control(servers.control)
+    reports = living(control.heard(), servers.lost_after)
+    return reports, control.declared({report.declared for report in reports.values()})
+
+
+def _known(servers: QueueServers) -> dict[str, set[str]]:
+    """Per queue the handlers that the applications of the servers that are there declare."""
+    found: dict[str, set[str]] = {}
+    for queue in (queue for each in fleet(servers)[1].values() for queue in each.queues):
         found.setdefault(queue.name, set()).update(handler.name for handler in queue.handlers)
     return found
 
@@ -161,8 +168,7 @@ def queue_document(
 
 def unknown(name: str, names: Iterable[str]) -> str:
     """What to say of a queue that is not there. Pure."""
-    near = difflib.get_close_matches(name, sorted(names), 1, 0.5)
-    return f"there is no queue {name}: " + (f"did you mean {near[0]}?" if near else "`qslots queues` lists all")
+    return f"there is no queue {name}: " + given.meant(name, sorted(names), far="`qslots queues` lists all")
 
 
 def _value(stats: QueueStats | None, field: str, *, silent: bool) -> typing.Any:

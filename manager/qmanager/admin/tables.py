@@ -14,6 +14,7 @@ from rich.text import Text
 
 from qslots.units import counted
 
+from .. import figures
 from ..figures import NOTHING, seconds, size
 from ..planning.demand import with_reasons
 from ..planning.unserved import in_words
@@ -25,7 +26,6 @@ NO_SLOTS = "servers report, but no slot yet: `qslots queues` says what the queue
 NO_PERIODIC = "no periodic handlers: @task(every='10m') or @task(cron='0 3 * * *') makes one"
 NO_MAP = "no slot map yet: start a manager with `qmanager run` or `qslots up`"
 LATE = 5.0  # s; a server whose report is older is shown as silent
-SHORT = 0.05  # slots; less than this under what is wanted is rounding
 WIDE = 120  # columns from which the reasons stand in the table
 SERVER_WIDTH = 14  # columns that one server takes of the map's width
 NUMBERS_WIDTH = 56  # columns that the map needs beside its servers
@@ -240,8 +240,7 @@ def slots(count: float | None) -> str:
 
 def is_short(queue: Document) -> bool:
     """Whether a queue has fewer slots than it wants."""
-    wanted, granted = queue["wanted"], queue["granted"]
-    return wanted is not None and granted is not None and bool(granted + SHORT < wanted)
+    return figures.is_short(queue["wanted"], queue["granted"])
 
 
 def _map_numbers(queue: Document) -> tuple[Text, ...]:

@@ -112,7 +112,7 @@ def is_loaded(client: QueueServer, pid: int, since: float) -> bool:
     Without ``since`` the report of a former life would do: in a container pids come again.
     """
     fresh = typing.cast(list[bytes], client.redis.zrangebyscore(keys.SEEN, since * 1e6, "+inf"))
-    if not fresh or not client.redis.exists(keys.EPOCH):
+    if not fresh or not client.redis.exists(keys.PLAN):
         return False
     raw = typing.cast(list[bytes | None], client.redis.hmget(keys.REPORTS, fresh))
     known = {name: record for name, record in zip(fresh, raw, strict=True) if record is not None}

@@ -1,42 +1,12 @@
-"""Faults of our own in a daemon's loop. Pure; times are monotonic seconds given by the caller.
+"""How a daemon that has failed ends: by an error of its own, with an exit code of its own. Pure.
 
-One is told of with its traceback and the loop goes on: an oversight about one slot is no reason to end all others. But
-a daemon that fails again and again does not do its work, and another one might: so many of them within a minute end it,
-with a code of its own. Of those that come in a row as fast as the loop turns, one is told and counted each time.
+Each of them counts its faults in its own way; whoever starts it anew need not know which.
 """
-
-from dataclasses import dataclass, field
 
 from ..errors import Error
 
-EVERY = 0.5  # seconds; what comes sooner after one that was told is the same one
-MOST = 10
-WITHIN = 60.0  # seconds
-LAST = 10.0  # seconds to end in good order without another fault
 EX_SOFTWARE = 70  # of sysexits.h
 
 
 class Broken(Error):
     """This program has failed; its exit code is ``EX_SOFTWARE``."""
-
-
-@dataclass(slots=True)
-class Faults:
-    """Those of one daemon."""
-
-    _at: list[float] = field(default_factory=list)
-    end_by: float = float("inf")  # when it is to be over, in good order or not
-
-    def counts(self, now: float) -> bool:
-        """One more. Whether it is to be told."""
-        if self._at and now < self._at[-1] + EVERY:
-            return False
-        self._at = [at for at in self._at if now < at + WITHIN] + [now]
-        if len(self._at) >= MOST:
-            self.end_by = min(self.end_by, now + LAST)
-        return True
-
-    @property
-    def are_too_many(self) -> bool:
-        """Whether to give up."""
-        return self.end_by < float("inf")
