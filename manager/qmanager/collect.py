@@ -57,7 +57,8 @@ class Collector:
         return frozenset(self._away)
 
     def collect(self, queues: Mapping[str, QueueDeclared], now: float) -> dict[str, QueueStats]:
-        """One reading a queue; none of a queue that was never seen. ``now`` is monotonic.
+        """One reading a queue; none of one that was never seen, or cannot be counted anywhere: with counts that only
+        repeat it would seem to rest. ``now`` is monotonic.
 
         QueueServerError if the first queue server does not answer. Locks past their time are taken back on the way.
         """
@@ -80,7 +81,7 @@ class Collector:
             now = clock(control)
         for queue in queues:
             places = [(queue, server) for server in self._servers.places(queue) if (queue, server) in self._newest]
-            if places:
+            if places and not all(place in self._broken for place in places):
                 parts = [counted_from(self._bases.get(at), self._newest[at]) for at in places]
                 found[queue] = msgspec.structs.replace(merged(parts), now=now)
         return found

@@ -59,6 +59,7 @@ def test_a_fleet_is_its_servers_declarations_settings_and_pins(
 
 
 def test_what_is_not_believed_is_told_of_once(control: Control, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING", "qmanager")
     control.report(report("web"), DECLARED)
     control.report(report("odd", declared="d" * 24), None)
     control.server.redis.hset(keys.DECLARED, "d" * 24, b"\xc1")

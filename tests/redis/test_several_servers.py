@@ -109,6 +109,18 @@ def test_a_server_that_answers_late_brings_its_tasks_but_no_rush(
     assert both["far"].put == 1
 
 
+def test_a_queue_that_can_be_counted_nowhere_has_no_counts_instead_of_old_ones(servers: QueueServers) -> None:
+    fill(servers)
+    collector = Collector(servers)
+    assert {"near", "spread"} <= collector.collect(QUEUES, 0.0).keys()
+    for server, queue in (("main", "near"), ("b", "spread")):
+        counters = servers[server].keys_of(queue).part("counters")
+        servers[server].redis.delete(counters)
+        servers[server].redis.set(counters, "x")
+    found = collector.collect(QUEUES, 1.0)
+    assert "near" not in found and "spread" in found, "that is counted on main as well"
+
+
 def test_without_the_first_server_nothing_is_collected(servers: QueueServers, running: dict[str, RedisServer]) -> None:
     fill(servers)
     collector = Collector(servers)

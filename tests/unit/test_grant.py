@@ -148,6 +148,16 @@ def test_a_task_of_a_moment_does_not_wait_behind_a_long_one() -> None:  # case 4
     assert slots(granted([short, often_short], 9)) == {"often short": 2}
 
 
+def test_a_clock_that_was_set_back_keeps_a_peak_no_longer() -> None:
+    present: dict[Names, int] = {("a",): 9, ("b", "c"): 5}
+    demands = [demand("a", 9.0), demand("b", 0.5), demand("c", 0.5)]
+    _, holding = grant(demands, 20, remembered(present, 5000.0), 5000.0, {}, present)
+    quiet = [demand(name, 0.0) for name in "abc"]
+    _, holding = grant(quiet, 20, holding, 1000.0, {}, present)
+    grants, _ = grant(quiet, 20, holding, 1001.0 + stabilization(quiet[0]), {}, present)
+    assert slots(grants) == {"a b c": 2}
+
+
 @pytest.mark.parametrize(("present", "expected"), [(0, 14), (3, 14), (20, 20), (46, 46), (60, 46)])
 def test_no_more_is_kept_of_a_peak_than_is_there(present: int, expected: int) -> None:
     peak = Holding({"a": Held(((0.0, 46.0),), 46, 46)})

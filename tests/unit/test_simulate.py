@@ -64,6 +64,7 @@ def test_settings_stand_above_the_file(load_file: pathlib.Path) -> None:
 @pytest.mark.parametrize(("rows", "told"), [
     (f"{HEAD}\n0,mail,2,fast", "line 2, column service_time: 'fast' does not fit: write seconds, or a text such as"),
     (f"{HEAD}\n0,mail,-2,1", "line 2, column arrivals: '-2' does not fit: write tasks a second, 0 or more"),
+    (f"{HEAD}\n0,mail,{'9' * 5000},1", "line 2, column arrivals: "),
     (f"{HEAD}\n0,mail,nan,1", "line 2, column arrivals: 'nan' does not fit: write tasks a second"),
     (f"{HEAD},cv\n0,mail,2,1,1e300", "line 2, column cv: '1e300' does not fit: write a number, 0 to 100"),
     (f"{HEAD}\n0,ma il,2,1", "line 2, column queue: 'ma il' does not fit: write 1 to 64 letters"),
@@ -109,10 +110,19 @@ def test_a_file_of_single_tasks_is_refused_before_it_fills_the_memory(
 
 def test_a_file_that_cannot_be_read_is_told_of(tmp_path: pathlib.Path) -> None:
     (tmp_path / "latin.csv").write_bytes(f"{HEAD}\n0,caf\xe9,1,1".encode("latin-1"))
-    for path in (tmp_path / "none.csv", tmp_path, tmp_path / "latin.csv"):
-        result = invoked(path if path.suffix else f"{path}/.csv")
+    why = {"none.csv": "cannot be read: No such file", ".csv": "cannot be read", "latin.csv": "is not UTF-8"}
+    for name, told in why.items():
+        result = invoked(tmp_path / name)
         assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
-        assert "cannot be read" in result.stderr
+        assert told in result.stderr
+
+
+def test_columns_may_be_named_as_people_write(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "load.csv"
+    path.write_text("time, queue, arrivals, service time\n0,mail,2,1\n9,mail,0,1")
+    usual = load_of(path, {}, None)
+    path.write_text("Time,Queue,Arrivals,Service-Time\n0,mail,2,1\n9,mail,0,1")
+    assert load_of(path, {}, None) == usual
 
 
 @pytest.mark.parametrize("words", [

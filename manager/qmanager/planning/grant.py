@@ -161,7 +161,7 @@ def hold(demand: Demand, before: Held, now: float) -> Held:
     """Up at once, down only from the highest peak of the window; whole slots with a dead band around them."""
     queue = demand.queue
     window = stabilization(demand)
-    peaks = _recent(before.peaks, now - window, demand.wanted)
+    peaks = _recent(_by_now(before.peaks, now), now - window, demand.wanted)
     if not peaks or now - peaks[-1][0] >= window / _PARTS:
         peaks = (*peaks, (now, demand.wanted))
     level = peaks[0][1]
@@ -170,7 +170,14 @@ def hold(demand: Demand, before: Held, now: float) -> Held:
     needs = demand.wanted >= (SHARE_BELOW if before.need else OWN_FROM)
     need = max(_steady(demand.wanted, before.need, queue.priority) if needs else 0, queue.min_slots)
     most = own if queue.max_slots is None else min(own, queue.max_slots)
-    return Held(peaks, most, min(need, most), _still_found(before, now, demand.mean_time), before.since)
+    return Held(peaks, most, min(need, most), _still_found(before, now, demand.mean_time), min(before.since, now))
+
+
+def _by_now(peaks: tuple[tuple[float, float], ...], now: float) -> tuple[tuple[float, float], ...]:
+    """Where the clock was set back: what lies in the future is of now."""
+    if not peaks or peaks[-1][0] <= now:
+        return peaks
+    return tuple((min(instant, now), wanted) for instant, wanted in peaks)
 
 
 def _recent(peaks: tuple[tuple[float, float], ...], instant: float, wanted: float) -> tuple[tuple[float, float], ...]:
@@ -308,13 +315,13 @@ def _together(
     """Slots that the members are worth together, within the least of their max."""
     priority = max(served[name].queue.priority for name in names)
     window = max(stabilization(served[name]) for name in names) if before.peaks else 0.0
-    peaks = tuple(peak for peak in before.peaks if peak[0] > now - window)  # the members have their own
+    peaks = tuple(peak for peak in before.peaks if now - window < peak[0] <= now)  # the members have their own
     level = max(sum(held[name].level for name in names), peaks[0][1] if peaks else 0.0)
     own = _steady(level, before.own, priority)
     need = _steady(sum(served[name].wanted for name in names), before.need, priority)
     most = _group_max(names, served, own)
     found = _still_found(before, now, max(served[name].mean_time or 0.0 for name in names))
-    return Held(peaks, min(own, most), min(need, own, most), found, before.since)
+    return Held(peaks, min(own, most), min(need, own, most), found, min(before.since, now))
 
 
 def _group_claim(names: Names, served: Mapping[str, Demand], held: Held, present: Mapping[Names, int]) -> _Claim:

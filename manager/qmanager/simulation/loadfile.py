@@ -6,6 +6,7 @@ An empty cell means: as in the queue's row before. Settings of queues stand abov
 import csv
 import math
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -128,13 +129,15 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[int, Row]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
-            names = [name.strip() for name in next(reader, [])]
+            names = [re.sub(r"[ -]", "_", name.strip().lower()) for name in next(reader, [])]
             _check_names(names, path)
             for cells in reader:
                 if any(cell.strip() for cell in cells):
                     yield reader.line_num, _read(names, cells, f"{path} line {reader.line_num}")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Error(f"{path} cannot be read: {error}") from None
+    except OSError as error:
+        raise Error(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Error(f"{path} is not UTF-8: save it as that") from None
     except csv.Error as error:
         raise Error(f"{path} line {reader.line_num} is not CSV: {error}") from None
 
