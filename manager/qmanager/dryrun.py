@@ -7,6 +7,7 @@ so is what it keeps of a recent peak. So where nothing has changed nothing chang
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -118,6 +119,7 @@ def document(given: Given, found: Outcome, *, without: Sequence[str] = ()) -> di
     """Before and after, for ``--json``."""
     before = {each.name: each for each in given.plan.queues} if given.plan else {}
     old, new = _serving(given.rows), _serving(found.rows)
+    slots = Counter(chain.from_iterable(found.rows.values()))
     changed = Counter(change.server for change in found.changes)
     return {
         "rests_on": origin(given.plan, given.now),
@@ -128,7 +130,10 @@ def document(given: Given, found: Outcome, *, without: Sequence[str] = ()) -> di
              "there": name in found.rows, "changed": changed[name]}
             for name in sorted(given.rows.keys() | found.rows.keys())
         ],
-        "queues": [_queue(each, before.get(each.name), old[each.name], new[each.name]) for each in found.queues],
+        "queues": [
+            _queue(each, before.get(each.name), old[each.name], new[each.name], _placed(each, slots))
+            for each in found.queues
+        ],
         "changes": [
             {"server": each.server, "index": each.index, "before": list(each.before), "after": list(each.after),
              "reason": each.reason}
@@ -137,7 +142,13 @@ def document(given: Given, found: Outcome, *, without: Sequence[str] = ()) -> di
     }  # fmt: skip
 
 
-def _queue(now: QueuePlan, before: QueuePlan | None, old: int, new: int) -> dict[str, Any]:
+def _placed(now: QueuePlan, slots: Mapping[Names, int]) -> float:
+    """Of what is granted that which has a place; ``slots``: in the map, by the queues that they serve."""
+    names = tuple(sorted((now.name, *now.shares)))
+    return now.granted * min(1.0, slots[names] / now.slots) if now.slots else now.granted
+
+
+def _queue(now: QueuePlan, before: QueuePlan | None, old: int, new: int, placed: float) -> dict[str, Any]:
     return {
         "name": now.name,
         "priority": now.priority,
@@ -145,7 +156,7 @@ def _queue(now: QueuePlan, before: QueuePlan | None, old: int, new: int) -> dict
         "after": new,
         "wanted": now.wanted,
         "granted": now.granted,
-        "short": now.wanted - now.granted if is_short(now.wanted, now.granted) else 0.0,
+        "short": now.wanted - placed if is_short(now.wanted, placed) else 0.0,
         "short_before": max(0.0, before.wanted - before.granted) if before else None,
         "reason": now.reason.removeprefix("; "),
     }

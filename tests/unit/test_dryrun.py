@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -120,3 +121,18 @@ def test_a_fleet_without_a_plan_gets_minima_and_places_to_listen() -> None:
 def test_it_comes_to_rest(gone: tuple[str, ...]) -> None:
     given = steady(Cluster(many(12), servers={"x": 40, "y": 40, "z": 20}), q00=20, q01=9, q02=3)
     assert shown(given, *gone)["cycles"] < dryrun.MOST_CYCLES
+
+
+def test_what_is_granted_and_finds_no_place_is_short() -> None:
+    given = steady(Cluster([queue("a")], servers={"x": 8, "y": 4}))
+    both = Declared((queue("a"), queue("new", min_slots=8)))
+    x, y = given.reports
+    begun = replace(
+        given, reports=[x, msgspec.structs.replace(y, declared=both.digest())],
+        declared={**given.declared, both.digest(): both}, queues={each.name: each for each in both.queues},
+    )  # fmt: skip
+    found = shown(begun)
+    [new] = [each for each in found["queues"] if each["name"] == "new"]
+    assert (new["granted"], new["after"], new["short"]) == (8.0, 4, 4.0)
+    assert new["reason"].endswith("4 of 8 have a place yet")
+    assert lines(found)[0].endswith("1 queue short: new")
