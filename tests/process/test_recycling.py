@@ -47,12 +47,13 @@ def devours() -> None:
 
 
 @task(max_crashes=1)
-def mixed(megabytes: int) -> None:
+def mixed(megabytes: int, attempt: int) -> None:
     if megabytes:
         KEPT.append(bytearray(b"x") * (megabytes << 20))
+        note("grown", attempt)
     else:
-        note("begin")
-        gate("open")
+        note("begin", attempt)
+        gate(f"open{attempt}")
 
 
 @task
@@ -154,13 +155,19 @@ def test_task_that_outgrows_twice_the_limit_is_killed_charged_and_buried_alone(f
 
 def test_task_that_begins_in_a_slot_that_another_has_just_grown_is_not_charged(fleet: Fleet) -> None:
     fleet.launch(APP, ("mixed",))
-    fleet.app.mixed.enqueue_many([(120,), (0,)])
-    first, second = fleet.wait_run("begin", count=2)
-    assert first.pid != second.pid, "its slot was killed"
-    fleet.open()
+    for attempt in range(9):
+        fleet.app.mixed.enqueue_many([(120, attempt), (0, attempt)])
+        [grown] = fleet.wait_run("grown", attempt)
+        first = fleet.wait_run("begin", attempt)[0]
+        if first.pid == grown.pid:
+            break
+        fleet.open(f"open{attempt}")  # the slot was measured while it grew, and left before the other began
+    first, second = fleet.wait_run("begin", attempt, count=2)
+    assert (first.pid == grown.pid) and (first.pid != second.pid), "its slot was killed"
+    fleet.open(f"open{attempt}")
     fleet.wait_empty("mixed")
     assert fleet.stats("mixed").crashed == 0
-    assert fleet.status()["deaths"] == {"memory": 1}
+    assert fleet.status()["deaths"]["memory"] == 1
 
 
 def test_slot_is_recycled_after_so_many_tasks_and_hands_back_the_rest_of_its_pack(fleet: Fleet) -> None:
