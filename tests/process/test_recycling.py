@@ -162,12 +162,14 @@ def test_task_that_begins_in_a_slot_that_another_has_just_grown_is_not_charged(f
         if first.pid == grown.pid:
             break
         fleet.open(f"open{attempt}")  # the slot was measured while it grew, and left before the other began
-    first, second = fleet.wait_run("begin", attempt, count=2)
-    assert (first.pid == grown.pid) and (first.pid != second.pid), "its slot was killed"
+    assert first.pid == grown.pid
+    crashed = fleet.stats("mixed").crashed
+    second = fleet.wait_run("begin", attempt, count=2)[1]
+    assert first.pid != second.pid, "its slot was killed"
     fleet.open(f"open{attempt}")
     fleet.wait_empty("mixed")
-    assert fleet.stats("mixed").crashed == 0
-    assert fleet.status()["deaths"]["memory"] == 1
+    assert fleet.stats("mixed").crashed == crashed
+    assert fleet.status()["deaths"]["memory"] >= 1
 
 
 def test_slot_is_recycled_after_so_many_tasks_and_hands_back_the_rest_of_its_pack(fleet: Fleet) -> None:

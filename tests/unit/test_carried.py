@@ -93,7 +93,7 @@ def test_a_pin_comes_before_the_minimum_of_a_less_important_queue() -> None:
     fleet.plan(mail, queue("big", priority=90), cycles=5)
     told = fleet.plan(mail, queue("big", priority=90, min_slots=2, max_slots=2), cycles=30)
     assert (fleet.own("big"), fleet.own("mail")) == (2, 8)
-    assert told["mail"].reason.endswith("8 of 10 have a place yet")
+    assert told["mail"].reason.endswith("8 of 10 have a place")
 
 
 def test_a_minimum_comes_before_what_is_kept_of_a_peak() -> None:

@@ -134,5 +134,5 @@ def test_what_is_granted_and_finds_no_place_is_short() -> None:
     found = shown(begun)
     [new] = [each for each in found["queues"] if each["name"] == "new"]
     assert (new["granted"], new["after"], new["short"]) == (8.0, 4, 4.0)
-    assert new["reason"].endswith("4 of 8 have a place yet")
+    assert new["reason"].endswith("4 of 8 have a place")
     assert lines(found)[0].endswith("1 queue short: new")

@@ -436,3 +436,10 @@ def test_a_row_that_is_kept_for_one_queue_gives_no_other_more_than_its_max() -> 
     for _ in range(3):
         case.plan()
         kept_promises(case)
+
+
+def test_who_is_heard_in_two_ways_and_finds_no_place_joins_a_slot_once() -> None:
+    only = server("x", 1, budget=750, slot_sizes={"b": 600, "c": 600})
+    case = Case([only], [Grant(("a", "b"), 2, 50), Grant(("b",), 1, 50), Grant(("c",), 3, 90)], least={"c": 2})
+    case.plan()
+    assert case.rows["x"] == (("a", "b", "c"),)

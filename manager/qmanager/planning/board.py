@@ -18,6 +18,7 @@ from .grant import Grant, Names
 
 Rows = dict[str, tuple[Names, ...]]  # server -> the queues of slot 0, 1, 2, …
 Place = tuple[int, int]  # number of the server, index of the slot
+FEW = 4  # a queue that so small a part of all servers knows looks for slots only there
 LEAST_MOVES = 10  # a hundredth of the slots may change hands in a cycle; in small clusters these
 
 
@@ -163,13 +164,18 @@ class Board:
             self._here[queues] = dict(Counter(self._homes.pop(queues, ())))
         return self._here[queues]
 
-    def places(self, queues: Names) -> list[Place]:
-        """Every slot of ``queues``, by server and index."""
-        homes = sorted(self.here(queues).items())
+    def places(self, queues: Names, among: Iterable[int] | None = None) -> list[Place]:
+        """Every slot of ``queues``, or those on some servers, by server and index."""
+        here = self.here(queues)
+        homes = sorted(here.items() if among is None else ((i, here[i]) for i in among if i in here))
         return [(i, index) for i, n in homes for index in _indexes(self.rows[i], queues, n)]
 
-    def spare(self, *, idle: bool) -> Iterator[Place]:
-        """Slots beyond what was granted: those of unimportant queues first, where these have most of them."""
+    def spare(self, *, idle: bool, among: frozenset[int]) -> Iterator[Place]:
+        """Slots beyond what was granted: those of unimportant queues first, where these have most of them.
+
+        ``among``: the servers that matter; if they are few no others are looked at.
+        """
+        few = len(among) * FEW < len(self.servers)
         if self._donors is None:
             donors = [queues for queues in self.count if self.surplus(queues) > 0]
             donors.sort(key=lambda each: (self.priority.get(each, 0), -self.surplus(each), each))
@@ -178,8 +184,9 @@ class Board:
             if self.surplus(queues) <= 0:
                 del self._donors[queues]
                 continue
-            spare = self._donors[queues] or self._spare(queues)
-            self._donors[queues] = spare
+            spare = self._spare(queues, among) if few else self._donors[queues] or self._spare(queues)
+            if not few:
+                self._donors[queues] = spare
             yield from self._untaken(queues, spare[not idle])
 
     def _untaken(self, queues: Names, places: deque[Place]) -> Iterator[Place]:
@@ -193,10 +200,10 @@ class Board:
         finally:  # also when nobody wants more of them
             places.extendleft(each for each in reversed(passed) if self.at(each) == queues)
 
-    def _spare(self, queues: Names) -> tuple[deque[Place], deque[Place]]:
+    def _spare(self, queues: Names, among: Iterable[int] | None = None) -> tuple[deque[Place], deque[Place]]:
         """Its idle slots and the others."""
         here = self.here(queues)
-        places = sorted(self.places(queues), key=lambda place: (-here[place[0]], place[0], -place[1]))
+        places = sorted(self.places(queues, among), key=lambda place: (-here[place[0]], place[0], -place[1]))
         busy = deque(each for each in places if not self.idle(each))
         return deque(each for each in places if self.idle(each)), busy
 
@@ -226,9 +233,10 @@ class Board:
         more = self.servers[i].size(queues) - self.servers[i].size(instead)
         return self.used[i] + more <= self.servers[i].budget or (more <= 0 and bool(instead))
 
-    def room(self, i: int, queues: Names) -> bool:
-        """Whether a server can carry one more such slot."""
-        return self.slots[i] < self.servers[i].max_slots and self.fits(i, queues)
+    def room(self, i: int, queues: Names, left: float = 0.0) -> bool:
+        """Whether a server can carry one more such slot, and this part of its budget is left then."""
+        server = self.servers[i]
+        return self.slots[i] < server.max_slots and self.used[i] + server.size(queues) <= server.budget * (1 - left)
 
     def crowded(self, queues: Names) -> bool:
         """Whether any server has two of them."""

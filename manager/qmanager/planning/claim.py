@@ -53,11 +53,16 @@ class Claim:
         self.missing -= 1
 
 
-def fill(board: Board, queues: Names, slots: int, *, reason: str) -> None:
-    """Up to ``slots`` slots for ``queues``, from free room alone."""
-    missing = slots - board.count[queues]
-    if missing > 0 and board.open:
-        _from_room(board, Claim(queues, missing, 0, 0.0, reason))
+def fill(board: Board, queues: Names, slots: int, servers: Iterable[int], *, left: float, reason: str) -> None:
+    """Up to ``slots`` slots for ``queues``, from free room of ``servers`` of whose budgets a part stays ``left``."""
+    here, able = board.here(queues), board.able(queues).among
+    roomy = [i for i in servers if i in able]
+    while (missing := slots - board.count[queues]) > 0:
+        roomy = [i for i in roomy if board.room(i, queues, left)]
+        if not roomy:
+            return
+        for i in heapq.nsmallest(missing, roomy, key=lambda i: (here.get(i, 0) / board.power[i], board.fullness(i), i)):
+            board.add(i, queues, reason)
 
 
 def claim(board: Board, queues: Names, slots: int, *, free: int, reason: str = "") -> None:
@@ -130,7 +135,7 @@ def _from_spare(board: Board, mine: Claim) -> None:
     for idle, fair in ((True, True), (False, True), (True, False), (False, False)):
         if not mine.may_move(board):
             return
-        for place in board.spare(idle=idle):
+        for place in board.spare(idle=idle, among=board.able(mine.queues).among):
             looks -= 1
             if _suits(board, mine, place, fair=fair):
                 mine.moved(board)

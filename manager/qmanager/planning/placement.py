@@ -60,9 +60,9 @@ def place(
         slots = min(1, _within(board, want, most))
         claim(board, want.queues, slots, free=1, reason="so that somebody listens")
     _minima(board, ranked, minima, most)
-    _granted(board, ranked, most, gone=kept.gone, overdue=overdue)
+    _granted(board, ranked, minima, most, gone=kept.gone, overdue=overdue)
+    hear(board, list(dict.fromkeys(name for want in ranked if want.slots for name in want.queues)), before, most)
     _topped(board, ranked, most)
-    hear(board, [name for want in ranked if want.slots for name in want.queues], before, most)
     spread(board, ranked)
     rows = {server.name: tuple(row) for server, row in zip(servers, board.rows, strict=True)}
     return rows, tuple(_changes(board, current, rows))
@@ -167,8 +167,8 @@ def _minima(
 
 
 def _granted(
-    board: Board, ranked: Sequence[Grant], most: Mapping[str, int | None], *, gone: Mapping[Names, int],
-    overdue: Container[str],
+    board: Board, ranked: Sequence[Grant], minima: Mapping[Names, int], most: Mapping[str, int | None], *,
+    gone: Mapping[Names, int], overdue: Container[str],
 ) -> None:  # fmt: skip
     """All that was granted; and then, for the same reason, what is needed from what others only keep."""
     free = {
@@ -179,21 +179,29 @@ def _granted(
         claim(board, want.queues, _within(board, want, most), free=free[want.queues])
     lacking = [want for want in ranked if board.count[want.queues] < want.need]
     if lacking:
-        with board.keep({want.queues: want.need for want in ranked}):
+        with board.keep({want.queues: max(want.need, minima[want.queues]) for want in ranked}):
             for want in lacking:
                 slots = min(want.need, _within(board, want, most))
                 claim(board, want.queues, slots, free=free[want.queues], reason=f"{want.need} needed, others keep some")
 
 
 def _topped(board: Board, ranked: Sequence[Grant], most: Mapping[str, int | None]) -> None:
-    """Room that is left all the same goes to those who were granted less than they asked for."""
+    """Room that is left all the same goes to those who were granted less than they asked for, or found no place.
+
+    Some of it stays, as budgets waver. What somebody has got so counts as granted from now on.
+    """
+    asked = {want.queues: max(want.asked, want.slots) for want in ranked}
+    lacking = [want for want in ranked if board.count[want.queues] < asked[want.queues]]
+    roomy = [i for i in range(len(board.servers)) if board.opens(i)] if lacking else []
     misses = 0
-    for want in (want for want in ranked if board.count[want.queues] < want.asked):
-        missing = want.asked - board.count[want.queues]
-        fill(board, want.queues, _within(board, want, most, want.asked), reason="there is room left")
-        misses = misses + 1 if board.count[want.queues] + missing == want.asked else 0
+    for want in lacking if roomy else ():
+        there, slots = board.count[want.queues], _within(board, want, most, asked[want.queues])
+        fill(board, want.queues, slots, roomy, left=TOLERANCE, reason="there is room left")
+        misses = misses + 1 if board.count[want.queues] == there else 0
         if misses > PATIENCE:
-            return
+            break
+    for want in ranked:
+        board.wants[want.queues] = max(want.slots, min(want.asked, board.count[want.queues]))
 
 
 def _within(board: Board, want: Grant, most: Mapping[str, int | None], slots: int | None = None) -> int:

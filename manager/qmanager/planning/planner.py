@@ -291,7 +291,7 @@ def _granted(demand: Demand, mine: Grant | None, held: Held, placed: Mapping[Nam
     if mine is None or not mine.slots:
         return 0.0, "; no slot is left" if demand.served else ""
     there = placed[mine.queues]
-    lacking = f"; {there} of {mine.slots} have a place yet" if there < mine.slots else ""
+    lacking = f"; {there} of {mine.slots} have a place" if there < mine.slots else ""
     if len(mine.queues) > 1:
         return mine.slots / len(mine.queues), ("; short of slots:" if held.need else ";") + _shares(mine) + lacking
     return float(mine.slots), _alone(demand, mine.slots, held) + lacking
