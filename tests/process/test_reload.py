@@ -276,8 +276,10 @@ def settled_by_file(fleet: Fleet, **server: object) -> pathlib.Path:
 
 
 def write_settings(fleet: Fleet, document: dict[str, Any]) -> pathlib.Path:
+    """Also with a folder for the state of a master that is of this test alone."""
     path = fleet.folder / "qslots.yml"
-    path.write_text(json.dumps(document))
+    server = {"state_dir": str(fleet.folder / "state"), **document.get("server", {})}
+    path.write_text(json.dumps({**document, "server": server}))
     return path
 
 
@@ -351,7 +353,7 @@ def test_without_room_for_a_second_mold_idle_slots_make_way(fleet: Fleet) -> Non
     asked(fleet, wait=False)
     wait_for(lambda: "room is made for a second mold" in reload_of(fleet)["why"], fleet.all_said, START)
     wait_for(lambda: len(fleet.live()) == 1, fleet.all_said, START)
-    assert len(molds(fleet)) == 1
+    wait_for(lambda: len(molds(fleet)) == 1, "the old mold to be gone, and no new one to be there", START)
 
 
 def test_a_reload_for_which_no_room_comes_free_is_refused_with_the_figures(fleet: Fleet) -> None:
