@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmanager.planning.history import Samples, arrivals, observe
+from qmanager.planning.history import HURRY, Samples, arrivals, observe
 from qslots.reports import QueueStats
 
 QUIET = [10] * 60  # tasks a second, long before
-SOON = 2.0  # s in which tasks are to be done
+SOON = 2.1  # s in which tasks are to be done
 
 
 def read(came: Iterable[int], seconds: Sequence[float] = (1.0,)) -> Samples:
@@ -46,6 +46,19 @@ def test_a_step_is_believed_at_once_and_a_burst_is_not(latest: list[int], least:
 
 
 @pytest.mark.parametrize(
+    ("latest", "least", "most"),
+    [
+        pytest.param([100], 70, 100, id="one reading is enough"),
+        pytest.param([20], 10, 12, id="but for what may be chance"),
+        pytest.param([5000], 4700, 5000, id="also of a burst"),
+        pytest.param([5000, 10], 80, 100, id="for as long as it is the newest"),
+    ],
+)
+def test_who_is_in_a_hurry_believes_one_reading(latest: list[int], least: float, most: float) -> None:
+    assert least <= arrivals(read([*QUIET, *latest]), 0.1, HURRY) <= most
+
+
+@pytest.mark.parametrize(
     ("came", "seconds", "least", "most"),
     [
         pytest.param([10] * 30 + [100, 400, 100], [1.0] * 31 + [4.0, 1.0], 80, 100, id="readings are missing"),
@@ -62,13 +75,13 @@ def test_it_holds_however_often_is_read(came: list[int], seconds: list[float], l
     assert least <= arrivals(read(came, seconds), 0.1, SOON) <= most
 
 
-@pytest.mark.parametrize(("within", "believed"), [(2.0, 2), (5.0, 4), (10.0, 8), (30.0, 18), (61.0, 41)])
+@pytest.mark.parametrize(("within", "believed"), [(2.0, 1), (2.1, 2), (5.0, 4), (10.0, 8), (30.0, 18), (61.0, 41)])
 def test_what_may_take_longer_is_looked_at_for_longer(within: float, believed: int) -> None:
     steps = [arrivals(read([*QUIET, *[100] * seconds]), 0.1, within) for seconds in range(1, 60)]
     assert next(seconds for seconds, found in enumerate(steps, 1) if found > 70) == pytest.approx(believed, abs=1)
 
 
-@given(st.integers(0, 10**6), st.integers(0, 10**6), st.floats(2.0, 100.0), st.integers(0, 50))
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.floats(SOON, 100.0), st.integers(0, 50))
 def test_a_burst_across_two_readings_is_no_more_as_a_rate_than_one_and_a_half_times_its_backlog(
     some: int, others: int, within: float, ago: int
 ) -> None:

@@ -331,21 +331,25 @@ def test_masters_may_be_summed_up_before() -> None:
     assert summed(reports)[1].listening == (("q00", "q01"), ("q02",))
 
 
-def test_overdue_queues_take_what_is_spare_at_once_others_little_by_little() -> None:
-    taken = []
-    for oldest in (1.0, 60.0):
-        cluster = Cluster([queue("a", min_slots=60)], {"x": 30, "y": 30})
-        cluster.cycle()
-        cluster.queues = [queue("a"), queue("b")]
-        declared = Declared(tuple(cluster.queues))
-        counts = QueueStats("b", 2000.0, active=500, takeable=500, taken=900, done=900, busy=900.0, oldest=oldest)
-        result = plan(
-            declared={declared.digest(): declared}, stats={"a": QueueStats("a", 2000.0), "b": counts},
-            reports=[report(name, declared.digest(), 30) for name in "xy"], current=cluster.rows, now=2000.0,
-            memory=Memory(holding=Holding()),
-        )  # fmt: skip
-        taken.append(sum(each.after == ("b",) for each in result.changes))
-    assert taken == [LEAST_MOVES + 1, 59]  # the first slot counts as no move; one is left to the other queue
+@pytest.mark.parametrize(("oldest", "target_delay", "taken"), [
+    (1.0, 5.0, LEAST_MOVES + 1),  # the first slot counts as no move; one is left to the other queue
+    (60.0, 5.0, 59),
+    (0.1, 2.0, 59),  # it is to be done so soon that to be overdue would be too late
+])  # fmt: skip
+def test_overdue_queues_take_what_is_spare_at_once_others_little_by_little(
+    oldest: float, target_delay: float, taken: int
+) -> None:
+    cluster = Cluster([queue("a", min_slots=60)], {"x": 30, "y": 30})
+    cluster.cycle()
+    cluster.queues = [queue("a"), queue("b", target_delay=target_delay)]
+    declared = Declared(tuple(cluster.queues))
+    counts = QueueStats("b", 2000.0, active=500, takeable=500, taken=900, done=900, busy=900.0, oldest=oldest)
+    result = plan(
+        declared={declared.digest(): declared}, stats={"a": QueueStats("a", 2000.0), "b": counts},
+        reports=[report(name, declared.digest(), 30) for name in "xy"], current=cluster.rows, now=2000.0,
+        memory=Memory(holding=Holding()),
+    )  # fmt: skip
+    assert sum(each.after == ("b",) for each in result.changes) == taken
 
 
 def test_a_fifth_of_the_servers_lost_leaves_the_important_queue_all_it_wants_at_once() -> None:

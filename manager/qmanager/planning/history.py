@@ -20,6 +20,7 @@ from .saturation import Work
 WINDOW = 60.0  # least span over which rates are taken
 YOUNG = 10.0  # a shorter history counts as this long: two readings a second apart are no rate
 STEPS = 3  # newest stretches of time, of which the median shows whether arrivals have risen
+HURRY = 2.0  # s; who has no more time for its backlog cannot wait for a second step
 APART = 0.8  # s; readings nearer to each other than that count as one
 CHANCE = 3.0  # standard deviations that chance may do
 ENOUGH = 20  # finished tasks from which a mean time is believed
@@ -120,15 +121,25 @@ def _risen(samples: Samples, mean: float, within: float) -> float:
     """Tasks a second that come now at least, by the newest readings alone.
 
     The median of three steps: what was put in one go is a backlog and no rate. The steps are a third of ``within`` or
-    more, so what lies across two of them is worth as a rate no more than 1.5 times what it is as a backlog. Less what
-    chance does to a Poisson process. And what has lasted for seconds says only so much of the next seconds: of longer
-    tasks no more are to run at a time than have come.
+    more, so what lies across two of them is worth as a rate no more than 1.5 times what it is as a backlog. Who is in a
+    hurry believes one: if it was a burst, that is done sooner.
     """
     ends = _steps(samples, max(APART, within / STEPS))
+    newest = 0.0
+    if within <= HURRY and len(ends) > 1:
+        newest = _proven(_came(ends[1], ends[0]), ends[0].now - ends[1].now, mean)
     if len(ends) <= STEPS:
-        return 0.0
+        return newest
     span = ends[0].now - ends[-1].now
     came = span * median(_came(first, last) / (last.now - first.now) for last, first in pairwise(ends))
+    return max(newest, _proven(came, span, mean))
+
+
+def _proven(came: float, span: float, mean: float) -> float:
+    """Tasks a second that at least come, where so many have in ``span`` seconds: less what chance does to a Poisson
+    process. What has lasted for seconds says only so much of the next seconds: of longer tasks no more are to run at a
+    time than have come.
+    """
     return (came - CHANCE * math.sqrt(max(0.0, came))) / max(span, mean)
 
 

@@ -16,7 +16,7 @@ from qslots.reports import Declared, QueueDeclared, QueuePlan, QueueStats, Repor
 from .carried import carried, too_large
 from .demand import Demand, measure, unknown
 from .grant import Grant, Held, Holding, Names, dead_band, grant, remembered, stabilization
-from .history import Samples, observe
+from .history import HURRY, Samples, observe
 from .masters import Master, Running, summed
 from .placement import TOLERANCE, Change, Rows, Server, place
 from .saturation import CALM
@@ -86,7 +86,7 @@ def plan(
     grants, holding = grant(demands.values(), capacity, before, now, _where(declared, masters, places or {}), present)
     most = {name: demand.queue.max_slots for name, demand in demands.items() if demand.served}
     least = {name: demand.queue.min_slots for name, demand in demands.items() if demand.queue.min_slots}
-    placed, changes = place(current, grants, servers, most, least=least, overdue=counted.overdue(queues))
+    placed, changes = place(current, grants, servers, most, least=least, overdue=counted.overdue(demands, present))
     there = _after(present, changes)
     grants = tuple(replace(each, slots=max(each.slots, min(there[each.queues], each.asked))) for each in grants)
     plans = tuple(_plans(demands, grants, holding, away, there))
@@ -133,10 +133,20 @@ class _Counted:
         """The counts of what may be worked on."""
         return servable(self.stats[queue], self.known.get(queue, ())) if queue in self.stats else None
 
-    def overdue(self, queues: Mapping[str, QueueDeclared]) -> frozenset[str]:
-        """The queues whose oldest task waits longer than it should."""
-        counts = ((name, self.servable(name)) for name in queues)
-        late = (name for name, each in counts if each and each.takeable and each.oldest > queues[name].target_delay)
+    def overdue(self, demands: Mapping[str, Demand], present: Mapping[Names, int]) -> frozenset[str]:
+        """The queues whose oldest task waits longer than it should; of those in a hurry also whose newest will so, with
+        the slots there are.
+        """
+        slots: Counter[str] = Counter()
+        for names, there in present.items():
+            for name in names:
+                slots[name] += there
+        late = set()
+        for name, demand in demands.items():
+            each, target = self.servable(name), demand.queue.target_delay
+            if each and each.takeable:
+                waits = each.takeable * (demand.mean_time or 0.0) / max(1, slots[name]) if target <= HURRY else 0.0
+                late |= {name} if max(each.oldest, waits) > target else set()
         return frozenset(late)
 
     def told(self, demand: Demand) -> Demand:
