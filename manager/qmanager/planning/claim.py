@@ -155,7 +155,8 @@ def _from_room_made(board: Board, mine: Claim, able: Iterable[int]) -> None:
     """Where most bytes are free, others make room."""
     while mine.may_move(board):
         near = heapq.nsmallest(TRIES, able, key=lambda i: (board.used[i] - board.servers[i].budget, i))
-        if not sum([_make_room(board, mine, i) for i in near if mine.may_move(board)]):
+        made = [_make_room(board, mine, i) for i in near if mine.may_move(board)]  # on each, not on the first alone
+        if not any(made):
             return
 
 

@@ -141,12 +141,13 @@ class _Counted:
         for names, there in present.items():
             for name in names:
                 slots[name] += there
-        late = set()
+        late: set[str] = set()
         for name, demand in demands.items():
             each, target = self.servable(name), demand.queue.target_delay
             if each and each.takeable:
                 waits = each.takeable * (demand.mean_time or 0.0) / max(1, slots[name]) if target <= HURRY else 0.0
-                late |= {name} if max(each.oldest, waits) > target else set()
+                if max(each.oldest, waits) > target:
+                    late.add(name)
         return frozenset(late)
 
     def told(self, demand: Demand) -> Demand:
