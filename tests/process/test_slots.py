@@ -1,5 +1,6 @@
 """Slots as processes: whose children they are, what they are called, what the map makes of them."""
 
+import contextlib
 import gc
 import os
 import pathlib
@@ -98,8 +99,12 @@ def test_an_index_taken_off_the_map_leaves_and_can_come_back(fleet: Fleet) -> No
 
 
 def sockets(pid: int) -> set[str]:
-    open_files = [str(each.readlink()) for each in pathlib.Path(f"/proc/{pid}/fd").iterdir()]
-    return {each for each in open_files if each.startswith("socket:")}
+    """The sockets that a living process holds; it may close other files while we look."""
+    held = set()
+    for each in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            held.add(str(each.readlink()))
+    return {each for each in held if each.startswith("socket:")}
 
 
 def test_no_process_of_a_fleet_holds_a_socket_of_another(fleet: Fleet) -> None:  # case 27
