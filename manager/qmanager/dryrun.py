@@ -18,7 +18,7 @@ from qslots.units import counted
 from .changes import listed, spans
 from .figures import is_short, number, seconds
 from .planning.demand import Demand
-from .planning.grant import Held, Holding, Names
+from .planning.grant import Held, Holding, Names, care
 from .planning.placement import Change, Rows
 from .planning.planner import Memory, plan
 from .published import origin
@@ -64,13 +64,15 @@ def continued(given: Given) -> Memory:
 def _demand(queue: QueueDeclared, planned: QueuePlan) -> Demand:
     return Demand(
         queue, planned.wanted, "", arrivals=planned.arrivals, rate=planned.rate, mean_time=planned.mean_time,
-        load=planned.load, p95=planned.p95,
+        load=planned.load, p95=planned.p95, waits=planned.waits, away=planned.away,
     )  # fmt: skip
 
 
 def _held(planned: QueuePlan, now: float) -> Held:
-    """Its recent peak as if it were of now: when it was, the plan does not say."""
-    return Held(((now, max(planned.peak, planned.wanted)),), own=planned.kept, need=planned.need, since=now)
+    """Its recent peak as old as a need that stays for a while may be: when it was, the plan does not say."""
+    then = now - care(planned.priority)
+    peaks = ((then, max(planned.peak, planned.wanted)), (now, float(planned.need)))
+    return Held(peaks[: 1 + (planned.need > planned.wanted)], own=planned.kept, need=planned.need, since=now)
 
 
 def outcome(given: Given) -> Outcome:

@@ -235,6 +235,8 @@ class QueuePlan(msgspec.Struct, frozen=True):
     peak: float = 0.0  # the most that was wanted within the window
     window: float = 0.0  # s for which a peak is kept
     dead_band: float = 0.0  # part of what it holds by which demand may change without effect
+    waits: float = 0.0  # seconds that its tasks wait, as far as it can be foreseen
+    away: int = 0  # slots told to serve it that still end a task of another queue
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,12 +27,17 @@ def stats(now: float, **fields: Any) -> QueueStats:
 
 
 def measured(
-    *readings: QueueStats, running: tuple[float, ...] = (), slots: int = 1, interval: float = 1.0, **fields: object
+    *readings: QueueStats,
+    running: tuple[float, ...] = (),
+    slots: int = 1,
+    away: int = 0,
+    interval: float = 1.0,
+    **fields: object,
 ) -> Demand:
     samples: Samples = ()
     for reading in readings:
         samples = observe(samples, reading, running=running, slots=slots)
-    return measure(queue(**fields), samples, readings[-1], running=running, slots=slots, interval=interval)
+    return measure(queue(**fields), samples, readings[-1], running=running, slots=slots, away=away, interval=interval)
 
 
 def steady(rate: float, mean: float, seconds: int = 120) -> list[QueueStats]:
@@ -192,6 +198,28 @@ def test_overdue_task_is_worth_a_slot_of_its_own() -> None:
     readings = [*steady(0.01, 0.01), stats(1120.0, taken=20, done=20, busy=0.2, active=1, oldest=6.0)]
     assert measured(*readings, target_delay=5.0).wanted == 1
     assert measured(*readings, target_delay=7.0).wanted < 0.1
+
+
+@pytest.mark.parametrize(
+    ("oldest", "waiting", "target_delay", "late"),
+    [
+        (0.0, 0, 10.0, 0.0),
+        (5.0, 1, 10.0, 0.0),  # it has half of its time left
+        (7.5, 1, 10.0, 0.5),
+        (60.0, 1, 10.0, 1.0),
+        (0.1, 90, 10.0, 0.0),  # the newest of them will wait for 15 s, but there is time to wait and see
+        (0.1, 90, 2.0, 1.0),
+        (0.1, 9, 2.0, 0.5),
+    ],
+)
+def test_a_queue_is_late_from_half_of_its_target_delay_on(
+    oldest: float, waiting: int, target_delay: float, late: float
+) -> None:
+    *readings, last = steady(10, 0.5)
+    reading = msgspec.structs.replace(last, active=waiting, takeable=waiting, oldest=oldest)
+    demand = measured(*readings, reading, slots=7, away=4, target_delay=target_delay)
+    assert demand.late == pytest.approx(late)
+    assert demand.away == 4
 
 
 @pytest.mark.parametrize(

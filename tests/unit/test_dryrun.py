@@ -68,7 +68,8 @@ def test_at_rest_nothing_changes() -> None:
     st.integers(1, 30),
 )
 def test_beside_a_manager_at_rest_nothing_changes(sizes: list[int], load: list[int], cycles: int) -> None:
-    cluster = Cluster(many(len(load)), servers={f"s{i}": size for i, size in enumerate(sizes)})
+    queues = [queue(f"q{i:02}", priority=(50, 90, 10)[i % 3]) for i in range(len(load))]
+    cluster = Cluster(queues, servers={f"s{i}": size for i, size in enumerate(sizes)})
     begun = steady(cluster, 30 + cycles, **{f"q{i:02}": tasks for i, tasks in enumerate(load)})
     if cluster.cycle().changes or cluster.cycle().changes:
         return  # it does not rest

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Mapping
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,6 +107,27 @@ def test_urgent_queues_are_stable_longer_with_a_narrower_dead_band() -> None:
     assert stabilization(low) < stabilization(high)
     assert hold(low, Held(own=100), 0.0).own == 100
     assert hold(high, Held(own=100), 0.0).own == 108
+
+
+@pytest.mark.parametrize(("priority", "seconds"), [(50, 0), (90, 29), (100, 37)])
+def test_what_an_urgent_queue_needs_stays_needed_for_a_while(priority: int, seconds: int) -> None:
+    held = hold(demand("a", 40.0, priority=priority), Held(), 0.0)
+    quiet = demand("a", 2.0, priority=priority)
+    needs = []
+    for second in range(1, 60):
+        held = hold(quiet, held, float(second))
+        needs.append(held.need)
+    assert needs == [40] * seconds + [2] * (59 - seconds)
+
+
+def test_who_is_in_a_hurry_and_late_asks_anew_for_slots_that_still_end_tasks_of_others() -> None:
+    late = dataclasses.replace(demand("a", 10.0, target_delay=2.0), waits=1.5, away=4)
+    assert slots(granted([late], 40)) == {"a": 14}
+    assert slots(granted([dataclasses.replace(late, waits=0.9)], 40)) == {"a": 10}
+    patient = dataclasses.replace(late, queue=msgspec.structs.replace(late.queue, target_delay=2.5), waits=9.0)
+    assert slots(granted([patient], 40)) == {"a": 10}
+    bounded = dataclasses.replace(late, queue=msgspec.structs.replace(late.queue, max_slots=12))
+    assert slots(granted([bounded], 40)) == {"a": 12}
 
 
 @pytest.mark.parametrize(("mean", "window"), [(None, 160.0), (0.1, 160.0), (1800.0, 1800.0), (86400.0, 3600.0)])

@@ -352,6 +352,25 @@ def test_overdue_queues_take_what_is_spare_at_once_others_little_by_little(
     assert sum(each.after == ("b",) for each in result.changes) == taken
 
 
+def test_slots_that_still_end_tasks_of_others_are_made_up_for_while_the_queue_is_late() -> None:
+    declared = Declared((queue("urgent", priority=90, target_delay=1.0), queue("slow")))
+    busy = tuple(
+        SlotReport(index, index + 1, 1, "busy", ("urgent",), task_age=3.0, queue="slow" if index < 6 else "urgent")
+        for index in range(10)
+    )
+    history = [QueueStats("urgent", 1000.0 + i, put=10 * i, taken=10 * i, done=10 * i, busy=5.0 * i) for i in range(60)]
+    memory, rows = Memory(), {"x": (("urgent",),) * 10}
+    for each in [*history, QueueStats("urgent", 1060.0, 5, takeable=5, taken=600, done=600, busy=300.0, oldest=0.9)]:
+        result = plan(
+            declared={declared.digest(): declared}, stats={"urgent": each, "slow": QueueStats("slow", each.now)},
+            reports=[report("x", declared.digest(), 40, busy)], current=rows, now=each.now, memory=memory,
+        )  # fmt: skip
+        memory = result.memory
+    numbers_of_it = numbers(result, "urgent")
+    assert (numbers_of_it.away, numbers_of_it.slots) == (6, numbers_of_it.need + 6)
+    assert numbers_of_it.reason.endswith("as long as 6 of them still end tasks of others")
+
+
 def test_a_fifth_of_the_servers_lost_leaves_the_important_queue_all_it_wants_at_once() -> None:
     queues = [queue("urgent", min_slots=40, priority=90), *(queue(f"q{i}", min_slots=12) for i in range(10))]
     cluster = Cluster(queues, {f"s{i:02}": 16 for i in range(10)})

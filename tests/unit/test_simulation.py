@@ -172,6 +172,14 @@ def test_every_scenario_is_played_on_a_small_fleet(name: str) -> None:
     assert 0 < ours.figures.slots_mean <= ours.figures.slots_peak <= 20
 
 
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_urgent_tasks_wait_less_than_by_the_others_with_no_more_slots(name: str) -> None:
+    ours, *others = play(name, 6, 6, 180.0, compare=True)
+    for each in others:
+        assert ours.figures.urgent(["urgent"]) < each.figures.urgent(["urgent"]), each.policy
+        assert each.figures.slots_mean <= ours.figures.slots_mean * 1.03
+
+
 def test_all_policies_face_the_same_tasks() -> None:
     outcomes = play("night", 3, 4, 120.0, compare=True)
     assert [each.policy for each in outcomes] == ["qslots", "static", "backlog"]

@@ -15,17 +15,18 @@ from qslots.units import counted
 
 from ..figures import NOTHING, number, seconds
 from ..planning.demand import staffed, utilised
+from ..planning.grant import care
 from ..published import clock, newest_plan, origin
 from . import queueviews
 from .tables import facts, slots
 from .views import Document, View
 
-BEHIND = ("target_delay", "p95", "slots", "shares", "need", "kept", "peak", "window", "dead_band")
+BEHIND = ("target_delay", "p95", "slots", "shares", "need", "kept", "peak", "window", "dead_band", "waits", "away")
 
 
 def explain_view(servers: QueueServers, name: str) -> View:
     """One queue as in ``queue_view``, and {target_delay, p95, slots, shares, need, kept, peak, window, dead_band,
-    pinned, placed, fleet, plan}. Error, with the nearest name, if it is not known.
+    waits, away, pinned, placed, fleet, plan}. Error, with the nearest name, if it is not known.
     """
     seen = queueviews.queue_view(servers, name)
     control = Control(servers.control)
@@ -105,8 +106,10 @@ def _run_time(queue: Document) -> str:
 def _kept(queue: Document) -> str:
     if queue["need"] is None:
         return NOTHING
+    stays = care(queue["priority"])
+    lately = f" or was within {seconds(stays)}" if stays else ""
     return (
-        f"{counted(queue['need'], 'slot')} by what is wanted now, {number(queue['kept'])} by the peak of "
+        f"{counted(queue['need'], 'slot')} by what is wanted now{lately}, {number(queue['kept'])} by the peak of "
         f"{slots(queue['peak'])} within {seconds(queue['window'])}; changes below {queue['dead_band']:.0%} are let be"
     )
 

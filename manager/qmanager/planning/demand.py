@@ -20,6 +20,7 @@ from ..figures import size as size_of
 from .history import (
     ENOUGH,
     HORIZON,
+    HURRY,
     NO_PACKS,
     WINDOW,
     YOUNG,
@@ -58,6 +59,8 @@ class Demand:
     mean_time: float | None = None  # slot seconds a task; None while nothing has run
     load: float | None = None  # (busy + backlog) / slot time; None without a slot
     p95: float | None = None  # seconds for which a slot is away in 19 of 20 times; None while nothing has run
+    waits: float = 0.0  # seconds that its tasks wait; in a hurry also what the newest will have waited
+    away: int = 0  # slots told to serve it that still end a task of another queue
     growth: Growth = CALM  # for the next cycle
     fits: bool = True  # whether any server can carry a slot of it
 
@@ -65,6 +68,16 @@ class Demand:
     def served(self) -> bool:
         """Whether the queue may have a slot at all: somebody handles its tasks, its max is not 0, and it fits."""
         return bool(self.queue.handlers) and self.queue.max_slots != 0 and self.fits
+
+    @property
+    def hurry(self) -> bool:
+        """Whether its tasks can bear no delay to speak of."""
+        return self.queue.target_delay <= HURRY
+
+    @property
+    def late(self) -> float:
+        """From 0, at half of the target delay, to 1, where all of it has passed: later, help would come too late."""
+        return min(max(0.0, 2 * self.waits / self.queue.target_delay - 1), 1.0)
 
     def beyond(self, size: int) -> "Demand":
         """The same of a queue of which one slot needs so many bytes, more than any server has."""
@@ -120,10 +133,11 @@ def unknown(queue: QueueDeclared) -> Demand:
 
 def measure(
     queue: QueueDeclared, samples: Samples, stats: QueueStats, *, running: Sequence[float] = (), slots: int = 0,
-    interval: float = 1.0, growth: Growth = CALM,
+    away: int = 0, interval: float = 1.0, growth: Growth = CALM,
 ) -> Demand:  # fmt: skip
     """The demand of a queue. ``samples`` must end with the reading of ``stats``; ``running``: ages of running tasks;
-    ``slots``: how many listen; ``interval``: the manager's cycle; ``growth``: that of the demand before.
+    ``slots``: how many listen, ``away``: of them still in tasks of others; ``interval``: the manager's cycle;
+    ``growth``: that of the demand before.
     """
     last, since = samples[-1], stretched(samples)
     first = before(samples, last.now - WINDOW)
@@ -144,8 +158,18 @@ def measure(
         mean_time=mean,
         load=loaded(first, last, mean, slots=slots, interval=interval),
         p95=long_run(last, since, running),
+        waits=_waits(need, stats, slots - away),
+        away=away,
         growth=growth,
     )
+
+
+def _waits(need: _Need, stats: QueueStats, there: int) -> float:
+    """Seconds that tasks wait: the oldest until now; in a hurry also the newest, as far as it can be foreseen."""
+    if not need.takeable:
+        return 0.0
+    foreseen = need.takeable * (need.mean or 0.0) / max(1, there) if need.queue.target_delay <= HURRY else 0.0
+    return max(stats.oldest, foreseen)
 
 
 def _worth(need: _Need, samples: Samples, first: Sample) -> tuple[float, str]:

@@ -6,14 +6,14 @@ is kept that is not there: a peak that is over makes nobody grow. The holding (r
 is handed back to the caller as data and is taken before capacity cuts it, so that a shortage cannot make it swing.
 """
 
-import heapq
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
 
-from .demand import Demand
+from .dealing import Claim, dealt
+from .demand import USUAL, Demand
 from .history import WINDOW
 
 Names = tuple[str, ...]  # the queues of a slot, sorted
@@ -21,6 +21,7 @@ Names = tuple[str, ...]  # the queues of a slot, sorted
 OWN_FROM = 1.0  # worth at which a queue gets a slot of its own
 SHARE_BELOW = 0.6  # worth below which it gives it up
 GROUP = 32  # most queues that share: a slot waits on all of them
+CARE = 0.75  # s for which a need stays, for each step of priority above the usual one
 _SLACK = 1.5  # run times may exceed the others' delay by this before a group is parted
 _PARTS = 60  # peaks are remembered in steps of 1/60 of the stabilization window
 
@@ -60,21 +61,14 @@ class Grant:
     asked: int = 0  # by what is wanted now, were there no shortage
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """What a queue or a group asks for; beyond ``target`` it takes only what nobody else needs."""
-
-    queues: Names
-    least: int  # min_slots
-    target: int  # what it needs now
-    heard: int  # with the second slot of a group
-    spare: int  # with what is kept of a recent peak
-    priority: int
-
-
 def stabilization(demand: Demand) -> float:
     """Seconds for which a peak is kept: longer for urgent queues, and as long as a task takes, up to an hour."""
     return max(60.0 + 2.0 * demand.queue.priority, min(demand.mean_time or 0.0, 3600.0))
+
+
+def care(priority: int) -> float:
+    """Seconds for which a need stays needed: a slot that was lent to a long task is not there for the next burst."""
+    return CARE * max(0, priority - USUAL)
 
 
 def dead_band(priority: int) -> float:
@@ -126,7 +120,7 @@ def grant(
             break
     if len(claims) > capacity:
         claims = _folded(alone, [*members.values()], capacity, served, held)
-    slots = _dealt(claims, capacity) if capacity > 0 else [0] * len(claims)
+    slots = dealt(claims, capacity) if capacity > 0 else [0] * len(claims)
     grants = tuple(
         Grant(each.queues, n, each.priority, min(n, each.target), each.target)
         for each, n in zip(claims, slots, strict=True)
@@ -167,8 +161,9 @@ def hold(demand: Demand, before: Held, now: float) -> Held:
     level = peaks[0][1]
     owns = level >= (SHARE_BELOW if before.own else OWN_FROM)
     own = max(_steady(level, before.own, queue.priority) if owns else 0, queue.min_slots)
-    needs = demand.wanted >= (SHARE_BELOW if before.need else OWN_FROM)
-    need = max(_steady(demand.wanted, before.need, queue.priority) if needs else 0, queue.min_slots)
+    wanted = _lately(demand, peaks, now)
+    needs = wanted >= (SHARE_BELOW if before.need else OWN_FROM)
+    need = max(_steady(wanted, before.need, queue.priority) if needs else 0, queue.min_slots)
     most = own if queue.max_slots is None else min(own, queue.max_slots)
     return Held(peaks, most, min(need, most), _still_found(before, now, demand.mean_time), min(before.since, now))
 
@@ -188,6 +183,12 @@ def _recent(peaks: tuple[tuple[float, float], ...], instant: float, wanted: floa
     while first < last and peaks[first][0] <= instant:
         first += 1
     return peaks[first:last]
+
+
+def _lately(demand: Demand, peaks: Iterable[tuple[float, float]], now: float) -> float:
+    """The most that was wanted within the time of ``care``."""
+    since = now - care(demand.queue.priority)
+    return max([demand.wanted, *(wanted for instant, wanted in peaks if instant > since)])
 
 
 def _steady(level: float, held: int, priority: int) -> int:
@@ -278,12 +279,12 @@ def _merged(pools: list[_Pool]) -> list[_Pool]:
 
 
 def _folded(
-    own: Sequence[_Claim], pools: Sequence[Names], capacity: int, served: Mapping[str, Demand],
+    own: Sequence[Claim], pools: Sequence[Names], capacity: int, served: Mapping[str, Demand],
     held: Mapping[str, Held],
-) -> list[_Claim]:  # fmt: skip
+) -> list[Claim]:  # fmt: skip
     """No more claims than there are slots: groups are thrown together, then the least owners join them."""
 
-    def weight(claim: _Claim) -> tuple[int, Names]:
+    def weight(claim: Claim) -> tuple[int, Names]:
         # By the peak, so that it rests; one beyond all there is says no more than one of all there is.
         return -claim.priority * min(held[claim.queues[0]].own, capacity), claim.queues
 
@@ -303,10 +304,14 @@ def _pace(names: Names, served: Mapping[str, Demand]) -> int:
     return math.frexp(max(served[name].run_time for name in names))[1]
 
 
-def _own_claim(demand: Demand, held: Held, present: Mapping[Names, int]) -> _Claim:
-    queue, target = demand.queue, max(1, _needed((demand.queue.name,), held, present))
-    spare = max(target, _kept((queue.name,), held, present))
-    return _Claim((queue.name,), min(queue.min_slots, target), target, target, spare, queue.priority)
+def _own_claim(demand: Demand, held: Held, present: Mapping[Names, int]) -> Claim:
+    queue, names = demand.queue, (demand.queue.name,)
+    target = max(1, _needed(names, held, present))
+    if demand.late and demand.hurry:  # slots that still end a task of another queue do nothing for it yet
+        most = math.inf if queue.max_slots is None else queue.max_slots
+        target = int(min(target + demand.away, most))
+    spare = max(target, _kept(names, held, present))
+    return Claim(names, min(queue.min_slots, target), target, target, spare, queue.priority, demand.late, demand.hurry)
 
 
 def _together(
@@ -318,75 +323,21 @@ def _together(
     peaks = tuple(peak for peak in before.peaks if now - window < peak[0] <= now)  # the members have their own
     level = max(sum(held[name].level for name in names), peaks[0][1] if peaks else 0.0)
     own = _steady(level, before.own, priority)
-    need = _steady(sum(served[name].wanted for name in names), before.need, priority)
+    need = _steady(sum(_lately(served[name], held[name].peaks, now) for name in names), before.need, priority)
     most = _group_max(names, served, own)
     found = _still_found(before, now, max(served[name].mean_time or 0.0 for name in names))
     return Held(peaks, min(own, most), min(need, own, most), found, min(before.since, now))
 
 
-def _group_claim(names: Names, served: Mapping[str, Demand], held: Held, present: Mapping[Names, int]) -> _Claim:
+def _group_claim(names: Names, served: Mapping[str, Demand], held: Held, present: Mapping[Names, int]) -> Claim:
     """A group is heard in two slots where there are two to spare: one long task must not silence it."""
     target = _needed(names, held, present)
     heard = max(target, min(2, _group_max(names, served, 2))) if len(names) > 1 else target
     priority = max(served[name].queue.priority for name in names)
-    return _Claim(names, 1, target, heard, max(heard, _kept(names, held, present)), priority)
+    late, hurry = max((served[name].late, served[name].hurry) for name in names)
+    return Claim(names, 1, target, heard, max(heard, _kept(names, held, present)), priority, late, hurry)
 
 
 def _group_max(names: Names, served: Mapping[str, Demand], otherwise: int) -> int:
     allowed = (served[name].queue.max_slots for name in names)
     return min((most for most in allowed if most is not None), default=otherwise)
-
-
-def _dealt(claims: Sequence[_Claim], capacity: int) -> list[int]:
-    """1. a listening place each, 2. minima by priority, 3. weighted max-min of the needs, 4. what is left.
-
-    Of what is left groups get their second slot first, then stays what is kept of recent peaks.
-    """
-    got = [1] * len(claims)
-    left = capacity - len(claims)
-    ranked = sorted(range(len(claims)), key=lambda i: (-claims[i].priority, claims[i].queues))
-    for i in ranked:
-        more = min(max(0, claims[i].least - got[i]), left)
-        got[i], left = got[i] + more, left - more
-    got = _filled(claims, got, left, ranked)
-    return _spared(claims, got, capacity - sum(got), ranked)
-
-
-def _spared(claims: Sequence[_Claim], got: Sequence[int], left: int, ranked: Sequence[int]) -> list[int]:
-    got = list(got)
-    for i, most in [*((i, claims[i].heard) for i in ranked), *((i, claims[i].spare) for i in ranked)]:
-        more = min(max(0, most - got[i]), left)
-        got[i], left = got[i] + more, left - more
-    return got
-
-
-def _filled(claims: Sequence[_Claim], got: list[int], left: int, ranked: Sequence[int]) -> list[int]:
-    """Weighted max-min fairness (Bertsekas and Gallager, Data Networks, 6.5.2) above what each has got.
-
-    The n-th slot of a claim comes at the water level n / priority, so slots come in one order whatever their number
-    (the divisor method of Jefferson): one more takes none from anybody. All below a level are found by halving.
-    """
-    if sum(max(0, claim.target - n) for claim, n in zip(claims, got, strict=True)) <= left:
-        return [max(claim.target, n) for claim, n in zip(claims, got, strict=True)]
-    wanting = [i for i in ranked if got[i] < claims[i].target]
-    bounds = [(got[i], claims[i].target, claims[i].priority) for i in wanting]
-    most, low, high = sum(got[i] for i in wanting) + left, 0.0, max(target / priority for _, target, priority in bounds)
-    below = [n for n, _, _ in bounds]
-    while most - sum(below) > len(bounds) and high - low > 1e-9 * high:
-        level = (low + high) / 2
-        there = [max(n, min(target, int(level * priority))) for n, target, priority in bounds]
-        if sum(there) <= most:
-            low, below = level, there
-        else:
-            high = level
-    filled = dict(zip(wanting, below, strict=True))
-    coming = [
-        ((n + 1) / claims[i].priority, place, i) for place, (i, n) in enumerate(filled.items()) if n < claims[i].target
-    ]
-    heapq.heapify(coming)
-    for _ in range(most - sum(below)):
-        _, place, i = heapq.heappop(coming)
-        filled[i] += 1
-        if filled[i] < claims[i].target:
-            heapq.heappush(coming, ((filled[i] + 1) / claims[i].priority, place, i))
-    return [filled.get(i, n) for i, n in enumerate(got)]

@@ -16,7 +16,7 @@ from qslots.reports import Declared, QueueDeclared, QueuePlan, QueueStats, Repor
 from .carried import carried, too_large
 from .demand import Demand, measure, unknown
 from .grant import Grant, Held, Holding, Names, dead_band, grant, remembered, stabilization
-from .history import HURRY, Samples, observe
+from .history import Samples, observe
 from .masters import Master, Running, summed
 from .placement import TOLERANCE, Change, Rows, Server, place
 from .saturation import CALM
@@ -86,7 +86,8 @@ def plan(
     grants, holding = grant(demands.values(), capacity, before, now, _where(declared, masters, places or {}), present)
     most = {name: demand.queue.max_slots for name, demand in demands.items() if demand.served}
     least = {name: demand.queue.min_slots for name, demand in demands.items() if demand.queue.min_slots}
-    placed, changes = place(current, grants, servers, most, least=least, overdue=counted.overdue(demands, present))
+    overdue = frozenset(name for name, demand in demands.items() if demand.late)
+    placed, changes = place(current, grants, servers, most, least=least, overdue=overdue)
     there = _after(present, changes)
     grants = tuple(replace(each, slots=max(each.slots, min(there[each.queues], each.asked))) for each in grants)
     plans = tuple(_plans(demands, grants, holding, away, there))
@@ -133,23 +134,6 @@ class _Counted:
         """The counts of what may be worked on."""
         return servable(self.stats[queue], self.known.get(queue, ())) if queue in self.stats else None
 
-    def overdue(self, demands: Mapping[str, Demand], present: Mapping[Names, int]) -> frozenset[str]:
-        """The queues whose oldest task waits longer than it should; of those in a hurry also whose newest will so, with
-        the slots there are.
-        """
-        slots: Counter[str] = Counter()
-        for names, there in present.items():
-            for name in names:
-                slots[name] += there
-        late: set[str] = set()
-        for name, demand in demands.items():
-            each, target = self.servable(name), demand.queue.target_delay
-            if each and each.takeable:
-                waits = each.takeable * (demand.mean_time or 0.0) / max(1, slots[name]) if target <= HURRY else 0.0
-                if max(each.oldest, waits) > target:
-                    late.add(name)
-        return frozenset(late)
-
     def told(self, demand: Demand) -> Demand:
         """The demand, with what waits for a handler that nobody knows in its reason."""
         words = in_words(unserved(self.stats[demand.queue.name], self.known.get(demand.queue.name, ())))
@@ -175,7 +159,7 @@ def _demands(
     queues: Mapping[str, QueueDeclared], counted: _Counted, masters: Sequence[Master], memory: Memory, interval: float
 ) -> tuple[dict[str, Samples], dict[str, Demand]]:  # fmt: skip
     """Per queue its history with the newest reading, and its demand; without a reading both stay as they were."""
-    listening, running = _observed(queues, masters)
+    listening, running, away = _observed(queues, masters)
     samples: dict[str, Samples] = {}
     demands: dict[str, Demand] = {}
     for name, queue in queues.items():
@@ -184,7 +168,9 @@ def _demands(
         if reading is not None:
             history = observe(history, reading, running=ages, slots=slots)
             growth = memory.demands[name].growth if name in memory.demands else CALM
-            demand = measure(queue, history, reading, running=ages, slots=slots, interval=interval, growth=growth)
+            demand = measure(
+                queue, history, reading, running=ages, slots=slots, away=away[name], interval=interval, growth=growth
+            )
             demands[name] = counted.told(demand)
         elif name in memory.demands:
             demands[name] = replace(memory.demands[name], queue=queue)
@@ -196,18 +182,21 @@ def _demands(
 
 def _observed(
     queues: Mapping[str, QueueDeclared], masters: Sequence[Master]
-) -> tuple[Counter[str], dict[str, list[float]]]:
-    """Per queue: how many living slots listen to it, and the ages of its running tasks."""
+) -> tuple[Counter[str], dict[str, list[float]], Counter[str]]:
+    """Per queue: how many living slots listen to it, the ages of its running tasks, its slots in tasks of others."""
     listening: Counter[str] = Counter()
     for names, slots in Counter(chain.from_iterable(master.listening for master in masters)).items():
         for name in names:
             listening[name] += slots
     running: dict[str, list[float]] = defaultdict(list)
+    away: Counter[str] = Counter()
     for task in chain.from_iterable(master.running for master in masters):
         queue = task.queue or _queue_of(task, queues)
         if queue is not None:
             running[queue].append(task.age)
-    return listening, running
+            if queue not in task.queues:
+                away.update(task.queues)
+    return listening, running, away
 
 
 def _queue_of(task: Running, queues: Mapping[str, QueueDeclared]) -> str | None:
@@ -286,6 +275,8 @@ def _behind(demand: Demand, mine: Grant | None, held: Held) -> dict[str, Any]:
     name = demand.queue.name
     return {
         "target_delay": demand.queue.target_delay,
+        "waits": demand.waits,
+        "away": demand.away,
         "p95": demand.p95,
         "slots": mine.slots if mine else 0,
         "shares": tuple(other for other in mine.queues if other != name) if mine else (),
@@ -320,5 +311,7 @@ def _alone(demand: Demand, slots: int, held: Held) -> str:
     if not held.own:
         return "; one slot so that somebody listens"
     if slots > max(held.need, math.ceil(demand.wanted)):
+        if demand.late and demand.hurry and demand.away:
+            return f"; {slots} as long as {demand.away} of them still end tasks of others"
         return f"; {slots} kept from a recent peak"
     return f"; {slots} stay, the difference is small" if slots != math.ceil(demand.wanted) else ""

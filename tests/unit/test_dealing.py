@@ -1,0 +1,111 @@
+"""Slots dealt in a shortage: who is heard, who insists, who yields, and what more room brings."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from qmanager.planning.dealing import Claim, dealt
+
+
+def claim(
+    name: str, target: int, priority: int = 50, late: float = 0.0, *, least: int = 0, hurry: bool = True
+) -> Claim:
+    return Claim((name,), least, target, target, target, priority, late, hurry)
+
+
+@pytest.mark.parametrize(
+    ("claims", "capacity", "expected"),
+    [
+        pytest.param(
+            [claim("urgent", 60, 90), claim("usual", 60, 30)], 60, [45, 15], id="nobody is late: by priority",
+        ),
+        pytest.param(
+            [claim("urgent", 55, 90, 1.0), claim("usual", 60, 30)], 60, [55, 5], id="who has time yields",
+        ),
+        pytest.param(
+            [claim("urgent", 55, 90, 0.5), claim("usual", 60, 30)], 60, [45, 15], id="half of it to who is half late",
+        ),
+        pytest.param(
+            [claim("important", 55, 90, 1.0, hurry=False), claim("usual", 60, 30)], 60, [45, 15],
+            id="not to who can bear a delay",
+        ),
+        pytest.param(
+            [claim("urgent", 60, 90, 1.0), claim("usual", 60, 30, 1.0)], 60, [45, 15], id="both late: by priority",
+        ),
+        pytest.param(
+            [claim("urgent", 60, 90), claim("usual", 60, 30, 1.0)], 60, [45, 15], id="not to who is less important",
+        ),
+        pytest.param(
+            [claim("one", 60, 50, 1.0), claim("other", 60, 50)], 60, [30, 30], id="not to equals",
+        ),
+        pytest.param(
+            [claim("urgent", 40, 90, 1.0), claim("usual", 40, 50), claim("least", 40, 10, 1.0)], 60, [36, 20, 4],
+            id="not what those below would get",
+        ),
+        pytest.param(
+            [claim("urgent", 90, 90, 1.0), claim("usual", 60, 30, least=8)], 60, [52, 8], id="never its minimum",
+        ),
+        pytest.param(
+            [claim("urgent", 20, 90, 1.0), claim("usual", 60, 30)], 60, [20, 40], id="no more than is needed",
+        ),
+        pytest.param(
+            [claim("urgent", 90, 90, 1.0), claim("usual", 60, 30)], 2, [1, 1], id="never its place to listen",
+        ),
+    ],
+)  # fmt: skip
+def test_who_has_time_yields_to_who_is_late_in_a_hurry_and_more_important(
+    claims: Sequence[Claim], capacity: int, expected: list[int]
+) -> None:
+    assert dealt(claims, capacity) == expected
+
+
+@st.composite
+def crowds(draw: st.DrawFn) -> list[Claim]:
+    """Claims of all kinds; some heard in a second slot, some with a peak behind them."""
+    found = []
+    for number in range(draw(st.integers(1, 12))):
+        target = draw(st.integers(1, 40))
+        heard = target + draw(st.integers(0, 1))
+        found.append(
+            Claim(
+                (f"q{number:02}",), min(target, draw(st.integers(0, 6))), target, heard,
+                heard + draw(st.integers(0, 9)), draw(st.integers(1, 100)),
+                draw(st.sampled_from((0.0, 0.0, 0.25, 0.5, 1.0))), draw(st.booleans()),
+            )
+        )  # fmt: skip
+    return found
+
+
+@given(crowds(), st.integers(0, 200))
+def test_nothing_is_left_while_somebody_lacks_and_nobody_gets_more_than_it_claims(
+    claims: list[Claim], beyond: int
+) -> None:
+    capacity = len(claims) + beyond
+    got = dealt(claims, capacity)
+    event(f"short: {sum(got) == capacity}")
+    assert sum(got) == min(capacity, sum(each.spare for each in claims))
+    assert all(1 <= n <= each.spare for each, n in zip(claims, got, strict=True))
+
+
+@given(crowds(), st.integers(0, 200))
+def test_one_slot_more_takes_none_from_anybody(claims: list[Claim], beyond: int) -> None:
+    capacity = len(claims) + beyond
+    less, more = dealt(claims, capacity), dealt(claims, capacity + 1)
+    assert all(before <= after for before, after in zip(less, more, strict=True))
+
+
+@given(crowds(), st.integers(0, 200))
+def test_to_be_late_costs_no_slot_that_is_needed_neither_oneself_nor_equals(claims: list[Claim], beyond: int) -> None:
+    capacity = len(claims) + beyond
+    most = max(claims, key=lambda each: (each.priority, each.queues))
+    calm = [replace(each, late=0.0) for each in claims]
+    late = [replace(each, late=float(each is most), hurry=True) for each in claims]
+    before, after = dealt(calm, capacity), dealt(late, capacity)
+    for each, was, now in zip(claims, before, after, strict=True):
+        if each is most:
+            event(f"got more: {now > was}")
+        if each.priority == most.priority:
+            assert now >= min(was, each.target)
