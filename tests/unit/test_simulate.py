@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from qmanager.cli import main
 from qmanager.simulate import simulate
-from qmanager.simulation import loadfile
+from qmanager.simulation import chart, loadfile
 from qmanager.simulation.loadfile import COLUMNS, NEEDED, load_of
 from qmanager.simulation.measures import QueueFigures
 from qmanager.simulation.scenarios import SCENARIOS
@@ -166,6 +166,18 @@ def test_the_example_of_the_page_can_be_played(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "shop.csv"
     path.write_text(re.search(r"```csv\n(.*?)```", PAGE, re.DOTALL)[1])  # type: ignore[index]
     assert invoked(path, *ALONE).exit_code == 0
+
+
+@pytest.mark.parametrize(("duration", "expected"), [
+    (7.0, [0, 2, 4, 6]),
+    (420.0, [0, 120, 240, 360]),
+    (600.0, [0, 120, 240, 360, 480, 600]),
+    (3600.0, [0, 600, 1200, 1800, 2400, 3000, 3600]),
+    (86400.0, [0, 21600, 43200, 64800, 86400]),
+    (12 * 86400.0, [0, 172800, 345600, 518400, 691200, 864000, 1036800]),
+])  # fmt: skip
+def test_times_below_a_curve_are_round(duration: float, expected: list[int]) -> None:
+    assert chart.times(duration) == expected
 
 
 @pytest.mark.parametrize("kind", [".html", ".svg"])

@@ -22,6 +22,9 @@ WIDTH, HEIGHT = 300, 96  # of a panel's inside
 LEFT, RIGHT, ABOVE, BELOW = 52, 14, 24, 34  # around it
 HEAD, MARGIN = 64, 90  # above all panels; left of them, for the queue's name
 STYLES = (("#1f3a93", 2.0, ""), ("#c0562a", 1.3, "7 3"), ("#3a7d44", 1.3, "2 2"))  # colour, width, dashes
+HOUR = 3600.0
+SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0)
+STEPS = (*SECONDS, *(HOUR * each for each in (1, 2, 3, 6, 12)))  # s between two times below a panel
 KINDS = (".html", ".svg", ".png")
 Points = Sequence[float | None]
 
@@ -127,9 +130,9 @@ def _panel(panel: _Panel, curves: Sequence[Points], duration: float, at: tuple[f
         yield f'<line x1="{x}" y1="{height(tick):.1f}" x2="{x + WIDTH}" y2="{height(tick):.1f}" stroke="#ccc"/>'
         yield _text(x - 6, height(tick) + 4, f"{tick:g}", anchor="end")
     yield f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#666"/>'
-    unit, name = (3600.0, "h") if duration >= 3 * 3600 else (60.0, "min") if duration >= 180 else (1.0, "s")
-    for part in range(5):
-        yield _text(x + WIDTH * part / 4, y + HEIGHT + 14, f"{duration * part / 4 / unit:.3g}", anchor="middle")
+    unit, name = (HOUR, "h") if duration >= 3 * HOUR else (60.0, "min") if duration >= 180 else (1.0, "s")
+    for tick in times(duration):
+        yield _text(x + WIDTH * tick / duration, y + HEIGHT + 14, f"{tick / unit:g}", anchor="middle")
     yield _text(x + WIDTH / 2, y + HEIGHT + 26, f"time, {name}", anchor="middle")
     for curve, style in reversed([*zip(curves, STYLES, strict=False)]):
         step = WIDTH / len(curve)
@@ -159,6 +162,13 @@ def _ticks(highest: float, floor: float | None) -> list[float]:
     size = 10.0 ** math.floor(math.log10(max(highest, 1.0)))
     step = next(each for each in (size / 4, size / 2, size, size * 2.5) if each * 4 >= highest)
     return [step * each for each in range(math.ceil(max(highest, 1.0) / step - 1e-9) + 1)]
+
+
+def times(duration: float) -> list[float]:
+    """Round times from 0 on, seconds: seven at most."""
+    days = math.ceil(duration / 6 / (24 * HOUR))
+    step = next((each for each in STEPS if duration / each <= 6), days * 24 * HOUR)
+    return [each * step for each in range(int(duration / step + 1e-9) + 1)]
 
 
 def _part(value: float, highest: float, floor: float | None) -> float:
