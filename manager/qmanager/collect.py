@@ -19,6 +19,7 @@ from qslots.reports import QueueDeclared, QueueStats, merged
 from qslots.servers import QueueServers
 from qslots.units import counted
 
+from .counting import GARBLED, counts_of
 from .published import clock
 from .readings import counted_from
 
@@ -26,8 +27,6 @@ log = logging.getLogger("qmanager")
 FIRST_PAUSE = 1.0  # s until a server that is away is asked again, doubled each time
 LONGEST_PAUSE = 16.0
 BROKEN_PAUSE = 10.0  # s until a queue that cannot be counted is looked at again
-# What a refusal, or an answer that is none of our scripts', comes to.
-GARBLED = (QueueServerError, ValueError, TypeError, LookupError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,30 +106,18 @@ class Collector:
     def _counted(self, server: str, queues: list[str], now: float) -> list[QueueStats]:
         """The counts of those that can be counted. QueueServerError if there are several and none can."""
         sound = [queue for queue in queues if (queue, server) not in self._broken]
-        alone = [queue for queue in queues if self._broken.get((queue, server), math.inf) <= now]
-        found: list[QueueStats] = []
-        try:
-            found = self._servers[server].stats(sound)
-        except QueueServerDown:
-            raise
-        except GARBLED:
-            alone += sound
-        answers = {queue: self._asked_alone(server, queue) for queue in alone}
-        broken = {queue: answer for queue, answer in answers.items() if isinstance(answer, Exception)}
+        found, broken = counts_of(self._servers[server], sound)
+        for queue in queues:
+            if self._broken.get((queue, server), math.inf) <= now:
+                mended, why = counts_of(self._servers[server], [queue])
+                found += mended
+                broken |= why
         if 1 < len(queues) == len(broken):
             queue, error = broken.popitem()
             raise QueueServerError(f"no queue can be counted on {server}, the last of them is {queue}: {error}")
-        self._tell_of_broken(server, broken, answers.keys() - broken.keys())
+        self._tell_of_broken(server, broken, [each.name for each in found])
         self._broken |= {(queue, server): now + BROKEN_PAUSE for queue in broken}
-        return found + [answer for answer in answers.values() if not isinstance(answer, Exception)]
-
-    def _asked_alone(self, server: str, queue: str) -> QueueStats | Exception:
-        try:
-            return self._servers[server].stats([queue])[0]
-        except QueueServerDown:
-            raise
-        except GARBLED as error:
-            return error
+        return found
 
     def _tell_of_broken(self, server: str, broken: Mapping[str, Exception], sound: Iterable[str]) -> None:
         for queue, error in broken.items():

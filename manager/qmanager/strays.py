@@ -7,12 +7,11 @@ only tells: nothing here moves a task.
 import logging
 from collections.abc import Container, Iterable, Mapping
 
-from qslots.errors import QueueServerDown
 from qslots.reports import QueueStats
 from qslots.servers import QueueServers
 from qslots.units import counted
 
-from .collect import GARBLED
+from .counting import GARBLED, counts_of
 
 log = logging.getLogger("qmanager")
 EVERY = 10.0  # s between two looks of the manager
@@ -66,27 +65,12 @@ class StrayWatch:
         server = self._servers[name]
         try:
             foreign = [queue for queue in server.queue_names() if name not in self._servers.places(queue)]
-            for stats in self._counted(name, foreign):
+            found, broken = counts_of(server, foreign)
+            for queue, why in broken.items():  # no slot and no plan needs its counts
+                log.debug("queue %s, which does not live there, cannot be counted on %s: %s", queue, name, why)
+            for stats in found:
                 if stats.tasks and (stats.name, name) not in self._told:
                     self._told.add((stats.name, name))
                     log.warning("%s", described(stats, name, self._servers.places(stats.name)))
         except GARBLED as error:  # whoever needs this server says so
             log.debug("no look for strays on %s: %s", name, error)
-
-    def _counted(self, name: str, queues: list[str]) -> list[QueueStats]:
-        """The counts of those that can be counted. QueueServerDown if nobody answers."""
-        try:
-            return self._servers[name].stats(queues)
-        except QueueServerDown:
-            raise
-        except GARBLED:
-            return [stats for queue in queues for stats in self._asked_alone(name, queue)]
-
-    def _asked_alone(self, name: str, queue: str) -> list[QueueStats]:
-        try:
-            return self._servers[name].stats([queue])
-        except QueueServerDown:
-            raise
-        except GARBLED as error:  # no slot and no plan needs its counts
-            log.debug("queue %s, which does not live there, cannot be counted on %s: %s", queue, name, error)
-            return []

@@ -344,8 +344,8 @@ class QueueServer:
         operation.run(self.link, *calls)
 
     def queue_names(self) -> list[str]:
-        """All queues that ever had a task, sorted."""
-        return sorted(name.decode() for name in self.link.call("SMEMBERS", keys.QUEUES))
+        """All queues that ever had a task, sorted; a name that is none of ours shows its bytes and hides no other."""
+        return sorted(name.decode(errors="backslashreplace") for name in self.link.call("SMEMBERS", keys.QUEUES))
 
     def handlers(self, queue: str) -> list[str]:
         """The handlers that ever had a task in this queue, sorted."""

@@ -139,6 +139,22 @@ def test_queues_join_live_numbers_with_the_plan(client: QueueServer) -> None:
     assert "memory is full" in qslots(client, "queues").stdout
 
 
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(("SET", "handlers", "x"), "WRONGTYPE"), (("HSET", "counters", "taken", "x"), "invalid literal for int")],
+)
+def test_a_queue_that_cannot_be_counted_hides_no_other(client: QueueServer, damage: tuple[str, ...], said: str) -> None:
+    command, part, *rest = damage
+    client.redis.sadd(keys.QUEUES, "sound", "damaged", b"\xff")
+    client.redis.execute_command(command, client.keys_of("damaged").part(part), *rest)
+    shown = qslots(client, "queues", "--json")
+    counted = {queue["name"]: queue["active"] for queue in json.loads(shown.stdout)}
+    assert counted == {"\\xff": 0, "damaged": None, "sound": 0}
+    assert "queue damaged cannot be counted on main: " in shown.stderr and said in shown.stderr
+    one = qslots(client, "queue", "show", "damaged")
+    assert one.exit_code == 0 and said in one.stderr
+
+
 def test_what_a_manager_that_is_gone_has_published_last_is_shown_with_its_age(client: QueueServer) -> None:
     ago = clock(client) - 200
     client.redis.set(keys.PLAN, pack(Plan(7, 3, "m", ago, (plan("mail"),))))

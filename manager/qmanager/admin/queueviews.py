@@ -6,6 +6,7 @@ count that nobody can give is null, never 0.
 
 import typing
 from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass
 
 from qslots import given
 from qslots.control import Control
@@ -14,6 +15,7 @@ from qslots.queueserver import QueueServer
 from qslots.reports import Declared, QueuePlan, QueueStats, Report, merged
 from qslots.servers import QueueServers
 
+from ..counting import counts_of
 from ..planning.unserved import unserved
 from ..presence import living
 from ..published import clock, newest_plan
@@ -33,17 +35,17 @@ def queues_view(servers: QueueServers) -> View:
     ever had a task.
     """
     planned, why, age, plan_notes = _planned(servers)
-    counts, silent = _counted(servers)
-    parts, strays = parted(counts, servers)
+    counts = _counted(servers)
+    parts, strays = parted(counts.parts, servers)
     known = _known(servers)
     document = [
         queue_document(
             name, planned.get(name), _sum(parts.get(name, {})), known.get(name, ()),
-            silent=bool(_away(servers, name, silent)), unplanned=why, plan_age=age,
+            silent=counts.lacks(servers, name), unplanned=why, plan_age=age,
         )
-        for name in sorted(planned.keys() | parts.keys())
+        for name in sorted(planned.keys() | parts.keys() | counts.broken.keys())
     ]  # fmt: skip
-    return View(document, (*plan_notes, *notes(silent), *strays))
+    return View(document, (*plan_notes, *counts.notes(), *strays))
 
 
 def queue_view(servers: QueueServers, name: str) -> View:
@@ -52,9 +54,9 @@ def queue_view(servers: QueueServers, name: str) -> View:
     Error, with the nearest name, if no plan has it and it never had a task.
     """
     planned, why, age, plan_notes = _planned(servers)
-    counts, silent = _counted(servers, _existing(servers, name, planned))
-    parts, strays = parted(counts, servers)
-    plan, mine, away = planned.get(name), parts.get(name, {}), bool(_away(servers, name, silent))
+    counts = _counted(servers, _existing(servers, name, planned))
+    parts, strays = parted(counts.parts, servers)
+    plan, mine, away = planned.get(name), parts.get(name, {}), counts.lacks(servers, name)
     stats = _sum(mine)
     handlers = {handler for server in mine for handler in servers[server].handlers(name)}
     known = _known(servers).get(name, ())
@@ -64,12 +66,12 @@ def queue_view(servers: QueueServers, name: str) -> View:
         "counters": {counter: _value(stats, counter, silent=away) for counter in CUMULATIVE},
         "handlers": sorted(handlers),
         "servers": [
-            {"name": server, "answers": server not in silent}
-            | {field: _value(mine.get(server), field, silent=server in silent) for field in PART}
+            {"name": server, "answers": server not in counts.silent}
+            | {field: _value(mine.get(server), field, silent=counts.lack(server, name)) for field in PART}
             for server in servers.places(name)
         ],
     }
-    return View(document, (*plan_notes, *notes(silent), *strays))
+    return View(document, (*plan_notes, *counts.notes(), *strays))
 
 
 def existing(servers: QueueServers, name: str) -> str:
@@ -90,8 +92,9 @@ def every_queue(servers: QueueServers) -> list[str]:
 
 def queue_counts(servers: QueueServers, name: str) -> View:
     """The counts of one queue on all its servers that answer, None if it never had a task; and who does not answer."""
-    counts, silent = _counted(servers, name)
-    return View(_sum(parted(counts, servers)[0].get(name, {})), notes(_away(servers, name, silent)))
+    counts = _counted(servers, name)
+    away = notes(_away(servers, name, counts.silent))
+    return View(_sum(parted(counts.parts, servers)[0].get(name, {})), (*away, *counts.damage()))
 
 
 def closed(servers: QueueServers, name: str, kind: str) -> list[str]:
@@ -195,19 +198,50 @@ def _existing(servers: QueueServers, name: str, planned: Iterable[str]) -> str:
     return name
 
 
-def _counted(servers: QueueServers, only: str | None = None) -> tuple[Parts, Mapping[str, str]]:
-    """queue -> server -> counts, of all queues that ever had a task or of one, also where they do not live by the
-    settings; and the servers that did not answer."""
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What could be counted, and what could not."""
 
-    def counted(_: str, server: QueueServer) -> list[QueueStats]:
-        return server.stats([queue for queue in server.queue_names() if only in (None, queue)])
+    parts: Parts
+    silent: Mapping[str, str]  # servers that did not answer, and why
+    broken: dict[str, dict[str, Exception]]  # queue -> server on which it cannot be counted, and why
+
+    def lack(self, server: str, queue: str) -> bool:
+        """Whether there may be more of a queue on a server than was counted."""
+        return server in self.silent or server in self.broken.get(queue, ())
+
+    def lacks(self, servers: QueueServers, queue: str) -> bool:
+        """Whether there may be more of it anywhere it lives."""
+        return any(self.lack(server, queue) for server in servers.places(queue))
+
+    def damage(self) -> tuple[str, ...]:
+        """A note about each queue that cannot be counted somewhere."""
+        return tuple(
+            f"queue {queue} cannot be counted on {server}: {why}"
+            for queue, places in sorted(self.broken.items())
+            for server, why in places.items()
+        )
+
+    def notes(self) -> tuple[str, ...]:
+        """All that people should be told of."""
+        return (*notes(self.silent), *self.damage())
+
+
+def _counted(servers: QueueServers, only: str | None = None) -> _Counts:
+    """Of all queues that ever had a task, or of one; also where they do not live by the settings."""
+    parts: Parts = {}
+    broken: dict[str, dict[str, Exception]] = {}
+
+    def counted(_: str, server: QueueServer) -> tuple[list[QueueStats], dict[str, Exception]]:
+        return counts_of(server, [queue for queue in server.queue_names() if only in (None, queue)])
 
     answers, silent = asked(servers, counted)
-    counts: Parts = {}
-    for server, found in answers.items():
+    for server, (found, damaged) in answers.items():
         for stats in found:
-            counts.setdefault(stats.name, {})[server] = stats
-    return counts, silent
+            parts.setdefault(stats.name, {})[server] = stats
+        for queue, why in damaged.items():
+            broken.setdefault(queue, {})[server] = why
+    return _Counts(parts, silent, broken)
 
 
 def asked(

@@ -1,0 +1,28 @@
+"""Counts of queues, asked for in such a way that one whose keys are damaged hides no other."""
+
+from collections.abc import Sequence
+
+from qslots.errors import QueueServerDown, QueueServerError
+from qslots.queueserver import QueueServer
+from qslots.reports import QueueStats
+
+# What a refusal, or an answer that is none of our scripts', comes to.
+GARBLED = (QueueServerError, ValueError, TypeError, LookupError, AttributeError)
+
+
+def counts_of(server: QueueServer, queues: Sequence[str]) -> tuple[list[QueueStats], dict[str, Exception]]:
+    """The counts of those that can be counted, and why the others cannot. QueueServerDown if nobody answers."""
+    try:
+        return server.stats(queues), {}
+    except QueueServerDown:
+        raise
+    except GARBLED as error:
+        if len(queues) == 1:
+            return [], {queues[0]: error}
+    found: list[QueueStats] = []
+    broken: dict[str, Exception] = {}
+    for queue in queues:
+        mine, why = counts_of(server, [queue])
+        found += mine
+        broken |= why
+    return found, broken
