@@ -137,18 +137,18 @@ def test_put_that_no_disk_confirms_in_time_is_said_to_be_so() -> None:
 @pytest.mark.parametrize("which", servers.BINARIES)
 def test_put_is_on_its_replicas_or_said_not_to_be(which: str) -> None:
     port = servers.free_port()
-    one = parse("replicated(1, 500ms)")
+    patient, one = parse("replicated(1, 9s)"), parse("replicated(1, 500ms)")
     at_once, follow = {"repl-diskless-sync-delay": "0"}, {"replicaof": f"127.0.0.1 {port}"}
     with running(which, at_once, port=port) as primary, running(which, follow) as replica:
         link = link_to(primary)
-        assert link.calls(("SET", "qs:last", 0), ("WAIT", 1, 5000), wait=5.0)[1] == 1
+        assert link.calls(("SET", "qs:last", 0), ("WAIT", 1, 9000), wait=9.0)[1] == 1
         command = promise(link, primary.url, one)
         assert command == ("WAIT", 1, 500)
         with pytest.raises(QueueServerError, match="1 of 2 replicas are connected: start more"):
             promise(link, primary.url, parse("replicated(2)"))
 
-        _, reply = link.calls(("SET", "qs:last", 1), command)
-        check_reply(one, reply, primary.url)
+        _, reply = link.calls(("SET", "qs:last", 1), ("WAIT", 1, 9000), wait=9.0)
+        check_reply(patient, reply, primary.url)
         assert link_to(replica).call("GET", "qs:last") == b"1"
 
         replica.send(signal.SIGSTOP)
@@ -156,8 +156,8 @@ def test_put_is_on_its_replicas_or_said_not_to_be(which: str) -> None:
         with pytest.raises(NotReplicated, match=r"on 0 of 1 replicas after 0\.5 s: it is stored"):
             check_reply(one, reply, primary.url)
         replica.send(signal.SIGCONT)
-        _, reply = link.calls(("SET", "qs:last", 3), ("WAIT", 1, 5000), wait=5.0)
-        check_reply(one, reply, primary.url)
+        _, reply = link.calls(("SET", "qs:last", 3), ("WAIT", 1, 9000), wait=9.0)
+        check_reply(patient, reply, primary.url)
 
 
 @pytest.mark.parametrize("which", servers.BINARIES)

@@ -50,7 +50,7 @@ def test_enqueue_says_when_replicas_do_not_have_the_task_and_may_be_repeated(whi
     follow = {"replicaof": f"127.0.0.1 {port}"}
     with running(which, {"repl-diskless-sync-delay": "0"}, port=port) as primary, running(which, follow) as replica:
         link = client.connect(primary.url).control.link
-        keep = handler("replicated(1, 500ms)").using(id="one", on_duplicate="ignore")
+        keep = handler("replicated(1, 2s)").using(id="one", on_duplicate="ignore")
 
         def has_followed() -> bool:
             return bool(link.calls(("SET", "qs:x", 1), ("WAIT", 1, 100))[1] == 1)
@@ -60,10 +60,10 @@ def test_enqueue_says_when_replicas_do_not_have_the_task_and_may_be_repeated(whi
 
         replica.send(signal.SIGSTOP)
         with pytest.raises(NotReplicated, match="on 0 of 1 replicas"):
-            handler("replicated(1, 500ms)").using(id="two", on_duplicate="ignore").enqueue(2)
+            handler("replicated(1, 2s)").using(id="two", on_duplicate="ignore").enqueue(2)
         assert Queue("kept").stats().active == 2
         with pytest.raises(NotReplicated):  # a repetition waits again; nothing is believed because it is there already
-            keep.enqueue(1)
+            handler("replicated(1, 2s)").using(id="one", on_duplicate="ignore").enqueue(1)
         replica.send(signal.SIGCONT)
         wait_for(has_followed, "the replica to catch up")
         keep.enqueue(1)
