@@ -64,7 +64,7 @@ def continued(given: Given) -> Memory:
 def _demand(queue: QueueDeclared, planned: QueuePlan) -> Demand:
     return Demand(
         queue, planned.wanted, "", arrivals=planned.arrivals, rate=planned.rate, mean_time=planned.mean_time,
-        load=planned.load, p95=planned.p95, waits=planned.waits, away=planned.away,
+        load=planned.load, p95=planned.p95, waits=planned.waits,
     )  # fmt: skip
 
 
@@ -72,7 +72,10 @@ def _held(planned: QueuePlan, now: float) -> Held:
     """Its recent peak as old as a need that stays for a while may be: when it was, the plan does not say."""
     then = now - care(planned.priority)
     peaks = ((then, max(planned.peak, planned.wanted)), (now, float(planned.need)))
-    return Held(peaks[: 1 + (planned.need > planned.wanted)], own=planned.kept, need=planned.need, since=now)
+    return Held(
+        peaks[: 1 + (planned.need > planned.wanted)], own=planned.kept, need=planned.need, haste=planned.haste,
+        hasty=now, since=now,
+    )  # fmt: skip
 
 
 def outcome(given: Given) -> Outcome:

@@ -376,6 +376,18 @@ def titled(folder: pathlib.Path, beginning: str) -> list[int]:
     return [pid for pid, found in titles(folder).items() if found.startswith(beginning)]
 
 
+def alone_titled(folder: pathlib.Path, beginning: str) -> int:
+    """The one process whose title begins so; a slot that is just being born still has that of its mold."""
+    found: list[int] = []
+
+    def alone() -> bool:
+        found[:] = titled(folder, beginning)
+        return len(found) == 1
+
+    wait_for(alone, lambda: f"one {beginning}: {titles(folder)}", START)
+    return found[0]
+
+
 def children_of(fleet: Fleet) -> list[int]:
     """Mold, couriers and slots."""
     return [pid for kind in ("mold", "courier", "slot") for pid in titled(fleet.folder, f"qmaster: {kind}")]

@@ -10,7 +10,7 @@ from functools import partial
 
 import msgspec
 import pytest
-from process.fleet import APP, PRELUDE, SERVER, START, Fleet, Program, lives, titled
+from process.fleet import APP, PRELUDE, SERVER, START, Fleet, Program, alone_titled, lives, titled
 from support.groups import process_group
 from support.waiting import wait_for
 
@@ -143,7 +143,7 @@ def test_code_that_reaps_or_forks_while_it_is_imported_is_served_and_leaves_nobo
 
 def test_quit_does_not_wait_for_a_mold_that_hangs(fleet: Fleet) -> None:
     master = fleet.launch(WORK, ("work",), ("work",))
-    [mold] = titled(fleet.folder, "qmaster: mold")
+    mold = alone_titled(fleet.folder, "qmaster: mold")
     os.kill(mold, signal.SIGSTOP)
     os.kill(fleet.pid_of(0), signal.SIGKILL)
     wait_for(lambda: len(fleet.live()) == 1 and titled(fleet.folder, "qmaster: mold"), master.said, START)

@@ -6,7 +6,7 @@ import signal
 import socket
 
 import pytest
-from process.fleet import PACK, SERVER, START, Fleet, Program, children_of, lives, processes_in, titled, within
+from process.fleet import PACK, SERVER, START, Fleet, Program, alone_titled, children_of, lives, processes_in, within
 from support.waiting import wait_for
 
 
@@ -71,14 +71,14 @@ def test_a_master_killed_before_it_was_registered_forgets_nothing(fleet: Fleet) 
 def test_slots_work_on_without_their_mold_and_a_new_one_bears_slots(fleet: Fleet) -> None:
     fleet.launch(PACK, ("work",))
     before = fleet.pid_of(0)
-    [mold] = titled(fleet.folder, "qmaster: mold gen 1")
+    mold = alone_titled(fleet.folder, "qmaster: mold gen 1")
     os.kill(mold, signal.SIGKILL)
     wait_for(lambda: not lives(mold), "the mold to be gone")
     fleet.app.work.enqueue(1)
     assert fleet.wait_run("end", 1, within=2.0)[0].pid == before
     fleet.publish(("work",), ("work",))
     fleet.slots(2)
-    [again] = titled(fleet.folder, "qmaster: mold gen 2")
+    again = alone_titled(fleet.folder, "qmaster: mold gen 2")
     assert again != mold
     # What the dead mold has borne shares its pages with no new slot, and may be older code: it is replaced.
     wait_for(lambda: [slot["generation"] for slot in fleet.live()] == [2, 2], fleet.all_said, START)
@@ -89,7 +89,7 @@ def test_a_courier_is_replaced_and_no_settlement_is_lost(fleet: Fleet) -> None:
     victim = fleet.pid_of(0)
     wait_for(lambda: fleet.live()[1]["state"] == "idle", "slot 1 to be idle")
     survivor = fleet.pid_of(1)
-    [courier] = titled(fleet.folder, "qmaster: courier")
+    courier = alone_titled(fleet.folder, "qmaster: courier")
     os.kill(courier, signal.SIGSTOP)  # the settlement reaches it, but is not done
     os.kill(victim, signal.SIGKILL)
     wait_for(lambda: not lives(victim), "the slot to be gone")
@@ -98,7 +98,7 @@ def test_a_courier_is_replaced_and_no_settlement_is_lost(fleet: Fleet) -> None:
     fleet.open()
     fleet.wait_empty()
     assert begun(fleet) == [1, 1, 1, 1, 1, 2, 1]
-    [again] = titled(fleet.folder, "qmaster: courier")
+    again = alone_titled(fleet.folder, "qmaster: courier")
     assert again != courier
     assert fleet.pid_of(1) == survivor
 

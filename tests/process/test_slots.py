@@ -6,7 +6,7 @@ import os
 import pathlib
 import time
 
-from process.fleet import PACK, SERVER, Fleet, children_of, lives, parent_and_session, title, titled
+from process.fleet import PACK, SERVER, Fleet, alone_titled, children_of, lives, parent_and_session, title
 from support.waiting import wait_for
 
 TWO_QUEUES = """\
@@ -34,7 +34,8 @@ def test_master_mold_courier_and_slots_carry_titles_and_live_in_sessions_of_thei
     master = fleet.launch(PACK, ("work",), ("work",))
     pids = [fleet.pid_of(0), fleet.pid_of(1)]
     assert [title(pid) for pid in pids] == ["qmaster: slot 0", "qmaster: slot 1"]
-    [mold], [courier] = titled(fleet.folder, "qmaster: mold gen 1"), titled(fleet.folder, "qmaster: courier")
+    mold = alone_titled(fleet.folder, "qmaster: mold gen 1")
+    courier = alone_titled(fleet.folder, "qmaster: courier")
     wait_for(lambda: title(master.pid).startswith(f"qmaster: master [{SERVER}]"), lambda: title(master.pid))
     for pid in (*pids, mold, courier):
         assert parent_and_session(pid) == (master.pid, pid)
@@ -136,5 +137,5 @@ def test_a_mold_freezes_its_heap_and_never_collects_before(fleet: Fleet) -> None
     fleet.app.work.enqueue()
     [frozen] = fleet.wait_run("frozen")
     assert int(frozen.words[1]) > 50_000 and frozen.words[2] == "True"
-    [mold] = titled(fleet.folder, "qmaster: mold gen")
+    mold = alone_titled(fleet.folder, "qmaster: mold gen")
     assert all(int(run.words[1]) > 50_000 for run in fleet.runs("collects") if run.pid == mold)

@@ -6,7 +6,7 @@ import re
 import signal
 
 import pytest
-from process.fleet import PACK, Fleet, Program, lives, processes_in, titled, titles
+from process.fleet import PACK, Fleet, Program, alone_titled, lives, processes_in, titles
 from support.waiting import wait_for
 
 from qslots import embedded
@@ -122,7 +122,7 @@ def test_a_qmaster_that_was_killed_is_started_again_and_nothing_is_lost(fleet: F
     program = up(fleet)
     fleet.app.work.enqueue_many([(n,) for n in range(200)])
     fleet.wait_run("end", count=20)
-    [master] = titled(fleet.folder, "qmaster: master")
+    master = alone_titled(fleet.folder, "qmaster: master")
     os.kill(master, signal.SIGKILL)
     fleet.wait_empty()
     ran = numbers(fleet)

@@ -6,7 +6,7 @@ import signal
 import time
 from typing import Any
 
-from process.fleet import SERVER, Fleet, lives, titled
+from process.fleet import SERVER, START, Fleet, alone_titled, lives
 from support.moved_clock import sitecustomize as moved_clock
 from support.waiting import wait_for
 
@@ -231,7 +231,7 @@ def test_a_master_that_was_stopped_for_a_minute_of_its_clock_ends_nobody(fleet: 
     [run] = fleet.wait_run("begin", 1)
     victim = next(pid for pid in reversed(living) if pid != run.pid)
     living.remove(victim)
-    [mold] = titled(fleet.folder, "qmaster: mold gen")
+    mold = alone_titled(fleet.folder, "qmaster: mold gen")
     os.kill(mold, signal.SIGSTOP)
     index = next(slot["index"] for slot in fleet.live() if slot["pid"] == victim)
     dead = holder(fleet, index)
@@ -292,7 +292,8 @@ def test_a_task_whose_lock_cannot_be_extended_is_ended_uncharged(fleet: Fleet) -
         wait_for(lambda: not lives(first.pid), lambda: f"the slot to be ended; {master.said()}", PATIENCE)
     finally:
         os.kill(redis, signal.SIGCONT)
-    assert "may no longer be trusted: its lock could not be extended" in master.said()
+    told = "may no longer be trusted: its lock could not be extended"
+    wait_for(lambda: told in master.said(), master.said, START)
     fleet.wait_run("end", 1)
     fleet.wait_empty()
     assert len(fleet.runs("begin", 1)) == 2

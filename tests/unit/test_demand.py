@@ -200,6 +200,21 @@ def test_overdue_task_is_worth_a_slot_of_its_own() -> None:
     assert measured(*readings, target_delay=7.0).wanted < 0.1
 
 
+@pytest.mark.parametrize("interval", [0.5, 1.0, 5.0])
+def test_who_is_in_a_hurry_is_so_however_long_the_managers_cycle(interval: float) -> None:
+    rise = stats(1000.0 + 120 + interval, taken=1200, put=2000, done=1200, busy=600.0, active=800)
+    patient, hurried = (
+        measured(*steady(10, 0.5), rise, slots=7, interval=interval, target_delay=target).arrivals
+        for target in (9.0, 1.0)
+    )
+    assert hurried > 100 > 4 * patient
+
+
+def test_a_queue_that_is_to_wait_for_nothing_is_late_as_soon_as_it_waits() -> None:
+    assert Demand(queue(target_delay=0.0), 1.0, "").late == 0.0
+    assert Demand(queue(target_delay=0.0), 1.0, "", waits=0.01).haste == 1.0
+
+
 @pytest.mark.parametrize(
     ("oldest", "waiting", "target_delay", "late"),
     [

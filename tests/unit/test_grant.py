@@ -120,6 +120,17 @@ def test_what_an_urgent_queue_needs_stays_needed_for_a_while(priority: int, seco
     assert needs == [40] * seconds + [2] * (59 - seconds)
 
 
+def test_haste_lasts_as_long_as_the_need() -> None:
+    late = dataclasses.replace(demand("a", 10.0, priority=90, target_delay=2.0), waits=2.0)
+    held = hold(late, Held(), 100.0)
+    assert held.haste == 1.0
+    half, calm = dataclasses.replace(late, waits=1.5), dataclasses.replace(late, waits=0.0)
+    assert hold(half, held, 110.0).haste == 1.0
+    assert hold(calm, hold(half, held, 110.0), 129.0).haste == 1.0
+    assert hold(half, held, 130.0).haste == 0.5
+    assert hold(calm, held, 99.0).haste == 0.0, "the clock was set back"
+
+
 def test_who_is_in_a_hurry_and_late_asks_anew_for_slots_that_still_end_tasks_of_others() -> None:
     late = dataclasses.replace(demand("a", 10.0, target_delay=2.0), waits=1.5, away=4)
     assert slots(granted([late], 40)) == {"a": 14}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmanager.planning.history import HURRY, Samples, arrivals, observe
+from qmanager.planning.history import Samples, arrivals, observe
 from qslots.reports import QueueStats
 
 QUIET = [10] * 60  # tasks a second, long before
@@ -55,7 +55,7 @@ def test_a_step_is_believed_at_once_and_a_burst_is_not(latest: list[int], least:
     ],
 )
 def test_who_is_in_a_hurry_believes_one_reading(latest: list[int], least: float, most: float) -> None:
-    assert least <= arrivals(read([*QUIET, *latest]), 0.1, HURRY) <= most
+    assert least <= arrivals(read([*QUIET, *latest]), 0.1, SOON, hurry=True) <= most
 
 
 @pytest.mark.parametrize(

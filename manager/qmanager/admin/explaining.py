@@ -21,12 +21,25 @@ from . import queueviews
 from .tables import facts, slots
 from .views import Document, View
 
-BEHIND = ("target_delay", "p95", "slots", "shares", "need", "kept", "peak", "window", "dead_band", "waits", "away")
+BEHIND = (
+    "target_delay",
+    "p95",
+    "slots",
+    "shares",
+    "need",
+    "kept",
+    "peak",
+    "window",
+    "dead_band",
+    "waits",
+    "away",
+    "haste",
+)
 
 
 def explain_view(servers: QueueServers, name: str) -> View:
     """One queue as in ``queue_view``, and {target_delay, p95, slots, shares, need, kept, peak, window, dead_band,
-    waits, away, pinned, placed, fleet, plan}. Error, with the nearest name, if it is not known.
+    waits, away, haste, pinned, placed, fleet, plan}. Error, with the nearest name, if it is not known.
     """
     seen = queueviews.queue_view(servers, name)
     control = Control(servers.control)

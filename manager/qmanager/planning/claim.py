@@ -21,7 +21,7 @@ TRIES = 20  # servers that are looked at for making room
 
 
 @dataclass(slots=True)
-class Claim:
+class Lack:
     """What one queue, or a group, still lacks."""
 
     queues: Names
@@ -72,14 +72,14 @@ def claim(board: Board, queues: Names, slots: int, *, free: int, reason: str = "
         return
     able = board.able(queues)
     fair = slots / max(1, able.power)
-    mine = Claim(queues, slots - there, free, fair, reason or f"{slots} granted, {there} there")
+    mine = Lack(queues, slots - there, free, fair, reason or f"{slots} granted, {there} there")
     _from_room(board, mine)
     _from_spare(board, mine)
     if mine.missing:
         _from_room_made(board, mine, able.servers)
 
 
-def _from_room(board: Board, mine: Claim) -> None:
+def _from_room(board: Board, mine: Lack) -> None:
     """Servers that have none of it first, the emptiest of them; then the one that has the fewest for its power."""
     if not board.tight:
         _from_emptiest(board, mine)
@@ -89,7 +89,7 @@ def _from_room(board: Board, mine: Claim) -> None:
         _from_fewest(board, mine, board.roomy(mine.queues))
 
 
-def _from_emptiest(board: Board, mine: Claim) -> None:
+def _from_emptiest(board: Board, mine: Lack) -> None:
     here, able, heap = board.here(mine.queues), board.able(mine.queues).among, board.open
     if all(i in here for _, i in heap):
         return
@@ -110,7 +110,7 @@ def _from_emptiest(board: Board, mine: Claim) -> None:
     board.tight = misses > PATIENCE
 
 
-def _from_fewest(board: Board, mine: Claim, servers: Iterable[int]) -> None:
+def _from_fewest(board: Board, mine: Lack, servers: Iterable[int]) -> None:
     here, able = board.here(mine.queues), board.able(mine.queues).among
 
     def order(i: int) -> tuple[float, float, int]:
@@ -129,7 +129,7 @@ def _from_fewest(board: Board, mine: Claim, servers: Iterable[int]) -> None:
     board.tight = board.tight or misses > PATIENCE
 
 
-def _from_spare(board: Board, mine: Claim) -> None:
+def _from_spare(board: Board, mine: Lack) -> None:
     """Idle slots where it has no more than its share, then busy ones there, then any."""
     looks = LOOKS + 50 * mine.missing
     for idle, fair in ((True, True), (False, True), (True, False), (False, False)):
@@ -144,14 +144,14 @@ def _from_spare(board: Board, mine: Claim) -> None:
                 return
 
 
-def _suits(board: Board, mine: Claim, place: Place, *, fair: bool) -> bool:
+def _suits(board: Board, mine: Lack, place: Place, *, fair: bool) -> bool:
     i = place[0]
     share = max(1, math.ceil(mine.fair * board.power[i] - 1e-9)) if fair else math.inf
     known = i in board.able(mine.queues).among and board.here(mine.queues).get(i, 0) < share
     return known and board.fits(i, mine.queues, board.at(place))
 
 
-def _from_room_made(board: Board, mine: Claim, able: Iterable[int]) -> None:
+def _from_room_made(board: Board, mine: Lack, able: Iterable[int]) -> None:
     """Where most bytes are free, others make room."""
     while mine.may_move(board):
         near = heapq.nsmallest(TRIES, able, key=lambda i: (board.used[i] - board.servers[i].budget, i))
@@ -160,7 +160,7 @@ def _from_room_made(board: Board, mine: Claim, able: Iterable[int]) -> None:
             return
 
 
-def _make_room(board: Board, mine: Claim, i: int) -> bool:
+def _make_room(board: Board, mine: Lack, i: int) -> bool:
     """One slot on this server, if others can go; else nothing is changed."""
     server = board.servers[i]
     size = server.size(mine.queues)

@@ -1,14 +1,13 @@
 """Slots dealt to those who claim them, also where there are not enough. Pure: claims and capacity in, slots out.
 
-Everybody is heard first, then minima are kept. In a shortage of what is needed beyond that, who has time yields to who
-is late and more important; what is left is shared by priority. Only what nobody needs is kept from recent peaks.
+Everybody is heard first, then minima are kept, and the rest is shared by priority. Of their shares those who have time
+yield what more important queues lack that are in a hurry and late. Only what nobody needs is kept of recent peaks.
 """
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +21,22 @@ class Claim:
     spare: int  # with what is kept of a recent peak
     priority: int
     late: float = 0.0  # 0: it has time, 1: its tasks wait for longer than they should
-    hurry: bool = False  # whether it can bear no delay to speak of
+    haste: float = 0.0  # the same of one that can bear no delay to speak of
+    away: int = 0  # of its slots still end tasks of others: while it is late they are made up for
 
 
 def dealt(claims: Sequence[Claim], capacity: int) -> list[int]:
     """Slots of each, ``capacity`` in all at most; there must be as many as claims.
 
-    1. a listening place each, 2. minima by priority, 3. weighted max-min of what each insists on, 4. of what it needs,
-    5. what is left: groups get their second slot first, then stays what is kept of recent peaks.
+    1. a listening place each, 2. minima by priority, 3. weighted max-min of what each needs, 4. what who is in haste
+    lacks, from what is left and from those who have time, 5. a second slot for groups, 6. what is kept of peaks.
     """
-    got = [1] * len(claims)
     ranked = sorted(range(len(claims)), key=lambda i: (-claims[i].priority, claims[i].queues))
-    _topped(got, [claim.least for claim in claims], capacity - sum(got), ranked)
-    priorities = [claim.priority for claim in claims]
-    for targets in (_insisted(claims), [claim.target for claim in claims]):
-        got = _filled(targets, priorities, got, capacity - sum(got), ranked)
+    sure = [1] * len(claims)
+    _topped(sure, [claim.least for claim in claims], capacity - len(claims), ranked)
+    got = _filled(claims, sure, capacity - sum(sure), ranked)
+    _topped(got, [_pressing(claim) for claim in claims], capacity - sum(got), ranked)
+    _yielded(claims, got, sure, ranked)
     for most in ([claim.heard for claim in claims], [claim.spare for claim in claims]):
         _topped(got, most, capacity - sum(got), ranked)
     return got
@@ -49,35 +49,58 @@ def _topped(got: list[int], most: Sequence[int], left: int, ranked: Sequence[int
         got[i], left = got[i] + more, left - more
 
 
-def _insisted(claims: Sequence[Claim]) -> list[int]:
-    """What each needs, less what it yields, as long as it has time, to more important ones in a hurry that are late.
+def _pressing(claim: Claim) -> int:
+    """What is to be there at once of a claim in haste; of another nothing."""
+    return claim.target + claim.away if claim.haste else 0
 
-    Nobody counts as having more time than those below it: what it yields would go to them.
+
+def _yielded(claims: Sequence[Claim], got: list[int], sure: Sequence[int], ranked: Sequence[int]) -> None:
+    """Who is in haste gets what it lacks from the less important that have time, of each the same part.
+
+    Nobody yields its minimum, nor more than the part of its slots by which the other is late and it is not. Nobody
+    counts as having more time than those below it.
     """
-    late: dict[int, float] = {}
-    hurried: dict[int, float] = {}
-    for claim in claims:
-        late[claim.priority] = max(claim.late, late.get(claim.priority, 0.0))
-        hurried[claim.priority] = max(claim.late * claim.hurry, hurried.get(claim.priority, 0.0))
-    rising, falling = sorted(late), sorted(late, reverse=True)
-    pressed = dict(zip(rising, accumulate((late[each] for each in rising), max), strict=True))
-    above = dict(zip(falling, accumulate((hurried[each] for each in falling), max, initial=0.0), strict=False))
-    part = {each: 1 - above[each] * (1 - pressed[each]) for each in rising}
-    return [math.ceil(claim.target * part[claim.priority]) for claim in claims]
+    pressed, late = {}, 0.0
+    for i in reversed(ranked):
+        late = max(late, claims[i].late)
+        pressed[claims[i].priority] = late
+    for i in ranked:
+        lacking = _pressing(claims[i]) - got[i]
+        if lacking <= 0:
+            continue
+        has_time = {
+            j: math.floor((got[j] - sure[j]) * claims[i].haste * (1 - pressed[claims[j].priority]))
+            for j in ranked
+            if claims[j].priority < claims[i].priority
+        }
+        for j, slots in _parts(has_time, lacking).items():
+            got[j] -= slots
+            got[i] += slots
 
 
-def _filled(
-    targets: Sequence[int], priorities: Sequence[int], got: Sequence[int], left: int, ranked: Sequence[int]
-) -> list[int]:
+def _parts(there: Mapping[int, int], wanted: int) -> dict[int, int]:
+    """Up to so many in all, the same part of each; what rounding leaves from the last ones."""
+    whole = sum(there.values())
+    if whole <= wanted:
+        return dict(there)
+    parts = {each: n * wanted // whole for each, n in there.items()}
+    left = wanted - sum(parts.values())
+    for each in reversed(there):
+        more = min(left, there[each] - parts[each], 1)
+        parts[each], left = parts[each] + more, left - more
+    return parts
+
+
+def _filled(claims: Sequence[Claim], got: Sequence[int], left: int, ranked: Sequence[int]) -> list[int]:
     """Weighted max-min fairness (Bertsekas and Gallager, Data Networks, 6.5.2) above what each has got.
 
     The n-th slot of a claim comes at the water level n / priority, so slots come in one order whatever their number
     (the divisor method of Jefferson): one more takes none from anybody. All below a level are found by halving.
     """
-    if sum(max(0, target - n) for target, n in zip(targets, got, strict=True)) <= left:
-        return [max(target, n) for target, n in zip(targets, got, strict=True)]
-    wanting = [i for i in ranked if got[i] < targets[i]]
-    bounds = [(got[i], targets[i], priorities[i]) for i in wanting]
+    if sum(max(0, claim.target - n) for claim, n in zip(claims, got, strict=True)) <= left:
+        return [max(claim.target, n) for claim, n in zip(claims, got, strict=True)]
+    wanting = [i for i in ranked if got[i] < claims[i].target]
+    bounds = [(got[i], claims[i].target, claims[i].priority) for i in wanting]
     most, low, high = sum(got[i] for i in wanting) + left, 0.0, max(target / priority for _, target, priority in bounds)
     below = [n for n, _, _ in bounds]
     while most - sum(below) > len(bounds) and high - low > 1e-9 * high:
@@ -88,11 +111,13 @@ def _filled(
         else:
             high = level
     filled = dict(zip(wanting, below, strict=True))
-    coming = [((n + 1) / priorities[i], place, i) for place, (i, n) in enumerate(filled.items()) if n < targets[i]]
+    coming = [
+        ((n + 1) / claims[i].priority, place, i) for place, (i, n) in enumerate(filled.items()) if n < claims[i].target
+    ]
     heapq.heapify(coming)
     for _ in range(most - sum(below)):
         _, place, i = heapq.heappop(coming)
         filled[i] += 1
-        if filled[i] < targets[i]:
-            heapq.heappush(coming, ((filled[i] + 1) / priorities[i], place, i))
+        if filled[i] < claims[i].target:
+            heapq.heappush(coming, ((filled[i] + 1) / claims[i].priority, place, i))
     return [filled.get(i, n) for i, n in enumerate(got)]

@@ -20,7 +20,6 @@ from ..figures import size as size_of
 from .history import (
     ENOUGH,
     HORIZON,
-    HURRY,
     NO_PACKS,
     WINDOW,
     YOUNG,
@@ -43,6 +42,8 @@ UTILISATION = 0.8  # how busy few slots of a usual queue may be before arrivals 
 HEADROOM = 1.5  # times the square root of the busy slots: what many slots need above them
 USUAL = 50  # the priority above which headroom grows
 CAREFUL = 75  # by how much the priority is above it for twice the headroom
+HURRY = 2.0  # s; a queue with no more of target_delay can bear no delay to speak of
+INSTANT = 0.001  # s; no target delay counts as shorter
 FULL = 0.5  # of the largest pack: packs of that size say what a task takes, smaller ones only through a line
 SLOWER = 1.25  # times the time that tasks took before there were more slots
 
@@ -70,14 +71,14 @@ class Demand:
         return bool(self.queue.handlers) and self.queue.max_slots != 0 and self.fits
 
     @property
-    def hurry(self) -> bool:
-        """Whether its tasks can bear no delay to speak of."""
-        return self.queue.target_delay <= HURRY
+    def haste(self) -> float:
+        """``late`` of a queue that is in a hurry; 0 of others."""
+        return self.late if in_a_hurry(self.queue) else 0.0
 
     @property
     def late(self) -> float:
         """From 0, at half of the target delay, to 1, where all of it has passed: later, help would come too late."""
-        return min(max(0.0, 2 * self.waits / self.queue.target_delay - 1), 1.0)
+        return min(max(0.0, 2 * self.waits / max(self.queue.target_delay, INSTANT) - 1), 1.0)
 
     def beyond(self, size: int) -> "Demand":
         """The same of a queue of which one slot needs so many bytes, more than any server has."""
@@ -126,6 +127,11 @@ def utilised(busy: float, priority: int) -> float:
     return busy / staffed(busy, priority)
 
 
+def in_a_hurry(queue: QueueDeclared) -> bool:
+    """Whether its tasks can bear no delay to speak of."""
+    return queue.target_delay <= HURRY
+
+
 def unknown(queue: QueueDeclared) -> Demand:
     """The demand of a queue of which nothing was ever read."""
     return Demand(queue, *_clamped(queue, 0.0, "no statistics yet"))
@@ -143,7 +149,7 @@ def measure(
     first = before(samples, last.now - WINDOW)
     mean = mean_time(last, since, max(running, default=None))
     within = max(queue.target_delay, 2 * interval)
-    arrivals = arriving(samples, mean or 0.0, within)
+    arrivals = arriving(samples, mean or 0.0, within, hurry=in_a_hurry(queue))
     batch = max([handler.batch for handler in queue.handlers], default=1)
     need = _Need(queue, stats.takeable, arrivals, within, mean, len(running), slots, batch)
     growth = _growth(need, samples, growth)
@@ -168,7 +174,7 @@ def _waits(need: _Need, stats: QueueStats, there: int) -> float:
     """Seconds that tasks wait: the oldest until now; in a hurry also the newest, as far as it can be foreseen."""
     if not need.takeable:
         return 0.0
-    foreseen = need.takeable * (need.mean or 0.0) / max(1, there) if need.queue.target_delay <= HURRY else 0.0
+    foreseen = need.takeable * (need.mean or 0.0) / max(1, there) if in_a_hurry(need.queue) else 0.0
     return max(stats.oldest, foreseen)
 
 

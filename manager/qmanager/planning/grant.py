@@ -33,6 +33,8 @@ class Held:
     peaks: tuple[tuple[float, float], ...] = ()  # (instant, wanted), wanted falling: a sliding maximum
     own: int = 0  # whole slots by the highest peak; 0 while a queue shares
     need: int = 0  # whole slots by what is wanted now; 0 while a queue could share
+    haste: float = 0.0  # the most that it was late, in a hurry, while what it needed then stays needed
+    hasty: float = 0.0  # when that was
     found: int = 0  # slots in the map when this manager began; they count as needed until it knows better
     since: float = 0.0  # when that was
 
@@ -165,7 +167,17 @@ def hold(demand: Demand, before: Held, now: float) -> Held:
     needs = wanted >= (SHARE_BELOW if before.need else OWN_FROM)
     need = max(_steady(wanted, before.need, queue.priority) if needs else 0, queue.min_slots)
     most = own if queue.max_slots is None else min(own, queue.max_slots)
-    return Held(peaks, most, min(need, most), _still_found(before, now, demand.mean_time), min(before.since, now))
+    return Held(
+        peaks, most, min(need, most), *_haste(demand, before, now), _still_found(before, now, demand.mean_time),
+        min(before.since, now),
+    )  # fmt: skip
+
+
+def _haste(demand: Demand, before: Held, now: float) -> tuple[float, float]:
+    """The highest haste of late and when it was: who fell back to its share at once would soon be late anew."""
+    if demand.haste < before.haste and before.hasty <= now < before.hasty + care(demand.queue.priority):
+        return before.haste, before.hasty
+    return demand.haste, now
 
 
 def _by_now(peaks: tuple[tuple[float, float], ...], now: float) -> tuple[tuple[float, float], ...]:
@@ -307,11 +319,10 @@ def _pace(names: Names, served: Mapping[str, Demand]) -> int:
 def _own_claim(demand: Demand, held: Held, present: Mapping[Names, int]) -> Claim:
     queue, names = demand.queue, (demand.queue.name,)
     target = max(1, _needed(names, held, present))
-    if demand.late and demand.hurry:  # slots that still end a task of another queue do nothing for it yet
-        most = math.inf if queue.max_slots is None else queue.max_slots
-        target = int(min(target + demand.away, most))
     spare = max(target, _kept(names, held, present))
-    return Claim(names, min(queue.min_slots, target), target, target, spare, queue.priority, demand.late, demand.hurry)
+    away = demand.away if queue.max_slots is None else min(demand.away, max(0, queue.max_slots - target))
+    late = max(demand.late, held.haste)
+    return Claim(names, min(queue.min_slots, target), target, target, spare, queue.priority, late, held.haste, away)
 
 
 def _together(
@@ -325,8 +336,9 @@ def _together(
     own = _steady(level, before.own, priority)
     need = _steady(sum(_lately(served[name], held[name].peaks, now) for name in names), before.need, priority)
     most = _group_max(names, served, own)
+    haste = max(held[name].haste for name in names)
     found = _still_found(before, now, max(served[name].mean_time or 0.0 for name in names))
-    return Held(peaks, min(own, most), min(need, own, most), found, min(before.since, now))
+    return Held(peaks, min(own, most), min(need, own, most), haste, now, found, min(before.since, now))
 
 
 def _group_claim(names: Names, served: Mapping[str, Demand], held: Held, present: Mapping[Names, int]) -> Claim:
@@ -334,8 +346,8 @@ def _group_claim(names: Names, served: Mapping[str, Demand], held: Held, present
     target = _needed(names, held, present)
     heard = max(target, min(2, _group_max(names, served, 2))) if len(names) > 1 else target
     priority = max(served[name].queue.priority for name in names)
-    late, hurry = max((served[name].late, served[name].hurry) for name in names)
-    return Claim(names, 1, target, heard, max(heard, _kept(names, held, present)), priority, late, hurry)
+    late = max(held.haste, *(served[name].late for name in names))
+    return Claim(names, 1, target, heard, max(heard, _kept(names, held, present)), priority, late, held.haste)
 
 
 def _group_max(names: Names, served: Mapping[str, Demand], otherwise: int) -> int:

@@ -20,7 +20,6 @@ from .saturation import Work
 WINDOW = 60.0  # least span over which rates are taken
 YOUNG = 10.0  # a shorter history counts as this long: two readings a second apart are no rate
 STEPS = 3  # newest stretches of time, of which the median shows whether arrivals have risen
-HURRY = 2.0  # s; who has no more time for its backlog cannot wait for a second step
 APART = 0.8  # s; readings nearer to each other than that count as one
 CHANCE = 3.0  # standard deviations that chance may do
 ENOUGH = 20  # finished tasks from which a mean time is believed
@@ -103,21 +102,22 @@ def long_run(last: Sample, first: Sample, running: Sequence[float]) -> float | N
     return max(longer) if len(longer) > (1 - LONG) * (runs + len(running)) else found
 
 
-def arrivals(samples: Samples, mean: float, within: float) -> float:
+def arrivals(samples: Samples, mean: float, within: float, *, hurry: bool = False) -> float:
     """Tasks a second, of ``mean`` slot seconds: what was taken plus what the backlog grew by. Deleting is no arrival.
 
     Tasks that a gate lets go arrive then, as they could not be worked on before. An average, so that chance moves it
-    little; but more as soon as chance cannot explain it. ``within``: seconds in which the backlog is to be done.
+    little; but more as soon as chance cannot explain it. ``within``: seconds in which the backlog is to be done;
+    ``hurry``: there is no time to wait for a second step.
     """
     last, first = samples[-1], before(samples, samples[-1].now - max(WINDOW, 2 * mean))
-    return max(_came(first, last) / max(last.now - first.now, YOUNG), _risen(samples, mean, within), 0.0)
+    return max(_came(first, last) / max(last.now - first.now, YOUNG), _risen(samples, mean, within, hurry=hurry), 0.0)
 
 
 def _came(first: Sample, last: Sample) -> int:
     return last.taken - first.taken + last.takeable - first.takeable
 
 
-def _risen(samples: Samples, mean: float, within: float) -> float:
+def _risen(samples: Samples, mean: float, within: float, *, hurry: bool) -> float:
     """Tasks a second that come now at least, by the newest readings alone.
 
     The median of three steps: what was put in one go is a backlog and no rate. The steps are a third of ``within`` or
@@ -126,7 +126,7 @@ def _risen(samples: Samples, mean: float, within: float) -> float:
     """
     ends = _steps(samples, max(APART, within / STEPS))
     newest = 0.0
-    if within <= HURRY and len(ends) > 1:
+    if hurry and len(ends) > 1:
         newest = _proven(_came(ends[1], ends[0]), ends[0].now - ends[1].now, mean)
     if len(ends) <= STEPS:
         return newest

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from qslots.reports import Report
+from qslots.reports import Report, SlotReport
 
 from .grant import Names
 
@@ -21,6 +21,7 @@ class Running(msgspec.Struct, frozen=True, gc=False):
     queue: str | None  # None: its master does not tell; then it is one of ``queues`` that has the handler
     handler: str | None
     queues: Names
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,10 @@ def _summed(report: Report, known: dict[Names, Names]) -> Master:
         draining=report.draining,
         idle=frozenset([slot.index for slot in slots if slot.state == "idle"]),
         listening=tuple(map(known.setdefault, staying, staying)),
-        running=tuple(
-            [
-                Running(slot.task_age, slot.queue, slot.handler, known.setdefault(slot.queues, slot.queues))
-                for slot in slots
-                if slot.task_age is not None
-            ]
-        ),
+        running=tuple([_running(slot, known) for slot in slots if slot.task_age is not None]),
     )
+
+
+def _running(slot: SlotReport, known: dict[Names, Names]) -> Running:
+    queues = known.setdefault(slot.queues, slot.queues)
+    return Running(slot.task_age or 0.0, slot.queue, slot.handler, queues, slot.state == "leaving")

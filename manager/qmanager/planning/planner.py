@@ -173,7 +173,7 @@ def _demands(
             )
             demands[name] = counted.told(demand)
         elif name in memory.demands:
-            demands[name] = replace(memory.demands[name], queue=queue)
+            demands[name] = replace(memory.demands[name], queue=queue, away=away[name])
         else:
             demands[name] = unknown(queue)
         samples[name] = history
@@ -194,7 +194,7 @@ def _observed(
         queue = task.queue or _queue_of(task, queues)
         if queue is not None:
             running[queue].append(task.age)
-            if queue not in task.queues:
+            if queue not in task.queues and not task.leaving:
                 away.update(task.queues)
     return listening, running, away
 
@@ -277,6 +277,7 @@ def _behind(demand: Demand, mine: Grant | None, held: Held) -> dict[str, Any]:
         "target_delay": demand.queue.target_delay,
         "waits": demand.waits,
         "away": demand.away,
+        "haste": held.haste,
         "p95": demand.p95,
         "slots": mine.slots if mine else 0,
         "shares": tuple(other for other in mine.queues if other != name) if mine else (),
@@ -311,7 +312,7 @@ def _alone(demand: Demand, slots: int, held: Held) -> str:
     if not held.own:
         return "; one slot so that somebody listens"
     if slots > max(held.need, math.ceil(demand.wanted)):
-        if demand.late and demand.hurry and demand.away:
+        if held.haste and slots <= max(1, held.need) + demand.away:
             return f"; {slots} as long as {demand.away} of them still end tasks of others"
         return f"; {slots} kept from a recent peak"
     return f"; {slots} stay, the difference is small" if slots != math.ceil(demand.wanted) else ""
