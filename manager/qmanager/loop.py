@@ -136,6 +136,9 @@ class Manager:
         self._noticed(None)
         if self._vitals.stage != "standby":
             self._vitals.stage = "standby"
+            self._vitals.epoch = self._vitals.seq = self._vitals.published = None
+            self._memory = Memory()  # the next reign begins with what the map says
+            setproctitle("qmanager: standby")
             log.info("%s stands by: %s", self._id, error)
 
     def _noticed(self, error: QueueServerError | None) -> None:

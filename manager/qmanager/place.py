@@ -78,9 +78,10 @@ class Place:
         """Error if another manager has it, SettingsError if the folder cannot be used."""
         self.folder = own_folder(folder_of(settings), SETTING)
         self._lock = lock_file(self.folder / "lock")
+        ours = locked(self._lock)  # before the sign is read: who ends in good order takes that away first
         sign = sign_in(self.folder)
         lives = sign is not None and sign.pid != os.getpid() and sign.lives()  # also if its lock was removed
-        if not locked(self._lock) or lives:
+        if not ours or lives:
             os.close(self._lock)
             pid = f" (pid {sign.pid})" if sign is not None else ""
             raise Error(f"a qmanager is running here{pid}: stop it, or give this one another folder with {SETTING}")

@@ -145,7 +145,7 @@ class Post:
             self._noticed(reply.why)
             self.serves_nobody = reply.serves_nobody
             if isinstance(sent.letter, KEPT):
-                sent.again_at = sent.at = max(sent.at, 0.0) + AGAIN
+                sent.again_at = sent.at = self._heard_at + AGAIN  # not from its sending: a time-out is longer
                 return
         elif not isinstance(sent.letter, Measure | SaveState | Reopen):  # these ask nothing of the queue server
             self._noticed("")

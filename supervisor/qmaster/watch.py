@@ -1,7 +1,8 @@
 """What the master sees on the scoreboard once a second: locks to extend, tasks over their limit, locks that nobody
 vouches for. Pure.
 
-A record is read while its slot writes it, so what would kill is read twice, 50 ms apart, and must be the same.
+A record is read while its slot writes it, so what would kill is read twice and must be the same: deadlines 50 ms
+apart, locks that nobody vouches for with the next look a second later.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -15,7 +15,8 @@ from qslots.reports import Declared, HandlerDeclared, MapRow, Plan, QueueDeclare
 
 PLANNED = QueuePlan(
     "mail", 80, 1, None, 2.5, 2.0, 1.25, 30.0, 31.0, 0.05, "31/s of 0.05 s at 80% busy = 1.94; short of slots: 2 of 3",
-    target_delay=2.0, p95=0.2, slots=2, need=3, kept=4, peak=3.6, window=220.0, dead_band=0.08, waits=1.5, away=1, haste=0.5,
+    target_delay=2.0, p95=0.2, slots=2, need=3, kept=4, peak=3.6, window=220.0, dead_band=0.08, waits=1.5, away=1,
+    haste=0.5,
 )  # fmt: skip
 SHARED = QueuePlan(
     "index", 50, 0, 5, 0.1, 0.5, None, 0.0, 0.0, None, "nothing to do; shares a slot with 1 other", slots=1,

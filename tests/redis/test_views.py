@@ -108,7 +108,7 @@ def test_slots_and_servers_come_from_the_reports(client: QueueServer) -> None:
     assert 0 <= found.pop("age") < 5
     assert found == {
         "name": "web-1", "budget": 4000, "slots": 2, "max_slots": 8, "pss": 300, "free_memory": 500, "generation": 2,
-        "draining": False, "my_world_slots": None, "bound": "", "reason": "",
+        "draining": False, "my_world_slots": None, "bound": "", "reason": "", "silent": False,
     }  # fmt: skip
     assert "t1" in qslots(client, "slots").stdout
 
@@ -119,6 +119,15 @@ def test_the_age_of_a_server_is_by_the_queue_servers_clock(client: QueueServer) 
     ages = {found["name"]: found["age"] for found in views.servers_view(only(client)).document}
     assert ages["never-seen"] is None
     assert 90 <= ages["web-1"] < 95
+
+
+@pytest.mark.parametrize(("lost_after", "silent"), [(5.0, True), (120.0, False)])
+def test_a_server_is_silent_when_a_manager_would_take_it_for_lost(
+    client: QueueServer, lost_after: float, silent: bool
+) -> None:
+    publish(client, report("web-1"), age=90.0)
+    servers = QueueServers({"main": client.url}, {}, name="test", lost_after=lost_after)
+    assert [found["silent"] for found in views.servers_view(servers).document] == [silent]
 
 
 def test_queues_join_live_numbers_with_the_plan(client: QueueServer) -> None:

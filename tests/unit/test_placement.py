@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -47,6 +48,15 @@ def test_unchanged_input_gives_the_unchanged_map() -> None:
     wants, servers = [want("a", 7), want("bc", 2)], [server("x"), server("y")]
     rows = placed(wants, servers)
     assert place(rows, wants, servers, dict.fromkeys(NAMES)) == (rows, ())
+
+
+def test_room_that_is_left_goes_to_who_asked_for_more_but_for_a_margin() -> None:
+    asks = replace(want("a", 6), need=6, asked=20)
+    rows, changes = place({}, [asks], [server("x", slots=20, budget=1000)], {"a": None})
+    assert counts(rows) == {"a": 9}  # ten would fit: a twentieth stays, as budgets waver
+    assert sum(each.reason == "there is room left" for each in changes) == 3
+    again, _ = place(rows, [asks, want("b", 4)], [server("x", slots=20, budget=1000)], {"a": None, "b": None})
+    assert counts(again)["b"] == 4  # what somebody has got so gives way to what is granted
 
 
 def test_surplus_stays_until_a_deficit_claims_it() -> None:

@@ -25,7 +25,6 @@ NO_QUEUES = "no queues yet: they appear with a server that knows them or with th
 NO_SLOTS = "servers report, but no slot yet: `qslots queues` says what the queues are granted"
 NO_PERIODIC = "no periodic handlers: @task(every='10m') or @task(cron='0 3 * * *') makes one"
 NO_MAP = "no slot map yet: start a manager with `qmanager run` or `qslots up`"
-LATE = 5.0  # s; a server whose report is older is shown as silent
 WIDE = 120  # columns from which the reasons stand in the table
 SERVER_WIDTH = 14  # columns that one server takes of the map's width
 NUMBERS_WIDTH = 56  # columns that the map needs beside its servers
@@ -173,12 +172,12 @@ def servers_table(servers: list[Document]) -> RenderableType:
         return Text(NO_SERVERS)
     table = _table(("server", "slots", "of", "PSS", "budget", "free", "generation", "seen"), left=("server",))
     for server in servers:
-        late = server["age"] is None or server["age"] > LATE
+        silent = server["silent"]
         table.add_row(
-            Text(server["name"] + ", drained" * bool(server.get("draining")) + ", silent" * late, style="bold"),
+            Text(server["name"] + ", drained" * bool(server.get("draining")) + ", silent" * silent, style="bold"),
             _count(server["slots"]), _count(server["max_slots"]), _text(size(server["pss"])),
             _text(size(server["budget"])), _text(size(server["free_memory"])), _count(server["generation"]),
-            _text(f"{seconds(server['age'])} ago", "red" if late else "green"),
+            _text(f"{seconds(server['age'])} ago", "red" if silent else "green"),
         )  # fmt: skip
     return table
 

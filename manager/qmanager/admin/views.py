@@ -79,13 +79,14 @@ SLOT_FIELDS = (
 
 
 def servers_view(servers: QueueServers) -> View:
-    """[{name, budget, slots, max_slots, pss, free_memory, generation, draining, age, my_world_slots, bound, reason}];
-    age is that of the newest report.
+    """[{name, budget, slots, max_slots, pss, free_memory, generation, draining, age, my_world_slots, bound, reason,
+    silent}]; age is that of the newest report, silent whether a manager would take the server for lost.
     """
     client = servers.control
     reports, notes = _reports(client.redis)
     seen = _seen(client.redis, list(reports))
     now = clock(client)
+    ages = {name: None if (at := seen.get(name)) is None else max(0.0, now - at / 1e6) for name in reports}
     document = [
         {
             "name": name,
@@ -96,10 +97,11 @@ def servers_view(servers: QueueServers) -> View:
             "free_memory": report.free_memory,
             "generation": report.generation,
             "draining": report.draining,
-            "age": None if (at := seen.get(name)) is None else max(0.0, now - at / 1e6),
+            "age": ages[name],
             "my_world_slots": report.my_world_slots,
             "bound": report.bound,
             "reason": report.reason,
+            "silent": (age := ages[name]) is None or age > servers.lost_after,
         }
         for name, report in reports.items()
     ]
