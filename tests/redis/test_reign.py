@@ -63,8 +63,7 @@ def test_what_is_not_believed_is_told_of_once(control: Control, caplog: pytest.L
     control.report(report("web"), DECLARED)
     control.report(report("odd", declared="d" * 24), None)
     control.server.redis.hset(keys.DECLARED, "d" * 24, b"\xc1")
-    control.server.redis.hset(keys.REPORTS, "bad", b"\xc1")
-    control.server.redis.zadd(keys.SEEN, {"bad": control.heard().now * 1e6})
+    report_nonsense(control, "bad")
     control.server.redis.hset(keys.REPORTS, mapping={f"x y{n}": b"" for n in range(30)})
     mine = Roster(control, {}, 5.0)
     for _ in range(3):
@@ -75,6 +74,26 @@ def test_what_is_not_believed_is_told_of_once(control: Control, caplog: pytest.L
     assert sum("server bad: of its report is not believed: it cannot be read" in line for line in said) == 1
     assert sum(line.startswith(f"declaration {'d' * 24} is not believed") for line in said) == 1
     assert len(said) == roster.MOST_TOLD + 2 and "nor is that of 11 more servers" in said
+
+
+def test_what_is_not_believed_is_told_of_again_when_its_server_had_been_gone(
+    control: Control, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING", "qmanager")
+    mine = Roster(control, {}, 5.0)
+    for _ in range(2):
+        report_nonsense(control, "bad")
+        for _ in range(2):
+            mine.look()
+        control.server.redis.hdel(keys.REPORTS, "bad")
+        control.server.redis.zrem(keys.SEEN, "bad")
+        mine.look()
+    assert sum("server bad: of its report is not believed" in line for line in told(caplog)) == 2
+
+
+def report_nonsense(control: Control, name: str) -> None:
+    control.server.redis.hset(keys.REPORTS, name, b"\xc1")
+    control.server.redis.zadd(keys.SEEN, {name: control.heard().now * 1e6})
 
 
 def test_what_nobody_names_any_more_is_forgotten_at_the_second_look(control: Control) -> None:
@@ -125,9 +144,19 @@ def test_only_what_differs_is_sent_and_what_was_lost_is_sent_again(control: Cont
 def test_a_row_that_cannot_be_read_costs_no_more_than_one_look(control: Control) -> None:
     reign = begun(control)
     control.server.redis.hset(keys.MAP, "bad", b"\xc1")
-    for now in range(3):
+    looks = []
+    for now in range(4):
+        before = scans(control)
         reign.publish({"web": (("mail",),)}, (), (), now=float(now), declared=())
+        looks.append(scans(control) - before)
+    assert looks == [1, 0, 0, 0]
     assert rows(control) == {"web": (("mail",),)}
+
+
+def scans(control: Control) -> int:
+    """How often the queue server was asked for the fields of a hash."""
+    counts = control.server.redis.info("commandstats")
+    return int(counts.get("cmdstat_hscan", {"calls": 0})["calls"])
 
 
 def test_a_plan_that_is_no_text_is_no_plan_and_its_successor_reigns(control: Control) -> None:

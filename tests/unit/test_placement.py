@@ -121,6 +121,12 @@ def test_max_slots_that_fell_cuts_the_tail_only() -> None:
     assert rows["x"][0] == ("a",)
 
 
+def test_what_a_server_that_shrank_has_lost_is_replaced_at_once_elsewhere() -> None:
+    before = {"x": [("a",)] * 30, "y": [("b",)] * 30}
+    servers = [server("x", 10, budget=9000), server("y", 30, budget=9000)]
+    assert counts(placed([want("a", 30), want("b", 10)], servers, before)) == {"a": 30, "b": 10}
+
+
 def test_changed_group_keeps_its_slots() -> None:
     rows = placed([want("abc", 2)], [server("x"), server("y")], {"x": [("a", "b")], "y": [("d",), ("a", "b")]})
     assert rows == {"x": (("a", "b", "c"),), "y": (("d",), ("a", "b", "c"))}
