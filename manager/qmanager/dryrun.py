@@ -74,7 +74,7 @@ def _held(planned: QueuePlan, now: float) -> Held:
     peaks = ((then, max(planned.peak, planned.wanted)), (now, float(planned.need)))
     return Held(
         peaks[: 1 + (planned.need > planned.wanted)], own=planned.kept, need=planned.need, haste=planned.haste,
-        hasty=now, since=now,
+        hasty=now, found=planned.found, since=now,
     )  # fmt: skip
 
 

@@ -237,6 +237,7 @@ class QueuePlan(msgspec.Struct, frozen=True):
     dead_band: float = 0.0  # part of what it holds by which demand may change without effect
     waits: float = 0.0  # seconds that its tasks wait, as far as it can be foreseen
     away: int = 0  # slots told to serve it that still end a task of another queue
+    found: int = 0  # slots that a new manager found and does not judge yet
     haste: float = 0.0  # 0 to 1: how late it was, in a hurry, within the time for which a need stays
 
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 from support.plans import Cluster, many, queue, report
 from support.properties import examples
 
 from qmanager import dryrun
 from qmanager.dryrun import Given, document, lines, outcome
-from qmanager.planning.planner import PlanResult
+from qmanager.planning.planner import Memory, PlanResult
 from qslots.reports import Declared, Plan
 
 
@@ -72,7 +72,25 @@ def test_beside_a_manager_at_rest_nothing_changes(sizes: list[int], load: list[i
     cluster = Cluster(queues, servers={f"s{i}": size for i, size in enumerate(sizes)})
     begun = steady(cluster, 30 + cycles, **{f"q{i:02}": tasks for i, tasks in enumerate(load)})
     if cluster.cycle().changes or cluster.cycle().changes:
-        return  # it does not rest
+        event("it does not rest")
+        return
+    event("it rests")
+    assert outcome(begun).changes == ()
+
+
+@examples(30)
+@example(sizes=[2], load=[0, 0, 1])
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=4), st.lists(st.integers(0, 9), min_size=1, max_size=6))
+def test_beside_a_manager_that_has_just_begun_nothing_changes(sizes: list[int], load: list[int]) -> None:
+    queues = [queue(f"q{i:02}", priority=(50, 90, 10)[i % 3]) for i in range(len(load))]
+    cluster = Cluster(queues, servers={f"s{i}": size for i, size in enumerate(sizes)})
+    steady(cluster, 30, **{f"q{i:02}": tasks for i, tasks in enumerate(load)})
+    cluster.memory = Memory()
+    begun = steady(cluster, 3)
+    if cluster.cycle().changes or cluster.cycle().changes:
+        event("it does not rest")
+        return
+    event("it rests")
     assert outcome(begun).changes == ()
 
 

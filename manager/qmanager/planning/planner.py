@@ -278,6 +278,7 @@ def _behind(demand: Demand, mine: Grant | None, held: Held) -> dict[str, Any]:
         "waits": demand.waits,
         "away": demand.away,
         "haste": held.haste,
+        "found": held.found,
         "p95": demand.p95,
         "slots": mine.slots if mine else 0,
         "shares": tuple(other for other in mine.queues if other != name) if mine else (),
