@@ -23,6 +23,7 @@ from .schedules import aged
 log = logging.getLogger("qmanager")
 FORGOTTEN = 86400.0  # s of silence after which nothing is kept of a server
 EVERY = 60.0  # s between two looks for what is to be forgotten
+AT_ONCE = 20  # servers, and declarations, that are forgotten in one cycle
 MOST_TOLD = 20  # servers a cycle whose reports are told of
 
 
@@ -119,8 +120,8 @@ class Roster:
         if now < self._due:
             return
         unnamed = self._control.digests() - self._named
-        gone = self._control.forget(FORGOTTEN, sorted(unnamed & self._unnamed)[:MOST_TOLD])
+        gone = self._control.forget(FORGOTTEN, sorted(unnamed & self._unnamed)[:AT_ONCE], most=AT_ONCE)
         self._unnamed = unnamed
-        self._due = now if len(gone) == MOST_TOLD else now + EVERY
+        self._due = now if len(gone) == AT_ONCE else now + EVERY
         if gone:
             log.info("forgotten, silent for a day: %s", listed(gone))

@@ -171,13 +171,14 @@ class Control:
         args = [plan.manager, plan.epoch, plan.seq, pack(plan), msgspec.msgpack.encode(gone), *flat]
         return int(self.server.run("control", "publish", [keys.EPOCH, keys.MAP, keys.PLAN, keys.PULSE], args))
 
-    def forget(self, silent: float, digests: Sequence[str]) -> list[str]:
-        """Strikes a few servers off the books that have been silent for so many seconds, and these declarations.
+    def forget(self, silent: float, digests: Sequence[str], *, most: int = 20) -> list[str]:
+        """Strikes servers off the books that have been silent for so many seconds, and these declarations.
 
-        Returns the servers' names. One that comes back registers anew, and is asked for its declaration.
+        Returns the servers' names, at most so many; one that comes back registers anew, and is asked for its
+        declaration.
         """
         names = [keys.MASTERS, keys.SEEN, keys.REPORTS, keys.DECLARED]
-        gone = self.server.run("control", "forget", names, [round(silent * 1e6), *digests])
+        gone = self.server.run("control", "forget", names, [round(silent * 1e6), most, *digests])
         return [name.decode(errors="backslashreplace") for name in gone]
 
     def digests(self) -> set[str]:

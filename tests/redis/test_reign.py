@@ -113,6 +113,15 @@ def test_what_nobody_names_any_more_is_forgotten_at_the_second_look(control: Con
     assert control.digests() == {DECLARED.digest()}
 
 
+def test_while_many_are_to_be_forgotten_each_cycle_forgets_some(control: Control) -> None:
+    control.server.redis.zadd(keys.SEEN, {f"gone{n}": 1 for n in range(2 * roster.AT_ONCE + 3)})
+    mine, left = Roster(control, {}, 5.0), []
+    for now in range(4):
+        mine.forget(float(now))
+        left.append(control.server.redis.zcard(keys.SEEN))
+    assert left == [roster.AT_ONCE + 3, 3, 0, 0]
+
+
 def rows(control: Control) -> dict[str, object]:
     return {name: row.slots for name, row in control.rows().items()}
 
