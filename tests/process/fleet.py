@@ -8,6 +8,7 @@ behind is found (titles and environments are overwritten by setproctitle).
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import pathlib
 import signal
@@ -396,6 +397,14 @@ def children_of(fleet: Fleet) -> list[int]:
 def parent_and_session(pid: int) -> tuple[int, int]:
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[1]), int(fields[3])
+
+
+def began(pid: int) -> float:
+    """When a process began, ticks since the machine did; later than all others if it is gone."""
+    try:
+        return float(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return math.inf
 
 
 def lives(pid: int) -> bool:

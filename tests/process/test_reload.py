@@ -8,7 +8,7 @@ import signal
 from typing import Any
 
 import pytest
-from process.fleet import APP, PRELUDE, SERVER, START, Fleet, Program, lives, titled
+from process.fleet import APP, PRELUDE, SERVER, START, Fleet, Program, began, lives, titled, titles
 from support.moved_clock import sitecustomize as moved_clock
 from support.waiting import wait_for
 
@@ -51,7 +51,14 @@ def asked_at_work(fleet: Fleet, command: str = "reload") -> dict[str, Any]:
 
 
 def molds(fleet: Fleet) -> list[int]:
-    return titled(fleet.folder, "qmaster: mold gen")
+    """One a title, the eldest: a slot that is just being born still has that of its mold."""
+    found = [
+        (began(pid), name, pid) for pid, name in titles(fleet.folder).items() if name.startswith("qmaster: mold gen")
+    ]
+    eldest: dict[str, int] = {}
+    for _, name, pid in sorted(found):
+        eldest.setdefault(name, pid)
+    return list(eldest.values())
 
 
 def at_work(fleet: Fleet) -> int:
