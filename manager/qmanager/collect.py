@@ -19,7 +19,7 @@ from qslots.reports import QueueDeclared, QueueStats, merged
 from qslots.servers import QueueServers
 from qslots.units import counted
 
-from .counting import GARBLED, counts_of
+from .counting import GARBLED, counts_of, insist_on_one
 from .published import clock
 from .readings import counted_from
 
@@ -112,9 +112,7 @@ class Collector:
                 mended, why = counts_of(self._servers[server], [queue])
                 found += mended
                 broken |= why
-        if 1 < len(queues) == len(broken):
-            queue, error = broken.popitem()
-            raise QueueServerError(f"no queue can be counted on {server}, the last of them is {queue}: {error}")
+        insist_on_one(server, queues, broken)
         self._tell_of_broken(server, broken, [each.name for each in found])
         self._broken |= {(queue, server): now + BROKEN_PAUSE for queue in broken}
         return found

@@ -1,6 +1,6 @@
 """Counts of queues, asked for in such a way that one whose keys are damaged hides no other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qslots.errors import QueueServerDown, QueueServerError
 from qslots.queueserver import QueueServer
@@ -26,3 +26,10 @@ def counts_of(server: QueueServer, queues: Sequence[str]) -> tuple[list[QueueSta
         found += mine
         broken |= why
     return found, broken
+
+
+def insist_on_one(server: str, queues: Sequence[str], broken: Mapping[str, Exception]) -> None:
+    """QueueServerError if there are several queues and none can be counted: then it is not they that are damaged."""
+    if 1 < len(queues) == len(broken):
+        last = max(broken)
+        raise QueueServerError(f"no queue can be counted on {server}, the last of them is {last}: {broken[last]}")

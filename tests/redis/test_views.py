@@ -164,6 +164,16 @@ def test_a_queue_that_cannot_be_counted_hides_no_other(client: QueueServer, dama
     assert one.exit_code == 0 and said in one.stderr
 
 
+def test_where_no_queue_can_be_counted_one_line_says_so(client: QueueServer) -> None:
+    client.redis.sadd(keys.QUEUES, "a", "b")
+    for queue in "ab":
+        client.redis.set(client.keys_of(queue).part("handlers"), "x")
+    shown = qslots(client, "queues")
+    assert shown.exit_code == 1
+    assert "no queue can be counted on main, the last of them is b: " in shown.stderr
+    assert shown.stderr.count("\n") == 1
+
+
 def test_what_a_manager_that_is_gone_has_published_last_is_shown_with_its_age(client: QueueServer) -> None:
     ago = clock(client) - 200
     client.redis.set(keys.PLAN, pack(Plan(7, 3, "m", ago, (plan("mail"),))))

@@ -22,19 +22,8 @@ from .tables import facts, slots
 from .views import Document, View
 
 BEHIND = (
-    "target_delay",
-    "p95",
-    "slots",
-    "shares",
-    "need",
-    "kept",
-    "peak",
-    "window",
-    "dead_band",
-    "waits",
-    "away",
-    "haste",
-)
+    "target_delay", "p95", "slots", "shares", "need", "kept", "peak", "window", "dead_band", "waits", "away", "haste",
+)  # fmt: skip
 
 
 def explain_view(servers: QueueServers, name: str) -> View:

@@ -15,7 +15,7 @@ from qslots.queueserver import QueueServer
 from qslots.reports import Declared, QueuePlan, QueueStats, Report, merged
 from qslots.servers import QueueServers
 
-from ..counting import counts_of
+from ..counting import counts_of, insist_on_one
 from ..planning.unserved import unserved
 from ..presence import living
 from ..published import clock, newest_plan
@@ -232,8 +232,11 @@ def _counted(servers: QueueServers, only: str | None = None) -> _Counts:
     parts: Parts = {}
     broken: dict[str, dict[str, Exception]] = {}
 
-    def counted(_: str, server: QueueServer) -> tuple[list[QueueStats], dict[str, Exception]]:
-        return counts_of(server, [queue for queue in server.queue_names() if only in (None, queue)])
+    def counted(name: str, server: QueueServer) -> tuple[list[QueueStats], dict[str, Exception]]:
+        queues = [queue for queue in server.queue_names() if only in (None, queue)]
+        found, damaged = counts_of(server, queues)
+        insist_on_one(name, queues, damaged)
+        return found, damaged
 
     answers, silent = asked(servers, counted)
     for server, (found, damaged) in answers.items():

@@ -167,10 +167,9 @@ def hold(demand: Demand, before: Held, now: float) -> Held:
     needs = wanted >= (SHARE_BELOW if before.need else OWN_FROM)
     need = max(_steady(wanted, before.need, queue.priority) if needs else 0, queue.min_slots)
     most = own if queue.max_slots is None else min(own, queue.max_slots)
-    return Held(
-        peaks, most, min(need, most), *_haste(demand, before, now), _still_found(before, now, demand.mean_time),
-        min(before.since, now),
-    )  # fmt: skip
+    haste, hasty = _haste(demand, before, now)
+    found = _still_found(before, now, demand.mean_time)
+    return Held(peaks, most, min(need, most), haste, hasty, found, since=min(before.since, now))
 
 
 def _haste(demand: Demand, before: Held, now: float) -> tuple[float, float]:
@@ -338,7 +337,7 @@ def _together(
     most = _group_max(names, served, own)
     haste = max(held[name].haste for name in names)
     found = _still_found(before, now, max(served[name].mean_time or 0.0 for name in names))
-    return Held(peaks, min(own, most), min(need, own, most), haste, now, found, min(before.since, now))
+    return Held(peaks, min(own, most), min(need, own, most), haste, now, found, since=min(before.since, now))
 
 
 def _group_claim(names: Names, served: Mapping[str, Demand], held: Held, present: Mapping[Names, int]) -> Claim:
