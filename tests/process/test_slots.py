@@ -85,7 +85,7 @@ def test_a_slot_of_several_queues_hears_of_each_at_once_when_it_has_worked_for_a
         name, began = ("first", "second")[n % 2], time.monotonic()
         getattr(fleet.app, name).enqueue(n)
         delays.append(fleet.wait_run(name, n)[0].at - began)
-    assert max(delays) < 0.5, delays
+    assert max(delays) < 2.0, delays  # they look again by themselves after 3 s
 
 
 def test_an_index_taken_off_the_map_leaves_and_can_come_back(fleet: Fleet) -> None:

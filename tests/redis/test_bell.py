@@ -1,6 +1,7 @@
 """How an idle slot is woken: by a token of any of its servers, by its own sockets, by the time; also after a fault."""
 
 import socket
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,8 @@ from qslots.bell import Bell
 from qslots.queueserver import QueueServer
 from qslots.servers import QueueServers
 
-SOON = 0.08  # s; seen: under 2 ms
+TICK = 0.1  # s between two looks of Redis at the time-outs of who is blocked
+SOON = 2.0  # s; seen: under 2 ms, but a busy machine may pause for longer than Redis
 Pair = tuple[socket.socket, socket.socket]
 
 
@@ -70,7 +72,7 @@ def test_token_of_any_list_wakes_at_once(server: QueueServer, waiter: QueueServe
     with Elapsed() as took:
         assert Bell(waiter).wait({"a": ["x", "y"]}, 5.0, []).tokens == [("a", "y")]
     thread.join()
-    assert took.seconds < 1
+    assert took.seconds < SOON
 
 
 def test_token_that_is_there_already_is_taken_at_once(server: QueueServer, waiter: QueueServers) -> None:
@@ -78,7 +80,7 @@ def test_token_that_is_there_already_is_taken_at_once(server: QueueServer, waite
     for _ in range(5):  # the reply may come with the one before it, in one read
         server.redis.rpush("x", "1")
         with Elapsed() as took:
-            assert bell.wait({"a": ["x"]}, 2.0, []).tokens
+            assert bell.wait({"a": ["x"]}, 5.0, []).tokens
         assert took.seconds < SOON
 
 
@@ -89,7 +91,7 @@ def test_other_socket_ends_the_wait_and_no_token_is_lost(server: QueueServer, wa
         rung = bell.wait({"a": ["x"]}, 5.0, [pair[0]])
     thread.join()
     assert (rung.tokens, rung.down) == ([], [])
-    assert took.seconds < 1
+    assert took.seconds < SOON
     server.redis.rpush("x", "1")
     assert server.redis.llen("x") == 1  # nobody is blocked any more
     assert waiter["a"].redis.ping()
@@ -98,9 +100,13 @@ def test_other_socket_ends_the_wait_and_no_token_is_lost(server: QueueServer, wa
 def test_wait_ends_at_the_time_given_and_not_at_redis_own_tick(waiter: QueueServers) -> None:
     bell = Bell(waiter)
     for seconds in (0.0, 0.03, 0.11):
-        with Elapsed() as took:
-            assert not bell.wait({"a": ["x"]}, seconds, []).tokens
-        assert seconds <= took.seconds < seconds + SOON
+        spans = []
+        for _ in range(9):
+            with Elapsed() as took:
+                assert not bell.wait({"a": ["x"]}, seconds, []).tokens
+            spans.append(took.seconds)
+        assert min(spans) >= seconds
+        assert statistics.median(spans) < seconds + TICK / 4, spans
 
 
 def test_bell_rings_after_the_connections_were_closed(server: QueueServer, waiter: QueueServers) -> None:
@@ -119,7 +125,7 @@ def test_bell_rings_again_after_the_server_cut_the_connection(server: QueueServe
     with Elapsed() as took:
         assert bell.wait({"a": ["x"]}, 5.0, []).down == ["a"]
     thread.join()
-    assert took.seconds < 1
+    assert took.seconds < SOON
     server.redis.rpush("x", "1")
     assert bell.wait({"a": ["x"]}, 1.0, []).tokens
 
@@ -139,7 +145,7 @@ def test_token_of_any_server_wakes_and_the_others_are_blocked_no_more(
         with Elapsed() as took:
             assert bell.wait({"a": ["x", "y"], "b": ["y"]}, 5.0, []).tokens == [(name, "y")]
         thread.join()
-        assert took.seconds < 1
+        assert took.seconds < SOON
         assert (blocked(server), blocked(second)) == (0, 0)
         assert both["a"].redis.ping() and both["b"].redis.ping()
 
@@ -162,12 +168,12 @@ def test_own_socket_and_the_time_end_the_waits_on_all_servers(
     bell = Bell(both)
     with Elapsed() as took:
         assert not bell.wait({"a": ["x"], "b": ["x"]}, 0.05, [pair[0]]).tokens
-    assert 0.05 <= took.seconds < 0.05 + SOON
+    assert 0.05 <= took.seconds < SOON
     thread = once_blocked(lambda: pair[1].send(b"x"), server, second)
     with Elapsed() as took:
         assert not bell.wait({"a": ["x"], "b": ["x"]}, 5.0, [pair[0]]).tokens
     thread.join()
-    assert took.seconds < 1
+    assert took.seconds < SOON
     assert (blocked(server), blocked(second)) == (0, 0)
 
 
@@ -180,7 +186,7 @@ def test_server_that_goes_away_ends_the_wait_and_the_other_rings_on(
         rung = bell.wait({"a": ["x"], "b": ["x"]}, 5.0, [])
     thread.join()
     assert (rung.tokens, rung.down) == ([], ["b"])
-    assert took.seconds < 1
+    assert took.seconds < SOON
     assert blocked(server) == 0
     server.redis.rpush("x", "1")
     assert bell.wait({"a": ["x"]}, 1.0, []).tokens == [("a", "x")]
@@ -191,5 +197,5 @@ def test_server_that_is_away_does_not_keep_the_other_blocked(server: QueueServer
     with Elapsed() as took:
         rung = Bell(servers).wait({"a": ["x"], "b": ["x"]}, 5.0, [])
     assert (rung.down, blocked(server)) == (["b"], 0)
-    assert took.seconds < 1
+    assert took.seconds < SOON
     servers.close()

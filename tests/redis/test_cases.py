@@ -6,6 +6,7 @@ test_bad_arguments.py.
 
 import itertools
 import pathlib
+import statistics
 import time
 from collections.abc import Callable, Iterator
 
@@ -276,7 +277,7 @@ def test_case_15_in_a_quiet_queue_somebody_finds_the_lone_one_in_time(server: Qu
         put(server, "a")
         Holder(server, "lost").work()
     else:
-        put(server, "a", when="+800000")
+        put(server, "a", when="+2500000")
     waits = [Holder(server, f"idle-{n}").take(wait=3.0).wait for n in range(3)]
     if what == "expired lock":
         expire(server, "lost:1")
@@ -284,8 +285,7 @@ def test_case_15_in_a_quiet_queue_somebody_finds_the_lone_one_in_time(server: Qu
         assert server.reclaim(QUEUE, 60.0) == 1
         assert server.redis.llen(part(server, "wake")) == 1
     else:
-        assert min(waits) <= 0.8
-        assert sorted(waits)[1] > 2.0
+        assert min(waits) <= 2.5 < sorted(waits)[1]
 
 
 def test_case_16_paused_tasks_at_the_head_are_passed_over_in_portions(server: QueueServer, slot: Holder) -> None:
@@ -294,18 +294,18 @@ def test_case_16_paused_tasks_at_the_head_are_passed_over_in_portions(server: Qu
     put(server, *names, collection="c", when="1")
     put(server, "free", when="2")
     Inspector(server, QUEUE).pause("collection:c")
-    moved, slowest = [0], 0.0
+    moved, spans = [0], []
     while True:
         start = time.perf_counter()
         answer = slot.take(1)
-        slowest = max(slowest, time.perf_counter() - start)
+        spans.append(time.perf_counter() - start)
         moved.append(stats(server).parked)
         if answer.pack or answer.wait:
             break
     assert ids(answer) == ["free"]
     assert max(after - before for before, after in itertools.pairwise(moved)) <= 200
     assert moved[-1] == 20_000
-    assert slowest < 0.5
+    assert statistics.quantiles(spans, n=10)[8] < 0.1
     assert fastest(lambda: slot.take(1)) < 0.01
 
 

@@ -115,7 +115,7 @@ def test_time_and_not_turns_are_shared_between_short_and_long_tasks(server: Queu
     serve("short", "long")
     ran(server, "long", 20)
     ran(server, "short", 200)
-    assert 0.4 < stats(server, "long").busy / stats(server, "short").busy < 2.5
+    assert 0.2 < stats(server, "long").busy / stats(server, "short").busy < 5.0  # 30 if turns were shared
 
 
 def test_idle_slot_asks_each_queue_once_in_three_seconds(server: QueueServer, serve: Serve) -> None:

@@ -67,14 +67,14 @@ def test_lost_reply_does_not_put_again_what_ran_meanwhile(server: QueueServer, l
 def test_replies_lost_all_the_time_are_an_error_within_the_time_out_and_the_next_put_is_its_own(
     server: QueueServer, lost_replies: list[object]
 ) -> None:
-    hasty = QueueServer(server.url, name="hasty", timeout=0.3)
+    hasty = QueueServer(server.url, name="hasty", timeout=1.0)
     hasty.version()
-    lost_replies += [None] * 100
+    lost_replies += [None] * 1000
     began = time.monotonic()
     with pytest.raises(QueueServerDown):
         put(hasty, "a")
-    assert time.monotonic() - began < 0.5
-    assert len(lost_replies) < 98
+    assert time.monotonic() - began < 3.0
+    assert 0 < len(lost_replies) < 998
     lost_replies.clear()
     assert put(hasty, "b") == 1
     assert stats(server).active == 2
@@ -83,14 +83,14 @@ def test_replies_lost_all_the_time_are_an_error_within_the_time_out_and_the_next
 def test_server_that_hangs_is_given_up_within_the_time_out_though_its_connection_was_opened_anew(
     server: QueueServer, redis_server: RedisServer
 ) -> None:
-    hasty = QueueServer(server.url, name="hasty", timeout=0.8)
+    hasty = QueueServer(server.url, name="hasty", timeout=2.0)
     put(hasty, "a")
     redis_server.send(signal.SIGSTOP)
     began = time.monotonic()
     try:
         with pytest.raises(QueueServerDown) as error:
             put(hasty, "b")
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 3.5  # 4 s if each of the two connections had its own time-out
     finally:
         redis_server.send(signal.SIGCONT)
     assert error.value.sent
