@@ -312,7 +312,7 @@ class Fleet:
             self.redis.stop()
         if self.second is not None:
             self.second.stop()
-        wait_for(lambda: not processes_in(self.folder), lambda: f"left behind: {titles(self.folder)}", 3.0)
+        wait_for(lambda: not processes_in(self.folder), lambda: f"left behind: {titles(self.folder)}", 5.0)
 
     def stop_programs(self) -> None:
         """Ends them, the queue server stays."""

@@ -109,10 +109,10 @@ def test_no_slot_notices_that_the_manager_was_killed(fleet: Fleet) -> None:
     manager.signal(signal.SIGKILL)
     manager.ended()
     fleet.app.work.enqueue(2)
-    fleet.wait_run("end", 2, within=2.0)
+    fleet.wait_run("end", 2)
     fleet.start("qmanager", "run", "--take-over")
     fleet.app.work.enqueue(3)
-    fleet.wait_run("end", 3, within=2.0)
+    fleet.wait_run("end", 3)
     assert {slot["index"]: slot["pid"] for slot in fleet.live()}.items() >= before.items()
 
 

@@ -120,7 +120,7 @@ def test_slots_of_another_user_die_with_their_master_and_root_starts_the_next_on
     family_of_first = family(shared, master)
     master.signal(signal.SIGKILL)
     master.ended()
-    wait_for(lambda: not any(map(lives, family_of_first)), "mold, courier and slot to end", 1.0)
+    wait_for(lambda: not any(map(lives, family_of_first)), "mold, courier and slot to end", 5.0)
     second = shared.start_master()
     shared.slots(1)
     assert status_of(second.pid)["Uid"].split()[0] == str(NOBODY.pw_uid)

@@ -104,7 +104,7 @@ def test_case_02_pack_that_was_never_read_comes_back(server: QueueServer, slot: 
 
 def test_case_03_client_sends_a_script_once_and_leaves_repetition_to_us(server: QueueServer, deaf: DeafLine) -> None:
     """The reply is lost: one call on the server; asked again under the same number, the same pack."""
-    client = QueueServer(deaf.url, name="t", timeout=0.3)
+    client = QueueServer(deaf.url, name="t", timeout=1.0)
     slot = Holder(client, "s")
     put(server, *"abcdefghij")
     slot.take(0)
@@ -217,7 +217,7 @@ def test_case_10_machine_that_was_asleep_is_refused_when_it_comes_back(server: Q
 def test_case_12_lost_reply_to_a_put_inserts_nothing_twice_though_the_task_is_done(
     server: QueueServer, slot: Holder, deaf: DeafLine
 ) -> None:
-    client = QueueServer(deaf.url, name="t", timeout=0.3)
+    client = QueueServer(deaf.url, name="t", timeout=1.0)
     put(client, "first")
     deaf.loses = True
     with pytest.raises(QueueServerDown):  # the first try and its repetition, both without an answer
@@ -236,7 +236,7 @@ def test_case_13_task_of_a_spread_queue_is_not_put_elsewhere_once_it_was_sent(
     server: QueueServer, deaf: DeafLine
 ) -> None:
     """One of two servers answers no more. What was sent there may be there; only what was not goes to the other."""
-    servers = QueueServers({"a": deaf.url, "b": server.url}, {QUEUE: ("a", "b")}, name="t", timeout=0.3)
+    servers = QueueServers({"a": deaf.url, "b": server.url}, {QUEUE: ("a", "b")}, name="t", timeout=1.0)
     head, body = header(HANDLER, 7), [formed(b"\x80")]
     for n in range(2):  # both connections are open
         servers.put(QUEUE, HANDLER, head, [f"open-{n}"], body)

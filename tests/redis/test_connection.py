@@ -20,7 +20,7 @@ from qslots.queueserver import QueueServer
 from qslots.scoreboard import Record
 from qslots.tasks import task
 
-PATIENCE = 0.2  # seconds
+PATIENCE = 0.6  # seconds
 
 
 @pytest.fixture(params=["pool", "single"])

@@ -187,7 +187,7 @@ def test_who_is_deposed_ends_and_takes_no_higher_epoch(control: Control) -> None
 
 def test_what_was_published_unheard_is_sent_again(control: Control, folder: pathlib.Path) -> None:
     line = DeafLine(folder, control.server.url.removeprefix("unix://"))
-    mine, other = QueueServer(line.url, name="m", timeout=0.3), {"web": (("index",),)}
+    mine, other = QueueServer(line.url, name="m", timeout=1.0), {"web": (("index",),)}
     reign = begun(Control(mine))
     reign.publish({"web": (("mail",),)}, (), (), now=1.0, declared=())
     line.loses = True

@@ -25,12 +25,13 @@ from qslots.reports import Plan, QueueDeclared, QueuePlan, pack
 from qslots.servers import QueueServers
 
 PLACES = {"spread": ("main", "b"), "far": ("b",)}
+PATIENCE = 1.0  # s for one answer
 QUEUES = {name: QueueDeclared(name, lock=30.0) for name in ("near", "spread", "far")}
 
 
 @pytest.fixture
 def servers(running: dict[str, RedisServer]) -> Iterator[QueueServers]:
-    found = QueueServers({name: each.url for name, each in running.items()}, PLACES, name="test", timeout=0.3)
+    found = QueueServers({name: each.url for name, each in running.items()}, PLACES, name="test", timeout=PATIENCE)
     yield found
     found.close()
 
@@ -173,7 +174,7 @@ def unconnected(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def file(tmp_path: pathlib.Path, running: dict[str, RedisServer]) -> str:
-    listed = ", ".join(f"{name}: '{each.url}?socket_timeout=0.3'" for name, each in running.items())
+    listed = ", ".join(f"{name}: '{each.url}?socket_timeout={PATIENCE}'" for name, each in running.items())
     path = tmp_path / "qslots.yml"
     path.write_text(f"queue_servers: {{{listed}}}\nqueues:\n  spread: {{queue_server: [main, b]}}\n"
                     "  far: {queue_server: b}\n")  # fmt: skip

@@ -339,7 +339,7 @@ def test_consumer_gives_back_what_it_never_saw(
 
     exchange = QueueServer.exchange
     line = DeafLine(folder, servers.urls["a"].removeprefix("unix://"))
-    lossy = QueueServers({"a": line.url, "b": second.url}, {QUEUE: BOTH}, name="test", timeout=0.3)
+    lossy = QueueServers({"a": line.url, "b": second.url}, {QUEUE: BOTH}, name="test", timeout=1.0)
     lossy["a"].version()
     Holder(servers["a"], "s", queue=QUEUE).take()  # now the server knows the script
     on(servers, "a", "a1")

@@ -33,7 +33,7 @@ SECOND = Periodic(every=1)
 
 @pytest.fixture
 def servers(running: dict[str, RedisServer]) -> Iterator[QueueServers]:
-    found = QueueServers({name: each.url for name, each in running.items()}, PLACES, name="test", timeout=0.5)
+    found = QueueServers({name: each.url for name, each in running.items()}, PLACES, name="test", timeout=1.0)
     yield found
     found.close()
 
