@@ -19,7 +19,7 @@ from qslots.reports import QueueDeclared, QueueStats, merged
 from qslots.servers import QueueServers
 from qslots.units import counted
 
-from .counting import GARBLED, counts_of, insist_on_one
+from .counting import counts_of, insist_on_one
 from .published import clock
 from .readings import counted_from
 
@@ -132,7 +132,7 @@ class Collector:
             if queue not in self._level and len(places) > 1 and not self._away.keys() & set(places):
                 try:
                     gates.level(self._servers, queue)
-                except GARBLED as error:  # who counts it tells of it
+                except QueueServerError as error:  # who counts it tells of it
                     log.debug("the gates of queue %s are not compared: %s", queue, error)
                 else:
                     self._level.add(queue)
@@ -149,7 +149,7 @@ class Collector:
             taken = self._servers[server].reclaim(queue.name, queue.lock)
         except QueueServerDown:
             raise
-        except GARBLED as error:
+        except QueueServerError as error:
             log.debug("queue %s: expired locks are not taken back on %s: %s", queue.name, server, error)
             return
         if taken:

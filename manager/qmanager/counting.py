@@ -6,9 +6,6 @@ from qslots.errors import QueueServerDown, QueueServerError
 from qslots.queueserver import QueueServer
 from qslots.reports import QueueStats
 
-# What a refusal, or an answer that is none of our scripts', comes to.
-GARBLED = (QueueServerError, ValueError, TypeError, LookupError, AttributeError)
-
 
 def counts_of(server: QueueServer, queues: Sequence[str]) -> tuple[list[QueueStats], dict[str, Exception]]:
     """The counts of those that can be counted, and why the others cannot. QueueServerDown if nobody answers."""
@@ -16,7 +13,7 @@ def counts_of(server: QueueServer, queues: Sequence[str]) -> tuple[list[QueueSta
         return server.stats(queues), {}
     except QueueServerDown:
         raise
-    except GARBLED as error:
+    except QueueServerError as error:
         if len(queues) == 1:
             return [], {queues[0]: error}
     found: list[QueueStats] = []

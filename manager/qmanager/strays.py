@@ -7,11 +7,12 @@ only tells: nothing here moves a task.
 import logging
 from collections.abc import Container, Iterable, Mapping
 
+from qslots.errors import QueueServerError
 from qslots.reports import QueueStats
 from qslots.servers import QueueServers
 from qslots.units import counted
 
-from .counting import GARBLED, counts_of
+from .counting import counts_of
 
 log = logging.getLogger("qmanager")
 EVERY = 10.0  # s between two looks of the manager
@@ -72,5 +73,5 @@ class StrayWatch:
                 if stats.tasks and (stats.name, name) not in self._told:
                     self._told.add((stats.name, name))
                     log.warning("%s", described(stats, name, self._servers.places(stats.name)))
-        except GARBLED as error:  # whoever needs this server says so
+        except QueueServerError as error:  # whoever needs this server says so
             log.debug("no look for strays on %s: %s", name, error)

@@ -313,6 +313,16 @@ def translated(url: str) -> Iterator[None]:
         raise translation(url, error) from None
 
 
+@contextlib.contextmanager
+def understood(url: str, what: str) -> Iterator[None]:
+    """Around the reading of an answer: one that no script of ours gives is a QueueServerError, for a key is damaged."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        place = f"queue server {without_password(url)}"
+        raise QueueServerError(f"{place}: {what} cannot be understood ({error}): is a key damaged?") from error
+
+
 def translation(url: str, error: Exception, *, sent: bool = True) -> Error:
     """Our error for one of redis-py or of the operating system, naming the server."""
     if isinstance(error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)):

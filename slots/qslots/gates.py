@@ -6,10 +6,10 @@ newest has, before its tasks count.
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from . import given
-from .connection import translated
+from .connection import translated, understood
 from .counts import why_closed
 from .errors import QueueServerDown, UsageError
 from .inspector import Inspector
@@ -61,7 +61,7 @@ def _everywhere(servers: QueueServers, queue: str, change: Callable[[Inspector, 
         log.warning(
             "queue %s is changed on %s, and elsewhere once it answers again: %s", queue, ", ".join(closed), down
         )
-    version = 1 + max(map(_version, closed.values()))
+    version = 1 + max(known.version for known in closed.values())
     return [change(Inspector(servers[place], queue), version) for place in closed]
 
 
@@ -70,43 +70,48 @@ def level(servers: QueueServers, queue: str) -> None:
     closed, _ = _read(servers, queue)
     if not closed:
         return
-    newest = max(closed.values(), key=_version)
+    newest = max(closed.values(), key=lambda known: known.version)
     for place, known in closed.items():
-        if _version(known) < _version(newest):
+        if known.version < newest.version:
             inspector = Inspector(servers[place], queue)
-            theirs, ours = _named(newest), _named(known)
-            for gate in theirs.keys() - ours.keys():
-                inspector.pause(gate, _version(newest), why=theirs[gate])
-            for gate in ours.keys() - theirs.keys():
-                inspector.resume(gate, _version(newest))
+            for gate in newest.reasons.keys() - known.reasons.keys():
+                inspector.pause(gate, newest.version, why=newest.reasons[gate])
+            for gate in known.reasons.keys() - newest.reasons.keys():
+                inspector.resume(gate, newest.version)
             with translated(inspector.server.url):  # they may be equal by now, and still be counted from another change
-                inspector.server.redis.hset(inspector.server.keys_of(queue).part("gates"), "version", _version(newest))
+                inspector.server.redis.hset(inspector.server.keys_of(queue).part("gates"), "version", newest.version)
             log.info("queue %s: the gates on %s are brought up to date", queue, place)
 
 
-def _read(servers: QueueServers, queue: str) -> tuple[dict[str, Mapping[bytes, bytes]], QueueServerDown | None]:
-    """The gates on each server that answers, and the fault of one that does not."""
-    closed: dict[str, Mapping[bytes, bytes]] = {}
+class _Closed(NamedTuple):
+    """The gates that are closed on a server, since which change."""
+
+    version: int
+    reasons: dict[str, str]
+
+
+def _read(servers: QueueServers, queue: str) -> tuple[dict[str, _Closed], QueueServerDown | None]:
+    """The closed gates on each server that answers, and the fault of one that does not."""
+    closed: dict[str, _Closed] = {}
     down = None
     for place in servers.places(queue):
         server = servers[place]
         try:
             with translated(server.url):
                 found: Any = server.redis.hgetall(server.keys_of(queue).part("gates"))
-            closed[place] = found
         except QueueServerDown as error:
             down = error
+        else:
+            with understood(server.url, f"the gates of queue {queue}"):
+                closed[place] = _closed(found)
     return closed, down
 
 
-def _version(gates: Mapping[bytes, bytes]) -> int:
-    return int(gates.get(b"version", b"0"))
-
-
-def _named(gates: Mapping[bytes, bytes]) -> dict[str, str]:
-    """The gates that are closed, with their reasons; a drop is over by itself, and one being opened counts as open."""
-    return {
+def _closed(gates: Mapping[bytes, bytes]) -> _Closed:
+    """What the fields say; a drop is over by itself, and a gate that is being opened counts as open."""
+    reasons = {
         gate.decode(): why_closed(said)
         for gate, said in gates.items()
         if said.startswith(b"paused") and not gate.startswith((b"drop:", b"version"))
     }
+    return _Closed(int(gates.get(b"version", b"0")), reasons)

@@ -3,6 +3,7 @@
 Times go in and come out in seconds; scripts speak µs. Every error is one of ``qslots.errors``.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -13,7 +14,7 @@ import redis
 
 from . import keys
 from .cascades import NO_CASCADE, Cascade, add, settled
-from .connection import Link, open_redis, supported
+from .connection import Link, open_redis, supported, understood
 from .counts import stats_of
 from .durability import FAST, Command, Durability, check_reply, fit_for_tasks, promise
 from .errors import CannotKeep, QueueServerDown, QueueServerError
@@ -203,9 +204,11 @@ class QueueServer:
 
     def known(self, queue: str) -> Known:
         """Looks up the handlers and the gated collections of a queue, and remembers them."""
-        vector = self.keys_of(queue)
-        found = _known(*self.link.calls(("SMEMBERS", vector.part("handlers")), ("HKEYS", vector.part("gates"))))
-        self._known[queue] = found
+        return self._learn(queue, *self.link.calls(*_asked(self.keys_of(queue))))
+
+    def _learn(self, queue: str, handlers: Iterable[bytes], gates: Iterable[bytes]) -> Known:
+        with understood(self.url, f"the handlers and gates of queue {queue}"):
+            found = self._known[queue] = _known(handlers, gates)
         return found
 
     def _named(self, queue: str, operation: Callable[[], _R]) -> _R:
@@ -356,19 +359,22 @@ class QueueServer:
         if not queues:
             return []
         parts = [self.keys_of(queue) for queue in queues]
-        asked = [
-            (word, each.part(name)) for each in parts for word, name in (("SMEMBERS", "handlers"), ("HKEYS", "gates"))
-        ]
-        found = self.link.calls(*asked)
+        found = self.link.calls(*itertools.chain.from_iterable(map(_asked, parts)))
         for queue, handlers, gates in zip(queues, found[::2], found[1::2], strict=True):
-            self._known[queue] = _known(handlers, gates)
+            self._learn(queue, handlers, gates)
         operation = self._script("queue", "stats")
         calls = [operation.command(self.every_place(queue, slots=True), []) for queue in queues]
         replies = operation.run(self.link, *calls)
-        return [stats_of(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
+        with understood(self.url, "the counts"):
+            return [stats_of(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
 
 
-def _known(handlers: Iterable[bytes], gates: list[bytes]) -> Known:
+def _asked(vector: QueueKeys) -> list[tuple[str, str]]:
+    """Commands whose answers ``_known`` takes."""
+    return [("SMEMBERS", vector.part("handlers")), ("HKEYS", vector.part("gates"))]
+
+
+def _known(handlers: Iterable[bytes], gates: Iterable[bytes]) -> Known:
     named = [gate.decode() for gate in gates if gate.startswith(b"collection:")]
     return Known(
         tuple(sorted(name.decode() for name in handlers)), tuple(sorted(gate.partition(":")[2] for gate in named))

@@ -163,6 +163,13 @@ def test_locks_past_their_time_are_taken_back_in_the_same_cycle(servers: QueueSe
     assert (after.expired, after.active, after.locked) == (0, 1, 0)
 
 
+def test_damaged_gates_of_one_queue_stop_no_other(servers: QueueServers) -> None:
+    fill(servers)
+    servers["b"].redis.hset(servers["b"].keys_of("spread").part("gates"), "version", "x")
+    found = Collector(servers).collect(QUEUES, 0.0)
+    assert {name: each.active for name, each in found.items()} == {"near": 1, "spread": 5, "far": 1}
+
+
 # The commands
 
 

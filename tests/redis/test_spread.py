@@ -10,7 +10,18 @@ from support.deaf import DeafLine
 from support.holder import HANDLER, Holder, put
 from support.servers import RedisServer
 
-from qslots import DuplicateTask, Queue, QueueServerDown, Task, TaskLocked, TaskState, UnknownTask, client, gates
+from qslots import (
+    DuplicateTask,
+    Queue,
+    QueueServerDown,
+    QueueServerError,
+    Task,
+    TaskLocked,
+    TaskState,
+    UnknownTask,
+    client,
+    gates,
+)
 from qslots.outcomes import Outcome
 from qslots.queueserver import Exchange, QueueServer
 from qslots.results import kept
@@ -261,6 +272,13 @@ def test_server_that_was_away_learns_why_a_handler_is_parked(servers: QueueServe
     assert queue_gates(servers) == (f"handler:{HANDLER}",)
     assert len({servers[place].stats([QUEUE])[0].reasons[f"handler:{HANDLER}"] for place in BOTH}) == 1
     assert queue.stats().reasons[f"handler:{HANDLER}"].startswith("nothing fits; ")
+
+
+def test_gates_that_cannot_be_understood_are_an_error_that_names_the_server(servers: QueueServers) -> None:
+    servers["b"].redis.hset(servers["b"].keys_of(QUEUE).part("gates"), "version", "x")
+    with pytest.raises(QueueServerError, match=f"the gates of queue {QUEUE} cannot be understood") as told:
+        gates.level(servers, QUEUE)
+    assert servers.urls["b"] in str(told.value)
 
 
 def queue_gates(servers: QueueServers) -> tuple[str, ...]:
