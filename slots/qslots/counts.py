@@ -9,9 +9,13 @@ from .reports import HandlerStats, QueueStats
 _BECAUSE = b"paused: "  # before the reason in the field of a gate: see gate.lua
 
 
+_MOST = 1 << 63  # HINCRBY goes no further
+_MOST_SUM = 1 << 128  # what scripts add up in decimals: squares of µs
+
+
 def stats_of(queue: str, reply: list[Any]) -> QueueStats:
-    """The counts of one queue."""
-    counters = {name.decode(): int(value) for name, value in _pairs(reply[10])}
+    """The counts of one queue. ValueError and the like if no script of ours can have written what they are made of."""
+    counters = _counters(reply[10])
     gates = {gate.decode(): why_closed(said) for gate, said in _pairs(reply[9]) if b":" in gate}
     busy = counters.pop("busy", 0) / 1e6
     cumulative = {name: counters[name] for name in counters if name in QueueStats.__struct_fields__}
@@ -23,6 +27,14 @@ def stats_of(queue: str, reply: list[Any]) -> QueueStats:
         reasons={gate: why for gate, why in gates.items() if why}, handlers=tuple(map(_handler_stats, reply[11])),
         **cumulative,
     )  # fmt: skip
+
+
+def _counters(flat: list[bytes]) -> dict[str, int]:
+    counters = {name.decode(): int(value) for name, value in _pairs(flat)}
+    for name, value in counters.items():
+        if not 0 <= value < (_MOST_SUM if name.startswith("pack:") else _MOST):
+            raise ValueError(f"counter {name} is {value}")
+    return counters
 
 
 def _handler_stats(said: list[Any]) -> HandlerStats:

@@ -3,6 +3,7 @@
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -113,15 +114,17 @@ def _kill_and_look(there: Watched) -> None:
     kept = link_to(survivors[0]).call("ZRANGE", KEY, 0, -1)
     assert set(numbers.proven) <= {int(number) for number in kept}
 
-    def done_after_the_failover() -> list[str]:
+    def answered(request: Callable[[], object]) -> list[Any]:
         with contextlib.suppress(QueueServerDown):
-            put(server, "after", own_ids=True, on_duplicate="ignore")
-            return slot.work()
+            return [request()]
         server.close()
         slot.server.close()
         return []
 
-    assert wait_for(done_after_the_failover, "a task to be put and taken") == ["after"]
+    wait_for(partial(answered, lambda: put(server, "after", own_ids=True, on_duplicate="ignore")), "a task to be put")
+    slot.seq += 1
+    [answer] = wait_for(partial(answered, slot.again), "it to be taken, by one request that is repeated")
+    assert slot.keep(answer) == ["after"]
 
 
 def proving(url: str) -> Callable[[int], None]:

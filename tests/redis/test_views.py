@@ -150,7 +150,13 @@ def test_queues_join_live_numbers_with_the_plan(client: QueueServer) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "said"),
-    [(("SET", "handlers", "x"), "WRONGTYPE"), (("HSET", "counters", "taken", "x"), "invalid literal for int")],
+    [
+        (("SET", "handlers", "x"), "WRONGTYPE"),
+        (("HSET", "counters", "taken", "x"), "invalid literal for int"),
+        (("HSET", "counters", "done", "-5"), "counter done is -5"),
+        (("HSET", "counters", "busy", "9" * 30), "counter busy is 999"),
+        (("HSET", "counters", "pack:tt", "9" * 400), "counter pack:tt is 999"),
+    ],
 )
 def test_a_queue_that_cannot_be_counted_hides_no_other(client: QueueServer, damage: tuple[str, ...], said: str) -> None:
     command, part, *rest = damage
