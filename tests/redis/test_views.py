@@ -155,6 +155,7 @@ def test_queues_join_live_numbers_with_the_plan(client: QueueServer) -> None:
         (("HSET", "counters", "taken", "x"), "invalid literal for int"),
         (("HSET", "counters", "done", "-5"), "counter done is -5"),
         (("HSET", "counters", "busy", "9" * 30), "counter busy is 999"),
+        (("HSET", "counters", "took:99999999", "1"), "2 to the power of 99999999"),
         (("HSET", "counters", "pack:tt", "9" * 400), "counter pack:tt is 999"),
     ],
 )
