@@ -10,7 +10,6 @@ from collections.abc import Mapping
 import msgspec
 
 _SUMS = {"n": 1.0, "k": 1.0, "kk": 1.0, "t": 1e6, "kt": 1e6, "tt": 1e12}  # field of `counters` -> its unit in ours
-
 LONGEST = 63  # the highest power of two, of µs: longer than people have counted years
 
 

@@ -16,6 +16,11 @@ FLOORS = {
     "qmanager": ROOT / "manager/qmanager",
 }
 MODULES = sorted(path for folder in FLOORS.values() for path in folder.rglob("*.py"))
+BY_NAME = {
+    ".".join([package, *path.relative_to(folder).with_suffix("").parts]): path
+    for package, folder in FLOORS.items()
+    for path in folder.rglob("*.py")
+}
 IMPURE = {
     "os", "time", "signal", "socket", "random", "redis", "logging", "subprocess", "threading", "select", "selectors",
     "multiprocessing", "asyncio", "secrets", "psutil", "fcntl", "mmap",
@@ -73,6 +78,34 @@ def pure() -> set[pathlib.Path]:
 def test_pure_module_touches_nothing_outside(path: pathlib.Path) -> None:
     touched = imported(path) & IMPURE
     assert {name for name in touched if (path.stem, name) not in ONLY_NAMES} == set()
+
+
+def names_in(path: pathlib.Path) -> set[str]:
+    """All that a module imports from others, dotted, and the modules that these names are in."""
+    package = [floor(path), *path.relative_to(FLOORS[floor(path)]).parts[:-1]]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.ImportFrom):
+            where = [*package[: len(package) + 1 - node.level], node.module] if node.level else [node.module]
+            module = ".".join(filter(None, where))
+            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def reached(path: pathlib.Path) -> set[pathlib.Path]:
+    """The module, those of ours that it imports, those that these import, and so on."""
+    found: set[pathlib.Path] = set()
+    todo = {path}
+    while todo:
+        found |= todo
+        todo = {BY_NAME[name] for each in todo for name in names_in(each) & BY_NAME.keys()} - found
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(FLOORS["qmanager"].glob("planning/*.py")), ids=lambda path: path.stem)
+def test_planning_touches_nothing_outside_however_far_one_looks(path: pathlib.Path) -> None:
+    touched = {f"{each.stem}: {name}" for each in reached(path) for name in imported(each) & IMPURE}
+    assert touched == set()
 
 
 def test_architecture_calls_no_other_module_pure() -> None:
