@@ -27,12 +27,13 @@ from qslots.ticks import Seen
 
 PLACE = QUEUE, HANDLER
 HOUR = 3600
+NEVER = 1_000_000_000  # s: such an instant came in 2001, and comes in 2033
 
 
 class Handler:
     """A periodic handler, and what its manager does for it."""
 
-    def __init__(self, server: QueueServer, every: int = HOUR, **options: object) -> None:
+    def __init__(self, server: QueueServer, every: int = NEVER, **options: object) -> None:
         self.server = server
         self.periodic = Periodic(every=every, signature=7, **options)  # type: ignore[arg-type]
         self.now = math.floor(micros_now(server) / 1e6)
