@@ -75,7 +75,8 @@ def _look_at_cluster(control: Control, settings: Settings, found: Found) -> list
     ages = heard.ages
     found.warnings += [f"the report of master {name} cannot be read" for name in heard.unreadable]
     for name, report in sorted(heard.reports.items()):
-        found.masters.append({"name": name, "host": report.host, "age": round(ages[name], 3), "epoch": report.epoch})
+        age = round(ages[name], 3) if math.isfinite(ages[name]) else None
+        found.masters.append({"name": name, "host": report.host, "age": age, "epoch": report.epoch})
     lost_after = duration(settings.manager.lost_after)
     if min(ages.values(), default=math.inf) > lost_after:
         found.warnings.append("no master reports: start qmaster on the servers")
@@ -155,7 +156,7 @@ def _cluster(found: Found) -> Iterator[str]:
         yield "newest map: epoch {epoch} of manager {manager}, {age:.1f} s ago".format(**found.manager)
     else:
         yield "no manager has published a map yet"
-    ages = [row["age"] for row in found.masters]
-    yield f"{counted(len(ages), 'master')} known" + (
+    ages = [row["age"] for row in found.masters if row["age"] is not None]
+    yield f"{counted(len(found.masters), 'master')} known" + (
         f", reports between {min(ages):.1f} and {max(ages):.1f} s old" if ages else ""
     )

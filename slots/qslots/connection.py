@@ -318,7 +318,7 @@ def understood(url: str, what: str) -> Iterator[None]:
     """Around the reading of an answer: one that no script of ours gives is a QueueServerError, for a key is damaged."""
     try:
         yield
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         place = f"queue server {without_password(url)}"
         raise QueueServerError(f"{place}: {what} cannot be understood ({error}): is a key damaged?") from error
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from .connection import translated
+from .connection import translated, understood
 from .errors import QueueServerError, TaskLocked, UnknownTask
 from .outcomes import cut
 from .queueserver import QueueServer
@@ -43,7 +43,8 @@ class Inspector:
     def get(self, ids: Sequence[str]) -> tuple[float, list[Found | None]]:
         """The server's time in seconds, and these tasks, None for each that is not there."""
         now, *found = self.server.inside(self.queue, "get", ids)
-        return int(now) / 1e6, [_found(raw) if raw else None for raw in found]
+        with understood(self.server.url, f"a task of queue {self.queue}"):
+            return int(now) / 1e6, [_found(raw) if raw else None for raw in found]
 
     def every_id(self) -> Iterator[list[str]]:
         """The ids of all living tasks, in pages, in no order."""
@@ -67,8 +68,10 @@ class Inspector:
                 page: Any = self.server.redis.hscan(self._keys.part("packs"), cursor, count=10)
             cursor, packs = page
             for lock, packed in packs.items():
-                ids = [task for task in _pack(packed)[1] if task]
-                yield {task: (lock.decode(), len(ids)) for task in ids}
+                with understood(self.server.url, f"a pack of queue {self.queue}"):
+                    ids = [task for task in _pack(packed)[1] if task]
+                    found = {task: (lock.decode(), len(ids)) for task in ids}
+                yield found
             if not cursor:
                 return
 

@@ -1,24 +1,29 @@
 """Whatever is damaged in one queue, or said by one server or of it, the manager goes on planning all others."""
 
 import contextlib
+import itertools
 import json
 import math
 import pathlib
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
 import redis
+from click.testing import CliRunner
 from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 from support.plans import report
 from support.properties import examples
 
+from qmanager.admin.cli import main as admin
+from qmanager.cli import main as commands_of_manager
 from qmanager.loop import Manager
 from qmanager.place import Place
 from qmanager.published import newest_plan
-from qslots import keys
+from qslots import client, keys
 from qslots.control import Control
 from qslots.queueserver import QueueServer
 from qslots.records import formed, header
@@ -51,6 +56,7 @@ PARTS = st.sampled_from([*KEYS.PARTS, *KEYS.SLOTS_PARTS, "schedule:do", "ticks"]
 WRONG = st.sampled_from([
     ("SET", ("x",)), ("RPUSH", ("x",)), ("SADD", ("x", b"\xff")), ("ZADD", ("1", "x")), ("HSET", ("x", "y")),
 ])  # fmt: skip
+FIXTURES = {"suppress_health_check": [HealthCheck.function_scoped_fixture]}
 PLACES = st.lists(st.tuples(st.integers(0, 30), JUNK), min_size=1, max_size=4)
 
 
@@ -101,34 +107,35 @@ DAMAGES = st.one_of(
 )
 
 
-def damage(client: redis.Redis, command: tuple[Any, ...]) -> None:
+def damage(to: redis.Redis, command: tuple[Any, ...]) -> None:
     """Carries it out, also where the key holds something else by now."""
     try:
-        client.execute_command(*command)
+        to.execute_command(*command)
     except redis.ResponseError:
-        client.delete(command[1])
-        client.execute_command(*command)
+        to.delete(command[1])
+        to.execute_command(*command)
     if command[2] == "of b":
-        client.hset(keys.REPORTS, "b", packed(plain(report("b", "of b", 8))))
+        to.hset(keys.REPORTS, "b", packed(plain(report("b", "of b", 8))))
 
 
 @contextlib.contextmanager
 def manager(server: QueueServer, folder: pathlib.Path) -> Iterator[Manager]:
+    """One in this process, which gets its signals back."""
     settings = Settings(queue_servers={"main": server.url}, manager=ManagerSettings(runtime_dir=str(folder)))
+    usual = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with contextlib.closing(Place(settings)) as place:
         made = Manager(settings, place, take_over=True)
-        with contextlib.closing(made._desk), contextlib.closing(made._servers):
-            yield made
+        try:
+            with contextlib.closing(made._desk), contextlib.closing(made._servers):
+                yield made
+        finally:
+            signal.set_wakeup_fd(-1)
+            for number, handler in usual.items():
+                signal.signal(number, handler)
 
 
-@examples(100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.lists(DAMAGES, min_size=1, max_size=3), min_size=1, max_size=4))
-@example([[("HSET", COUNTERS_KEY, "taken", "-5", "done", "-5", "busy", "-5", "put:do", "-5")]] * 3)
-@example([[("HSET", COUNTERS_KEY, "took:99999999", "1")], [("HSET", COUNTERS_KEY, "took:99999999", "2")]])
-def test_no_damage_stops_the_plan_for_others(
-    server: QueueServer, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture, cycles: list[list[Any]]
-) -> None:
-    caplog.clear()
+def fill(server: QueueServer) -> Control:
+    """Two queues with tasks, two servers that have reported."""
     server.redis.flushall()
     control = Control(server)
     for queue in ("sound", "sick"):
@@ -136,6 +143,18 @@ def test_no_damage_stops_the_plan_for_others(
     for name in ("a", "b"):
         control.take_over(name, "", "i", gone_after=10)
         control.report(report(name, DECLARED.digest(), 8), DECLARED)
+    return control
+
+
+@examples(100, **FIXTURES)
+@given(st.lists(st.lists(DAMAGES, min_size=1, max_size=3), min_size=1, max_size=4))
+@example([[("HSET", COUNTERS_KEY, "taken", "-5", "done", "-5", "busy", "-5", "put:do", "-5")]] * 3)
+@example([[("HSET", COUNTERS_KEY, "took:99999999", "1")], [("HSET", COUNTERS_KEY, "took:99999999", "2")]])
+def test_no_damage_stops_the_plan_for_others(
+    server: QueueServer, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture, cycles: list[list[Any]]
+) -> None:
+    caplog.clear()
+    control = fill(server)
     with manager(server, tmp_path) as made:
         for seq, commands in enumerate([[], *cycles], 1):
             for command in commands:
@@ -145,3 +164,32 @@ def test_no_damage_stops_the_plan_for_others(
             found, _ = newest_plan(server.redis)
             assert found is not None and found.seq == seq, caplog.text
             assert "sound" in {queue.name for queue in found.queues}
+
+
+SHOWN = [
+    "queues", "queue show sick", "queue show sound", "servers", "slots", "map", "explain sick", "explain sound",
+    "periodic", "task find --queue sick",
+]  # fmt: skip
+LOOKED_AT = ["check", "plan", "plan --without b"]
+
+
+@examples(12, **FIXTURES)
+@given(commands=st.lists(DAMAGES, min_size=1, max_size=4))
+@example(commands=[("ZADD", keys.SEEN, -math.inf, "b")])
+def test_no_damage_ends_a_command_without_a_word(
+    server: QueueServer, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, commands: list[Any]
+) -> None:
+    monkeypatch.setattr(client, "_current", None)
+    fill(server)
+    with manager(server, tmp_path) as made:
+        made._turn()
+        for command in commands:
+            damage(server.redis, command)
+        made._turn()
+    for group, lines in ((admin, SHOWN), (commands_of_manager, LOOKED_AT)):
+        for words, more in itertools.product(lines, ([], ["--json"])):
+            result = CliRunner().invoke(group, [*words.split(), *more, "--redis", server.url])
+            assert isinstance(result.exception, SystemExit | None), (words, result.exception)
+            assert result.exit_code == 0 or (result.exit_code == 1 and result.stderr), (words, result.output)
+            if more and result.exit_code == 0:
+                json.loads(result.stdout, parse_constant=pytest.fail)

@@ -175,7 +175,8 @@ def _seen(client: redis.Redis, servers: list[str]) -> dict[str, float]:
         pipe = client.pipeline(transaction=False)
         for server in chunk:
             pipe.zscore(keys.SEEN, server)
-        seen.update((server, at) for server, at in zip(chunk, pipe.execute(), strict=True) if at is not None)
+        found = zip(chunk, pipe.execute(), strict=True)
+        seen.update((server, at) for server, at in found if at is not None and math.isfinite(at))
     return seen
 
 
