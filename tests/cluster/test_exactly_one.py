@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from cluster.publishes import Publish
-from cluster.site import GOAL, Site
+from cluster.site import PATIENCE, Site
 from support.waiting import wait_for
 
 FORGOTTEN = 30.0  # s until a side whose manager has ended tries again
@@ -32,7 +32,7 @@ def test_nobody_takes_over_from_a_node_before_it_is_fenced(site: Site) -> None:
             assert site.last.epoch == first.epoch
         finally:
             switch.broken = False
-        site.publishes.next_reign(first, 2 * GOAL)
+        site.publishes.next_reign(first, PATIENCE)
 
 
 def wait_ended(site: Site, deposed: Publish) -> None:
@@ -45,7 +45,7 @@ def test_both_sides_of_a_split_cluster_alive_and_one_publishes(unfenced: Site) -
     first, publishes = unfenced.last, unfenced.publishes
     with unfenced.undisturbed():
         unfenced.rack.cut(first.place[0], "ring")
-        second = publishes.next_reign(first, GOAL)
+        second = publishes.next_reign(first, PATIENCE)
         assert second.place[0] != first.place[0]
         wait_ended(unfenced, first)
         wait_for(lambda: unfenced.last.seq >= second.seq + 5, lambda: f"maps go on: {publishes.accepted[-5:]}")
@@ -59,7 +59,7 @@ def test_a_manager_that_wakes_after_its_successor_has_begun_is_refused_and_ends(
     first = unfenced.last
     with unfenced.undisturbed():
         unfenced.rack.freeze(first.place[0])
-        second = unfenced.publishes.next_reign(first, GOAL)
+        second = unfenced.publishes.next_reign(first, PATIENCE)
         unfenced.rack.thaw(first.place[0])
         wait_ended(unfenced, first)
         assert all(each.epoch >= second.epoch for each in unfenced.publishes.since(second.at))
