@@ -1,5 +1,7 @@
 """What all tiers share: private redis-servers, short temp folders that outlive a red test, `needs` marks."""
 
+import contextlib
+import os
 import pathlib
 import shutil
 import signal
@@ -9,8 +11,10 @@ from collections.abc import Generator, Iterator
 import hypothesis
 import pytest
 from support import servers
+from support.processes import living_of, title
 from support.properties import USUAL, examples
 from support.servers import RedisServer
+from support.waiting import wait_for
 
 from qslots.queueserver import QueueServer
 
@@ -46,6 +50,12 @@ def folder(request: pytest.FixtureRequest) -> Iterator[pathlib.Path]:
     """A temp folder with a path short enough for unix sockets; kept, and named, when the test is red."""
     path = pathlib.Path(tempfile.mkdtemp(prefix="qs"))
     yield path
+    try:
+        wait_for(lambda: not living_of(path), lambda: f"left behind: {[title(pid) for pid in living_of(path)]}", 5.0)
+    finally:
+        for pid in living_of(path):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     if request.node.stash.get(_failed, False):
         print(f"kept: {path}")
     else:

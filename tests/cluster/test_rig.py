@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from process.fleet import processes_in
+from support.processes import processes_in
 from support.waiting import wait_for
 
 from qslots.embedded import die_with_parent

@@ -1,5 +1,6 @@
 """The OCF agent for qmanager, called as pacemaker calls it: answers by the conventions, nobody killed by mistake."""
 
+import contextlib
 import dataclasses
 import getpass
 import os
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from support.processes import living_of
 from support.waiting import wait_for
 
 from qmanager.place import Sign, sign_in
@@ -60,9 +62,9 @@ def node(folder: pathlib.Path) -> Iterator[Node]:
         "runtime_dir": str(folder / "run" / "manager"), "log": str(folder / "log"),
     })  # fmt: skip
     yield made
-    sign = sign_in(made.place)
-    if sign is not None and sign.lives():
-        os.kill(sign.pid, signal.SIGKILL)
+    for pid in living_of(folder):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_a_life(node: Node) -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from support.processes import processes_in, title
 from support.waiting import wait_for
 
 import qslots
@@ -346,26 +347,6 @@ def stands_in_a_pack(fleet: Fleet) -> int:
     [run] = fleet.wait_run("begin", 5)
     assert fleet.locked() == [4]
     return run.pid
-
-
-def processes_in(folder: pathlib.Path) -> list[int]:
-    """The living processes whose working folder lies in this folder."""
-    found = []
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with contextlib.suppress(OSError):
-                if pathlib.Path(entry / "cwd").readlink().is_relative_to(folder):
-                    found.append(int(entry.name))
-    return found
-
-
-def title(pid: int) -> str:
-    """The title of a process, "" if it is gone."""
-    try:
-        raw = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-    return raw.replace(b"\0", b" ").decode(errors="replace").strip()
 
 
 def titles(folder: pathlib.Path) -> dict[int, str]:

@@ -6,7 +6,8 @@ import signal
 import socket
 
 import pytest
-from process.fleet import PACK, SERVER, START, Fleet, Program, alone_titled, children_of, lives, processes_in, within
+from process.fleet import PACK, SERVER, START, Fleet, Program, alone_titled, children_of, lives, within
+from support.processes import processes_in
 from support.waiting import wait_for
 
 

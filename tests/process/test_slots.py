@@ -6,7 +6,8 @@ import os
 import pathlib
 import time
 
-from process.fleet import PACK, SERVER, Fleet, alone_titled, children_of, lives, parent_and_session, title
+from process.fleet import PACK, SERVER, Fleet, alone_titled, children_of, lives, parent_and_session
+from support.processes import title
 from support.waiting import wait_for
 
 TWO_QUEUES = """\

@@ -6,7 +6,8 @@ import re
 import signal
 
 import pytest
-from process.fleet import PACK, Fleet, Program, alone_titled, lives, processes_in, titles
+from process.fleet import PACK, Fleet, Program, alone_titled, lives, titles
+from support.processes import processes_in
 from support.waiting import wait_for
 
 from qslots import embedded
