@@ -7,8 +7,6 @@ from .packtimes import PackTimes
 from .reports import HandlerStats, QueueStats
 
 _BECAUSE = b"paused: "  # before the reason in the field of a gate: see gate.lua
-
-
 _MOST = 1 << 63  # HINCRBY goes no further
 _MOST_SUM = 1 << 128  # what scripts add up in decimals: squares of µs
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 _SUMS = {"n": 1.0, "k": 1.0, "kk": 1.0, "t": 1e6, "kt": 1e6, "tt": 1e12}  # field of `counters` -> its unit in ours
-LONGEST = 63  # the highest power of two, of µs: longer than people have counted years
+_LONGEST = 63  # the highest power of two, of µs: longer than people have counted years
 
 
 class PackTimes(msgspec.Struct, frozen=True):
@@ -29,7 +29,7 @@ class PackTimes(msgspec.Struct, frozen=True):
         """Those of the ``counters`` of a queue. ValueError where a time is named that no pack can take."""
         n, k, kk, t, kt, tt = (counters.get(f"pack:{name}", 0) / unit for name, unit in _SUMS.items())
         powers = {int(name[5:]): times for name, times in counters.items() if name.startswith("took:")}
-        if not all(0 <= power <= LONGEST for power in powers):
+        if not all(0 <= power <= _LONGEST for power in powers):
             raise ValueError(f"runs of 2 to the power of {max(powers, key=abs)} µs are counted")
         took = tuple(powers.get(power, 0) for power in range(max(powers, default=-1) + 1))
         return cls(n, k, kk, t, kt, tt, took)
